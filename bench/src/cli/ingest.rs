@@ -1,0 +1,14 @@
+//! `jepa-bench ingest`.
+
+use std::process::ExitCode;
+
+use super::Context;
+
+/// Turn a raw release into a dataset of trajectory slices.
+#[derive(clap::Args, Debug)]
+pub struct Args {}
+
+/// Runs the command.
+pub fn run(_args: &Args, _ctx: &Context) -> anyhow::Result<ExitCode> {
+    anyhow::bail!("written next")
+}

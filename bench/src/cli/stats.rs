@@ -1,0 +1,14 @@
+//! `jepa-bench stats`.
+
+use std::process::ExitCode;
+
+use super::Context;
+
+/// Statistics of every field of a dataset.
+#[derive(clap::Args, Debug)]
+pub struct Args {}
+
+/// Runs the command.
+pub fn run(_args: &Args, _ctx: &Context) -> anyhow::Result<ExitCode> {
+    anyhow::bail!("written next")
+}

@@ -1,0 +1,17 @@
+//! Environments, planners, objectives, metrics and the evaluation protocol of `jepa-bench`.
+//!
+//! [`runner`] reads top to bottom as what happens in an evaluation; `ARCHITECTURE.md` has the map.
+#![recursion_limit = "256"]
+
+pub mod agent;
+pub mod cli;
+pub mod env;
+mod error;
+pub mod metric;
+pub mod objective;
+pub mod planner;
+pub mod protocol;
+pub mod runner;
+pub mod seeds;
+
+pub use error::{Error, Result};

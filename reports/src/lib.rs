@@ -1,0 +1,4 @@
+//! Work in progress.
+
+mod error;
+pub use error::{Error, Result};
