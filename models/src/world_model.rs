@@ -1,0 +1,192 @@
+//! The seam between models and everything that plans with them: plain arrays in, plain arrays out.
+//!
+//! A [`WorldModel`] encodes one observation into a [`Latent`], predicts latents under actions
+//! ([`WorldModel::unroll`]) and scores action sequences by how close they bring the latent to a
+//! goal ([`WorldModel::costs`]). No tensor type of the back end crosses this seam, so a planner
+//! works with every model, and a model of another framework can be put behind the trait.
+
+use jepa_datasets::Normalizer;
+use serde::{Deserialize, Serialize};
+
+use crate::{Error, Result};
+
+/// One RGB image.
+#[derive(Debug, Clone, Copy)]
+pub struct Frame<'a> {
+    /// Pixels, `[h, w, 3]`, row-major, 0..=255.
+    pub rgb: &'a [u8],
+    /// Rows.
+    pub height: usize,
+    /// Columns.
+    pub width: usize,
+}
+
+/// What a model knows about one moment: `N` visual tokens of width `D`, and the proprio code.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Latent {
+    /// Visual tokens, `[N * D]`.
+    pub visual: Vec<f32>,
+    /// Proprio code, `[P]`; empty for models without proprio.
+    pub proprio: Vec<f32>,
+}
+
+/// Candidate action sequences in normalised units.
+#[derive(Debug, Clone, Copy)]
+pub struct ActionBatch<'a> {
+    /// Values, `[S, H, A]`, row-major.
+    pub values: &'a [f32],
+    /// Candidates `S`.
+    pub samples: usize,
+    /// Model steps `H`.
+    pub horizon: usize,
+    /// Action block width `A = frameskip * action_dim`.
+    pub width: usize,
+}
+
+impl ActionBatch<'_> {
+    /// Checks that the sizes agree with the values and with a model of block width `width`.
+    pub(crate) fn check(&self, width: usize) -> Result<()> {
+        if self.width != width {
+            return Err(Error::Shape {
+                what: "action block width",
+                expected: width.to_string(),
+                actual: self.width.to_string(),
+            });
+        }
+        let expected = self.samples * self.horizon * self.width;
+        if self.values.len() != expected || expected == 0 {
+            return Err(Error::Shape {
+                what: "action batch",
+                expected: format!("[{}, {}, {}], not empty", self.samples, self.horizon, self.width),
+                actual: format!("{} values", self.values.len()),
+            });
+        }
+        Ok(())
+    }
+}
+
+/// Predicted latents of every candidate after each of its actions; the start is not included.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Rollout {
+    /// Visual tokens, `[S, H, N * D]`.
+    pub visual: Vec<f32>,
+    /// Proprio codes, `[S, H, P]`; empty for models without proprio.
+    pub proprio: Vec<f32>,
+    /// Candidates `S`.
+    pub samples: usize,
+    /// Model steps `H`.
+    pub horizon: usize,
+}
+
+/// How two latents are compared (evaluation.md section 2).
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Distance {
+    /// Mean of squared differences, without root.
+    L2,
+    /// Mean of absolute differences.
+    L1,
+}
+
+/// Which predicted steps enter the cost (evaluation.md section 2).
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Steps {
+    /// The last one.
+    Last,
+    /// The sum over all predicted steps.
+    All,
+}
+
+/// What a planner minimises.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct CostSpec {
+    /// Comparison of predicted and goal latent.
+    pub distance: Distance,
+    /// Steps that count.
+    pub steps: Steps,
+    /// Weight of the proprio part; ignored by models without proprio.
+    pub proprio_weight: f32,
+}
+
+/// Where the weights of a trained model come from.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct TrainingInfo {
+    /// Training run folder, as given on the command line.
+    pub run: String,
+    /// Training seed.
+    pub seed: u64,
+    /// Optimiser steps.
+    pub steps: u64,
+    /// Wall-clock seconds of training, over all its sessions.
+    pub seconds: f64,
+    /// Content hash of the dataset.
+    pub dataset_hash: String,
+    /// Hash of the training split.
+    pub train_split_hash: String,
+    /// Data track: `standard`, `reduced` or `external` (leaderboard.md section 2).
+    pub track: String,
+}
+
+/// What a planner or a record needs to know about a model.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct ModelInfo {
+    /// Zoo name.
+    pub name: String,
+    /// Native action width `A_e`.
+    pub action_dim: usize,
+    /// Native steps per model step.
+    pub frameskip: usize,
+    /// Proprio width of the dataset.
+    pub proprio_dim: usize,
+    /// Whether the model sees proprio.
+    pub uses_proprio: bool,
+    /// Rows of the images it takes.
+    pub image_height: usize,
+    /// Columns of the images it takes.
+    pub image_width: usize,
+    /// Numbers per visual latent, `N * D`.
+    pub latent_width: usize,
+    /// Trainable numbers that planning uses.
+    pub parameters: u64,
+    /// blake3 of the weight file.
+    pub weights_hash: String,
+    /// Statistics that normalise native actions.
+    pub action: Normalizer,
+    /// Statistics that normalise proprio.
+    pub proprio: Normalizer,
+    /// How it was trained, when it was trained here.
+    pub training: Option<TrainingInfo>,
+}
+
+impl ModelInfo {
+    /// Action block width `A = frameskip * action_dim`.
+    pub fn block_width(&self) -> usize {
+        self.frameskip * self.action_dim
+    }
+}
+
+/// A frozen world model, ready to plan with. One value may be used from many threads.
+pub trait WorldModel: Send + Sync {
+    /// Sizes, statistics and provenance.
+    fn info(&self) -> &ModelInfo;
+
+    /// Encodes one observation.
+    ///
+    /// `frame` must be of the size in [`ModelInfo`]; `proprio` is in native units, `[P]`, and
+    /// ignored by models without proprio.
+    fn encode(&self, frame: Frame<'_>, proprio: &[f32]) -> Result<Latent>;
+
+    /// Predicts the latent after each action of each candidate, from one start.
+    fn unroll(&self, start: &Latent, actions: ActionBatch<'_>) -> Result<Rollout>;
+
+    /// Cost of each candidate, `[S]`, lower is better (evaluation.md section 2).
+    fn costs(
+        &self,
+        start: &Latent,
+        goal: &Latent,
+        spec: &CostSpec,
+        actions: ActionBatch<'_>,
+    ) -> Result<Vec<f64>>;
+}
