@@ -7,6 +7,8 @@ pub mod agent;
 pub mod cli;
 pub mod env;
 mod error;
+#[cfg(test)]
+mod fixtures;
 pub mod metric;
 pub mod objective;
 pub mod planner;

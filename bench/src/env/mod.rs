@@ -1,1 +1,215 @@
-//! Written next.
+//! Simulators: what an evaluation acts in and what `collect` records.
+//!
+//! An [`Env`] is a deterministic machine over plain `f64` states. Randomness enters only through the
+//! seed given to [`Env::sample`] and the stream given to [`Env::behaviour`]. A new environment is a
+//! file here, one line in [`ENVIRONMENTS`] and a test that calls every check of [`conformance`].
+
+pub mod conformance;
+mod image;
+pub mod wall;
+
+use jepa_datasets::stream::Stream;
+
+pub use image::{Image, bilinear};
+
+use crate::{Error, Result};
+
+/// Every environment, in the order in which `list` prints them.
+pub const ENVIRONMENTS: &[EnvEntry] = &[wall::ENTRY];
+
+/// One line of the table of environments.
+#[derive(Debug, Clone, Copy)]
+pub struct EnvEntry {
+    /// Name on the command line and in task files.
+    pub name: &'static str,
+    /// What it is, in one sentence.
+    pub summary: &'static str,
+    /// Sizes and names that hold for every instance.
+    pub limits: Limits,
+    /// Builds one from the `[environment]` table of a task, without its `name`.
+    pub build: fn(&toml::Table) -> Result<Box<dyn Env>>,
+    /// Behaviours that [`Env::behaviour`] knows.
+    pub behaviours: &'static [&'static str],
+}
+
+/// Sizes of an environment and the statistics its actions are normalised with.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Limits {
+    /// Numbers in a state, `s`.
+    pub state_width: usize,
+    /// Numbers in a proprio vector, `P`.
+    pub proprio_width: usize,
+    /// Numbers in a native action, `A_e`.
+    pub action_width: usize,
+    /// Rows and columns of a native frame (square).
+    pub native_size: usize,
+    /// Largest nominal size of an action component, in environment units; not enforced.
+    pub nominal_action: f64,
+    /// Name of the released normaliser ([`jepa_datasets::Normalizer::released`]).
+    pub normalizer: &'static str,
+    /// Unit of [`Env::state_distance`].
+    pub distance_unit: &'static str,
+}
+
+/// Side length in pixels of the frames that released planners see.
+pub const PLANNER_SIZE: usize = 224;
+
+/// Which frame to draw.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Size {
+    /// The simulator's own resolution.
+    Native,
+    /// Native, enlarged to [`PLANNER_SIZE`] and rounded to `u8`, as released planners see it.
+    Planner,
+}
+
+/// What one step reports besides the new state.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Outcome {
+    /// Reward of the step; 0 in goal-reaching environments.
+    pub reward: f64,
+    /// The step met a case in which the reference produces NaN and the simulator substituted a
+    /// defined value. Counted in the run's manifest and in the extras of collected episodes.
+    pub nan_guard: bool,
+}
+
+/// Where an episode begins and what it must reach.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Start {
+    /// State after the reset, `[s]`.
+    pub init: Vec<f64>,
+    /// Goal state, `[s]`.
+    pub goal: Vec<f64>,
+}
+
+/// A policy that records data, e.g. the random walk of the released Wall data.
+pub trait Behaviour: Send {
+    /// The state in which the recorded episode begins, `[s]`.
+    fn start(&mut self) -> Vec<f64>;
+    /// The next native action, `[A_e]`.
+    fn action(&mut self, state: &[f64]) -> Vec<f64>;
+}
+
+/// A simulator.
+///
+/// The state is everything: `reset_to(state)` followed by the same actions gives the same states and
+/// frames, bit for bit, on every machine.
+pub trait Env: Send {
+    /// Name in [`ENVIRONMENTS`].
+    fn name(&self) -> &'static str;
+
+    /// Sizes and units.
+    fn limits(&self) -> Limits;
+
+    /// Puts the simulator into `state`, `[s]`.
+    ///
+    /// # Errors
+    /// When the state has another width or is not finite.
+    fn reset_to(&mut self, state: &[f64]) -> Result<()>;
+
+    /// Applies one native action, `[A_e]`.
+    ///
+    /// # Errors
+    /// When the action has another width or is not finite.
+    fn step(&mut self, action: &[f64]) -> Result<Outcome>;
+
+    /// The present state, `[s]`.
+    fn state(&self) -> &[f64];
+
+    /// What a model may know about the present state besides the frame, `[P]`.
+    fn proprio(&self) -> Vec<f32>;
+
+    /// Draws the present state.
+    fn render(&self, size: Size) -> Image;
+
+    /// The episode that the released sampler draws for a seed.
+    ///
+    /// # Errors
+    /// When the seed does not fit the reference generator (2^32 and above).
+    fn sample(&self, seed: u64) -> Result<Start>;
+
+    /// Whether `state` counts as having reached `goal`.
+    fn success(&self, goal: &[f64], state: &[f64]) -> bool;
+
+    /// Distance between two states, in [`Limits::distance_unit`].
+    fn state_distance(&self, goal: &[f64], state: &[f64]) -> f64;
+
+    /// A data-recording policy that draws from `stream`.
+    ///
+    /// # Errors
+    /// When this environment has no behaviour of that name.
+    fn behaviour(&self, name: &str, stream: Stream) -> Result<Box<dyn Behaviour>>;
+
+    /// An independent copy in the same state.
+    fn duplicate(&self) -> Box<dyn Env>;
+}
+
+/// Looks an environment up by name.
+///
+/// # Errors
+/// When there is none of that name; the error lists those that exist.
+pub fn entry(name: &str) -> Result<&'static EnvEntry> {
+    ENVIRONMENTS
+        .iter()
+        .find(|entry| entry.name == name)
+        .ok_or_else(|| Error::UnknownName {
+            kind: "environment",
+            name: name.to_string(),
+            known: ENVIRONMENTS
+                .iter()
+                .map(|entry| entry.name.to_string())
+                .collect(),
+        })
+}
+
+/// Builds an environment with its default settings.
+///
+/// # Errors
+/// As [`entry`].
+pub fn build(name: &str) -> Result<Box<dyn Env>> {
+    (entry(name)?.build)(&toml::Table::new())
+}
+
+/// Checks the width and finiteness of a vector that came from outside.
+pub(crate) fn check_vector(what: &str, values: &[f64], width: usize) -> Result<()> {
+    if values.len() != width {
+        let detail = format!("expected {width} numbers, got {}", values.len());
+        return Err(Error::Invalid {
+            what: what.to_string(),
+            detail,
+        });
+    }
+    match values.iter().position(|value| !value.is_finite()) {
+        Some(at) => Err(Error::Invalid {
+            what: what.to_string(),
+            detail: format!("number {at} is {}, not a finite number", values[at]),
+        }),
+        None => Ok(()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_environment_keeps_its_promises() {
+        for entry in ENVIRONMENTS {
+            let mut env = build(entry.name).unwrap();
+            assert_eq!(env.name(), entry.name);
+            assert_eq!(env.limits(), entry.limits);
+            conformance::check_all(env.as_mut(), entry.behaviours).unwrap();
+        }
+    }
+
+    #[test]
+    fn unknown_environments_are_named_with_what_exists() {
+        let Err(error) = build("wal") else {
+            panic!("`wal` is no environment")
+        };
+        assert_eq!(
+            error.hint().unwrap(),
+            "did you mean `wall`? known environments: wall"
+        );
+    }
+}

@@ -1,0 +1,285 @@
+//! What every environment promises, one check per promise.
+//!
+//! Each check returns what was broken instead of panicking, so that an environment of another crate
+//! can be tested with the same functions.
+
+use jepa_datasets::stream::Stream;
+
+use super::{Env, PLANNER_SIZE, Size, Start};
+
+/// What a check found.
+pub type Verdict = Result<(), String>;
+
+/// Runs every check.
+///
+/// # Errors
+/// With the first broken promise.
+pub fn check_all(env: &mut dyn Env, behaviours: &[&str]) -> Verdict {
+    seeds_decide_the_episode(env)?;
+    reset_restores_the_state(env)?;
+    widths_are_as_declared(env)?;
+    the_state_is_everything(env)?;
+    duplicates_are_independent(env)?;
+    frames_have_the_declared_size(env)?;
+    rendering_changes_nothing(env)?;
+    a_goal_reaches_itself(env)?;
+    distances_are_symmetric(env)?;
+    bad_vectors_are_refused(env)?;
+    behaviours
+        .iter()
+        .try_for_each(|name| behaviours_follow_their_stream(env, name))
+}
+
+/// The same seed draws the same episode, another seed another one, and seeds beyond the reference
+/// generator are refused.
+///
+/// # Errors
+/// When the promise is broken.
+pub fn seeds_decide_the_episode(env: &mut dyn Env) -> Verdict {
+    let first = sample(env, 1)?;
+    claim(
+        first == sample(env, 1)?,
+        "seed 1 draws two different episodes",
+    )?;
+    claim(
+        first != sample(env, 2)?,
+        "seeds 1 and 2 draw the same episode",
+    )?;
+    claim(env.sample(1 << 32).is_err(), "seed 2^32 is accepted")
+}
+
+/// After `reset_to(state)` the state is that state, bit for bit.
+///
+/// # Errors
+/// When the promise is broken.
+pub fn reset_restores_the_state(env: &mut dyn Env) -> Verdict {
+    for seed in 0..8 {
+        let Start { init, goal } = sample(env, seed)?;
+        for state in [&goal, &init] {
+            reset(env, state)?;
+            claim(
+                env.state() == state.as_slice(),
+                "the state after a reset is another one",
+            )?;
+        }
+    }
+    Ok(())
+}
+
+/// States, proprio and sampled episodes have the widths of [`Env::limits`].
+///
+/// # Errors
+/// When the promise is broken.
+pub fn widths_are_as_declared(env: &mut dyn Env) -> Verdict {
+    let Start { init, goal } = sample(env, 3)?;
+    reset(env, &init)?;
+    let limits = env.limits();
+    claim(
+        init.len() == limits.state_width,
+        "the initial state has another width",
+    )?;
+    claim(
+        goal.len() == limits.state_width,
+        "the goal has another width",
+    )?;
+    claim(
+        env.state().len() == limits.state_width,
+        "the state has another width",
+    )?;
+    claim(
+        env.proprio().len() == limits.proprio_width,
+        "proprio has another width",
+    )
+}
+
+/// The same state and actions give the same states, whatever happened before.
+///
+/// # Errors
+/// When the promise is broken.
+pub fn the_state_is_everything(env: &mut dyn Env) -> Verdict {
+    let Start { init, goal } = sample(env, 4)?;
+    reset(env, &init)?;
+    let first = walk(env, 20)?;
+    reset(env, &goal)?;
+    walk(env, 3)?;
+    reset(env, &init)?;
+    claim(
+        walk(env, 20)? == first,
+        "the same actions from the same state end elsewhere",
+    )
+}
+
+/// Stepping a copy leaves the original alone, and both behave alike.
+///
+/// # Errors
+/// When the promise is broken.
+pub fn duplicates_are_independent(env: &mut dyn Env) -> Verdict {
+    let Start { init, .. } = sample(env, 5)?;
+    reset(env, &init)?;
+    let mut copy = env.duplicate();
+    let moved = walk(copy.as_mut(), 10)?;
+    claim(
+        env.state() == init.as_slice(),
+        "stepping a copy moves the original",
+    )?;
+    claim(walk(env, 10)? == moved, "a copy behaves differently")
+}
+
+/// Frames are square, of the native and the planner's size, with three channels.
+///
+/// # Errors
+/// When the promise is broken.
+pub fn frames_have_the_declared_size(env: &mut dyn Env) -> Verdict {
+    let Start { init, .. } = sample(env, 6)?;
+    reset(env, &init)?;
+    for (size, side) in [
+        (Size::Native, env.limits().native_size),
+        (Size::Planner, PLANNER_SIZE),
+    ] {
+        let image = env.render(size);
+        let whole = (image.height, image.width) == (side, side);
+        claim(
+            whole && image.rgb.len() == side * side * 3,
+            "a frame has another size",
+        )?;
+    }
+    Ok(())
+}
+
+/// Rendering neither moves the simulator nor depends on how often it was done.
+///
+/// # Errors
+/// When the promise is broken.
+pub fn rendering_changes_nothing(env: &mut dyn Env) -> Verdict {
+    let Start { init, .. } = sample(env, 7)?;
+    reset(env, &init)?;
+    let first = env.render(Size::Native);
+    claim(
+        env.render(Size::Native) == first,
+        "two renders of one state differ",
+    )?;
+    claim(env.state() == init.as_slice(), "rendering moves the state")
+}
+
+/// A goal is reached in the goal, at distance 0, and not in the initial state.
+///
+/// # Errors
+/// When the promise is broken.
+pub fn a_goal_reaches_itself(env: &mut dyn Env) -> Verdict {
+    let Start { init, goal } = sample(env, 8)?;
+    claim(env.success(&goal, &goal), "the goal does not reach itself")?;
+    claim(
+        env.state_distance(&goal, &goal) == 0.0,
+        "the goal is away from itself",
+    )?;
+    claim(!env.success(&goal, &init), "an episode begins at its goal")
+}
+
+/// Distances are symmetric and not negative.
+///
+/// # Errors
+/// When the promise is broken.
+pub fn distances_are_symmetric(env: &mut dyn Env) -> Verdict {
+    let Start { init, goal } = sample(env, 9)?;
+    let there = env.state_distance(&goal, &init);
+    claim(there > 0.0, "two different states are at distance 0")?;
+    claim(
+        there == env.state_distance(&init, &goal),
+        "the distance back is another one",
+    )
+}
+
+/// Vectors of another width and numbers that are not finite are errors, and leave the state alone.
+///
+/// # Errors
+/// When the promise is broken.
+pub fn bad_vectors_are_refused(env: &mut dyn Env) -> Verdict {
+    let Start { init, .. } = sample(env, 10)?;
+    reset(env, &init)?;
+    let limits = env.limits();
+    claim(
+        env.reset_to(&vec![0.0; limits.state_width + 1]).is_err(),
+        "a wide state is accepted",
+    )?;
+    claim(
+        env.reset_to(&vec![f64::NAN; limits.state_width]).is_err(),
+        "a NaN state is accepted",
+    )?;
+    claim(
+        env.step(&vec![0.0; limits.action_width + 1]).is_err(),
+        "a wide action is accepted",
+    )?;
+    let infinite = vec![f64::INFINITY; limits.action_width];
+    claim(
+        env.step(&infinite).is_err(),
+        "an infinite action is accepted",
+    )?;
+    claim(
+        env.state() == init.as_slice(),
+        "a refused vector moves the state",
+    )
+}
+
+/// A behaviour is a function of its stream; unknown behaviours are refused.
+///
+/// # Errors
+/// When the promise is broken.
+pub fn behaviours_follow_their_stream(env: &mut dyn Env, name: &str) -> Verdict {
+    let first = behave(env, name, 1)?;
+    claim(
+        first == behave(env, name, 1)?,
+        "one stream gives two different episodes",
+    )?;
+    claim(
+        first != behave(env, name, 2)?,
+        "two streams give the same episode",
+    )?;
+    let unknown = env.behaviour("no-such-behaviour", Stream::new(0, &["conformance"]));
+    claim(unknown.is_err(), "an unknown behaviour is accepted")
+}
+
+/// States of 20 steps of a behaviour.
+fn behave(env: &mut dyn Env, name: &str, seed: u64) -> Result<Vec<Vec<f64>>, String> {
+    let stream = Stream::new(seed, &["conformance", name]);
+    let mut behaviour = env
+        .behaviour(name, stream)
+        .map_err(|error| error.to_string())?;
+    reset(env, &behaviour.start())?;
+    let mut states = vec![env.state().to_vec()];
+    for _ in 0..20 {
+        let action = behaviour.action(env.state());
+        env.step(&action).map_err(|error| error.to_string())?;
+        states.push(env.state().to_vec());
+    }
+    Ok(states)
+}
+
+/// Steps with fixed actions of moderate size and returns the last state.
+fn walk(env: &mut dyn Env, steps: u64) -> Result<Vec<f64>, String> {
+    let limits = env.limits();
+    let mut stream = Stream::new(0, &["conformance", "walk"]);
+    for _ in 0..steps {
+        let component = |_| limits.nominal_action * (2.0 * stream.uniform() - 1.0);
+        let action: Vec<f64> = (0..limits.action_width).map(component).collect();
+        env.step(&action).map_err(|error| error.to_string())?;
+    }
+    Ok(env.state().to_vec())
+}
+
+fn sample(env: &dyn Env, seed: u64) -> Result<Start, String> {
+    env.sample(seed)
+        .map_err(|error| format!("seed {seed} is refused: {error}"))
+}
+
+fn reset(env: &mut dyn Env, state: &[f64]) -> Verdict {
+    env.reset_to(state)
+        .map_err(|error| format!("a sampled state is refused: {error}"))
+}
+
+fn claim(holds: bool, otherwise: &str) -> Verdict {
+    if holds {
+        Ok(())
+    } else {
+        Err(otherwise.to_string())
+    }
+}

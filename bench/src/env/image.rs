@@ -1,0 +1,215 @@
+//! Frames of simulators: 8-bit RGB, enlarged the way the released planners enlarge them.
+
+use std::path::Path;
+
+use crate::{Error, Result};
+
+/// An 8-bit RGB image.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Image {
+    /// Rows.
+    pub height: usize,
+    /// Columns.
+    pub width: usize,
+    /// Pixels, `[h, w, 3]`, row-major.
+    pub rgb: Vec<u8>,
+}
+
+impl Image {
+    /// An image of one colour.
+    pub fn filled(height: usize, width: usize, colour: [u8; 3]) -> Self {
+        Self {
+            height,
+            width,
+            rgb: colour.repeat(height * width),
+        }
+    }
+
+    /// The colour of one pixel.
+    ///
+    /// # Panics
+    /// When the pixel lies outside the image.
+    pub fn pixel(&self, row: usize, column: usize) -> [u8; 3] {
+        assert!(
+            row < self.height && column < self.width,
+            "pixel ({row}, {column}) is outside"
+        );
+        let at = (row * self.width + column) * 3;
+        [self.rgb[at], self.rgb[at + 1], self.rgb[at + 2]]
+    }
+
+    /// Sum of each channel over all pixels.
+    pub fn channel_sums(&self) -> [u64; 3] {
+        let mut sums = [0; 3];
+        for pixel in self.rgb.chunks_exact(3) {
+            for (sum, &value) in sums.iter_mut().zip(pixel) {
+                *sum += u64::from(value);
+            }
+        }
+        sums
+    }
+
+    /// This image resized to a square by [`bilinear`], rounded half up.
+    pub fn resized(&self, size: usize) -> Self {
+        let values = bilinear(self, size, size);
+        let rgb = values
+            .into_iter()
+            .map(|value| (value + 0.5) as u8)
+            .collect();
+        Self {
+            height: size,
+            width: size,
+            rgb,
+        }
+    }
+
+    /// Copies `other` into this image with its upper left corner at (`row`, `column`).
+    ///
+    /// # Panics
+    /// When `other` does not fit there.
+    pub fn paste(&mut self, other: &Image, row: usize, column: usize) {
+        let fits = row + other.height <= self.height && column + other.width <= self.width;
+        assert!(
+            fits,
+            "{}x{} does not fit at ({row}, {column})",
+            other.height, other.width
+        );
+        for r in 0..other.height {
+            let from = r * other.width * 3;
+            let to = ((row + r) * self.width + column) * 3;
+            let length = other.width * 3;
+            self.rgb[to..to + length].copy_from_slice(&other.rgb[from..from + length]);
+        }
+    }
+
+    /// The image as a PNG file in memory.
+    ///
+    /// # Errors
+    /// When the encoder refuses the image (a side of 0 pixels).
+    pub fn to_png(&self) -> Result<Vec<u8>> {
+        let mut bytes = Vec::new();
+        let mut encoder = png::Encoder::new(&mut bytes, self.width as u32, self.height as u32);
+        encoder.set_color(png::ColorType::Rgb);
+        encoder.set_depth(png::BitDepth::Eight);
+        let written = encoder.write_header().and_then(|mut writer| {
+            writer.write_image_data(&self.rgb)?;
+            writer.finish()
+        });
+        match written {
+            Ok(()) => Ok(bytes),
+            Err(error) => Err(Error::Invalid {
+                what: format!("image of {}x{} pixels", self.height, self.width),
+                detail: error.to_string(),
+            }),
+        }
+    }
+
+    /// Writes the image as a PNG file.
+    ///
+    /// # Errors
+    /// When the file cannot be written.
+    pub fn write_png(&self, path: &Path) -> Result<()> {
+        std::fs::write(path, self.to_png()?).map_err(|source| Error::Io {
+            action: "write",
+            path: path.to_path_buf(),
+            source,
+        })
+    }
+}
+
+/// Bilinear interpolation with half-pixel centres and no antialiasing, unrounded, `[h, w, 3]`
+/// (evaluation.md section 1.1).
+pub fn bilinear(image: &Image, height: usize, width: usize) -> Vec<f64> {
+    let rows = taps(image.height, height);
+    let columns = taps(image.width, width);
+    let mut out = Vec::with_capacity(height * width * 3);
+    for row in &rows {
+        for column in &columns {
+            for channel in 0..3 {
+                let at =
+                    |r: usize, c: usize| f64::from(image.rgb[(r * image.width + c) * 3 + channel]);
+                let upper = column.mix(at(row.low, column.low), at(row.low, column.high));
+                let lower = column.mix(at(row.high, column.low), at(row.high, column.high));
+                out.push(row.mix(upper, lower));
+            }
+        }
+    }
+    out
+}
+
+/// The two source pixels of an output pixel along one axis.
+struct Tap {
+    low: usize,
+    high: usize,
+    weight: f64,
+}
+
+impl Tap {
+    fn mix(&self, low: f64, high: f64) -> f64 {
+        low * (1.0 - self.weight) + high * self.weight
+    }
+}
+
+/// Source pixels and weights for each of `to` output pixels along an axis of `from` pixels.
+fn taps(from: usize, to: usize) -> Vec<Tap> {
+    let scale = from as f64 / to as f64;
+    let tap = |at: usize| {
+        let position = ((at as f64 + 0.5) * scale - 0.5).max(0.0);
+        let low = (position as usize).min(from - 1);
+        Tap {
+            low,
+            high: (low + 1).min(from - 1),
+            weight: position - low as f64,
+        }
+    };
+    (0..to).map(tap).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn bilinear_puts_samples_at_half_pixel_centres() {
+        let image = Image {
+            height: 1,
+            width: 2,
+            rgb: vec![0, 0, 0, 100, 100, 100],
+        };
+        let reds: Vec<f64> = bilinear(&image, 1, 4)
+            .chunks(3)
+            .map(|pixel| pixel[0])
+            .collect();
+        assert_eq!(reds, [0.0, 25.0, 75.0, 100.0]);
+    }
+
+    #[test]
+    fn resizing_to_the_same_size_changes_nothing() {
+        let rgb: Vec<u8> = (0..75).map(|value| value * 3).collect();
+        let image = Image {
+            height: 5,
+            width: 5,
+            rgb,
+        };
+        assert_eq!(image.resized(5), image);
+    }
+
+    #[test]
+    fn a_png_decodes_to_the_same_pixels() {
+        let mut image = Image::filled(3, 4, [1, 2, 3]);
+        image.paste(&Image::filled(1, 2, [200, 0, 255]), 1, 2);
+        let bytes = image.to_png().unwrap();
+        let mut reader = png::Decoder::new(std::io::Cursor::new(bytes))
+            .read_info()
+            .unwrap();
+        let mut rgb = vec![0; reader.output_buffer_size().unwrap()];
+        reader.next_frame(&mut rgb).unwrap();
+        assert_eq!(rgb, image.rgb);
+        assert_eq!(image.pixel(1, 3), [200, 0, 255]);
+    }
+
+    #[test]
+    fn an_empty_image_is_refused() {
+        assert!(Image::filled(0, 3, [0; 3]).to_png().is_err());
+    }
+}
