@@ -1,16 +1,199 @@
-//! Errors of this crate.
+//! What can go wrong with a dataset, and what to try next.
+
+use std::io;
+use std::path::{Path, PathBuf};
 
 /// Result of this crate.
 pub type Result<T, E = Error> = std::result::Result<T, E>;
 
-/// What can go wrong.
+/// Errors of schemas, splits, statistics, slices and stores.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
-pub enum Error {}
+pub enum Error {
+    /// The system refused to read, write, rename or sync something.
+    #[error("cannot {action} `{}`", path.display())]
+    Io {
+        /// `read`, `write`, `create`, ...
+        action: &'static str,
+        /// Which file or folder.
+        path: PathBuf,
+        /// What the system said.
+        source: io::Error,
+    },
+    /// A folder that holds no finished dataset.
+    #[error("`{}` is not a dataset: {detail}", path.display())]
+    NotADataset {
+        /// The folder.
+        path: PathBuf,
+        /// What is missing.
+        detail: String,
+    },
+    /// An ingestion or collection that has not finished.
+    #[error("the dataset `{}` is not finished: {pending} of {total} source episodes are still to do", path.display())]
+    Unfinished {
+        /// The folder.
+        path: PathBuf,
+        /// Episodes without a line in the ledger.
+        pending: u64,
+        /// Episodes of the source.
+        total: u64,
+    },
+    /// The dataset was written by a newer version of this program.
+    #[error("`{}` has format version {found}; this program reads up to {known}", path.display())]
+    NewerFormat {
+        /// `dataset.json`.
+        path: PathBuf,
+        /// Version in the file.
+        found: u32,
+        /// Newest version this program knows.
+        known: u32,
+    },
+    /// The destination already holds a finished dataset.
+    #[error("`{}` already holds a finished dataset", path.display())]
+    Exists {
+        /// The folder.
+        path: PathBuf,
+    },
+    /// The destination holds files that are not ours.
+    #[error("`{}` is not empty and is not a dataset: it holds `{entry}`", path.display())]
+    Foreign {
+        /// The folder.
+        path: PathBuf,
+        /// One of the entries found.
+        entry: String,
+    },
+    /// The unfinished dataset in the destination was started with other settings.
+    #[error("the unfinished dataset in `{}` was started with another {field}: {found}, now {asked}", path.display())]
+    OtherSettings {
+        /// The folder.
+        path: PathBuf,
+        /// The setting that differs.
+        field: &'static str,
+        /// Its value in the folder.
+        found: String,
+        /// Its value now.
+        asked: String,
+    },
+    /// Another process writes the same dataset.
+    #[error("another process is writing `{}`", path.display())]
+    Locked {
+        /// The folder.
+        path: PathBuf,
+    },
+    /// A file of the dataset is damaged.
+    #[error("`{}` is damaged: {detail}", path.display())]
+    Corrupt {
+        /// The file: a Parquet part, a Zarr shard, a JSON document.
+        path: PathBuf,
+        /// What does not fit.
+        detail: String,
+    },
+    /// An episode that does not fit the declared fields and cameras.
+    #[error("episode {episode}: {detail}")]
+    Episode {
+        /// Index in the source.
+        episode: u64,
+        /// Reason code, as written to the ledger.
+        code: &'static str,
+        /// What is wrong with it.
+        detail: String,
+    },
+    /// A name that the dataset does not hold.
+    #[error("the dataset has no {kind} `{name}`")]
+    UnknownName {
+        /// `split`, `camera`, `column`, ...
+        kind: &'static str,
+        /// The name asked for.
+        name: String,
+        /// The names that exist.
+        known: Vec<String>,
+    },
+    /// An index outside its range.
+    #[error("{what} {index} is out of range: there are {len}")]
+    OutOfRange {
+        /// What was indexed.
+        what: &'static str,
+        /// The index.
+        index: u64,
+        /// How many there are.
+        len: u64,
+    },
+    /// A setting that makes no sense, such as a context of 0.
+    #[error("{what} `{value}` is not valid: {detail}")]
+    Invalid {
+        /// The setting.
+        what: &'static str,
+        /// Its value.
+        value: String,
+        /// What is wrong with it.
+        detail: String,
+    },
+    /// The writer of a Parquet file failed.
+    #[error("cannot write `{}`", path.display())]
+    Parquet {
+        /// The file.
+        path: PathBuf,
+        /// What the library said.
+        source: parquet::errors::ParquetError,
+    },
+}
 
 impl Error {
     /// The next thing to try, where there is one.
     pub fn hint(&self) -> Option<String> {
-        None
+        match self {
+            Self::Io { source, .. } if is_full(source) => {
+                Some("free some disk space and run the same command again; finished episodes are kept".into())
+            }
+            Self::NotADataset { .. } => {
+                Some("`jepa-bench ingest` and `jepa-bench collect` write datasets".into())
+            }
+            Self::Unfinished { .. } => Some("run the command that started it again; it resumes".into()),
+            Self::NewerFormat { .. } => Some("update jepa-bench, or write the dataset again with this version".into()),
+            Self::Exists { .. } => Some("choose another folder, or pass `--overwrite` to replace it".into()),
+            Self::Foreign { .. } => Some("choose an empty or a new folder".into()),
+            Self::OtherSettings { .. } => {
+                Some("repeat the first settings to resume, or pass `--overwrite` to start again".into())
+            }
+            Self::Locked { .. } => Some("wait for it to end, or choose another folder".into()),
+            Self::Corrupt { .. } => {
+                Some("`jepa-bench validate` lists every damaged file; write the dataset again with `--overwrite`".into())
+            }
+            Self::UnknownName { kind, known, .. } if !known.is_empty() => {
+                Some(format!("the {kind}s are: {}", known.join(", ")))
+            }
+            _ => None,
+        }
     }
+
+    pub(crate) fn io(action: &'static str, path: &Path, source: io::Error) -> Self {
+        Self::Io {
+            action,
+            path: path.to_path_buf(),
+            source,
+        }
+    }
+
+    pub(crate) fn corrupt(path: &Path, detail: impl ToString) -> Self {
+        Self::Corrupt {
+            path: path.to_path_buf(),
+            detail: detail.to_string(),
+        }
+    }
+
+    pub(crate) fn invalid(what: &'static str, value: impl ToString, detail: impl ToString) -> Self {
+        Self::Invalid {
+            what,
+            value: value.to_string(),
+            detail: detail.to_string(),
+        }
+    }
+}
+
+/// Whether the system says that there is no space left, for this user or on this disk.
+fn is_full(error: &io::Error) -> bool {
+    matches!(
+        error.kind(),
+        io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded | io::ErrorKind::FileTooLarge
+    )
 }

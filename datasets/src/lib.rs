@@ -1,4 +1,31 @@
-//! Work in progress.
+//! Episodes, stores, trajectory slices, splits and normalizers.
+//!
+//! A dataset is a folder (format version 1): one Parquet table of native steps, one Zarr store of
+//! frames per camera, and JSON documents that describe, hash and summarise them. It is written by
+//! [`DatasetWriter`] and read by [`Dataset`]; a [`SliceIndex`] numbers the trajectory slices in it.
 
+pub mod catalog;
+mod episode;
 mod error;
+pub mod mt19937;
+mod normalizer;
+mod schema;
+mod slice;
+mod split;
+mod store;
+mod stream;
+
+pub use catalog::{CatalogEntry, DATASETS};
+pub use episode::{ACTION, CameraFrames, Column, Episode, PROPRIO, Pixels, REWARD, STATE};
 pub use error::{Error, Result};
+pub use normalizer::{
+    CONSTANT_STD, FieldStats, Moments, Normalizer, QUANTILES, Statistics, Stats, quantile,
+};
+pub use schema::{
+    Alignment, Camera, Codec, Counts, Dtype, EpisodeMeta, FORMAT_VERSION, Field, FileEntry,
+    FrameRange, LedgerRow, Manifest, ManifestDraft, Outcome, PixelType, Source,
+};
+pub use slice::{Dropped, Order, Slice, SliceIndex, SliceRef, SliceSpec};
+pub use split::{Member, Split, SplitRule, Splits};
+pub use store::{Dataset, DatasetWriter, WriterOptions};
+pub use stream::Stream;

@@ -1,0 +1,255 @@
+//! Splits: which episodes are for training and which for validation.
+//!
+//! A split is a rule, a seed and a list of episodes in the order the rule gives them. Membership is
+//! decided over *all* source episodes, so a rejected one never moves another between train and val.
+
+use std::fmt;
+use std::str::FromStr;
+
+use serde::{Deserialize, Serialize};
+
+use crate::mt19937::{RANDPERM_LIMIT, torch_randperm};
+use crate::stream::Stream;
+use crate::{Error, Result, catalog};
+
+/// How episodes are divided.
+#[derive(Debug, Clone, PartialEq)]
+pub enum SplitRule {
+    /// The rule of the data's own release, from the catalog.
+    Released,
+    /// DINO-WM: 90 % by `torch.randperm` with seed 42 (datasets.md section 2.1).
+    DinoWm,
+    /// JEPA-WMs: `torch.randperm` with a seed; 0.9 and 234 unless given (datasets.md section 2.1).
+    JepaWms {
+        /// Share of the episodes used for training.
+        fraction: f64,
+        /// Seed of the permutation and of the slice order.
+        seed: u64,
+    },
+    /// A shuffle from the project's own random streams.
+    Random {
+        /// Seed of the shuffle and of the slice order.
+        seed: u64,
+        /// Share of the episodes used for training.
+        fraction: f64,
+    },
+}
+
+impl SplitRule {
+    /// The rule of JEPA-WMs with its released settings.
+    pub const JEPA_WMS: Self = Self::JepaWms {
+        fraction: 0.9,
+        seed: 234,
+    };
+
+    /// The concrete rule: `released` is looked up in the catalog under the source's name.
+    pub fn resolve(&self, source: &str) -> Result<Self> {
+        match self {
+            Self::Released => catalog::find(source)
+                .and_then(|entry| entry.released_split())
+                .ok_or_else(|| {
+                    Error::invalid(
+                        "split rule",
+                        "released",
+                        format!("`{source}` has no released split"),
+                    )
+                }),
+            other => Ok(other.clone()),
+        }
+    }
+
+    /// Seed of the permutation; also of the slice order (datasets.md section 2.3).
+    pub fn seed(&self) -> u64 {
+        match self {
+            Self::Released => 0,
+            Self::DinoWm => 42,
+            Self::JepaWms { seed, .. } | Self::Random { seed, .. } => *seed,
+        }
+    }
+
+    fn fraction(&self) -> f64 {
+        match self {
+            Self::Released | Self::DinoWm => 0.9,
+            Self::JepaWms { fraction, .. } | Self::Random { fraction, .. } => *fraction,
+        }
+    }
+
+    /// Source indices of train and val, in the order the rule gives them.
+    ///
+    /// The number for training is `floor(fraction * n)` in binary doubles, as in the references.
+    pub fn divide(&self, n: u64) -> Result<(Vec<u64>, Vec<u64>)> {
+        let n32 = u32::try_from(n)
+            .ok()
+            .filter(|&n| u64::from(n) < RANDPERM_LIMIT);
+        let n32 =
+            n32.ok_or_else(|| Error::invalid("number of episodes", n, "too many for a split"))?;
+        let mut order = self.permutation(n32);
+        let train = (self.fraction() * n as f64) as usize;
+        let val = order.split_off(train.min(order.len()));
+        Ok((order, val))
+    }
+
+    fn permutation(&self, n: u32) -> Vec<u64> {
+        if let Self::Random { seed, .. } = self {
+            let mut order: Vec<u64> = (0..u64::from(n)).collect();
+            Stream::new(*seed, &["split"]).shuffle(&mut order);
+            return order;
+        }
+        torch_randperm(n, self.seed())
+            .into_iter()
+            .map(u64::from)
+            .collect()
+    }
+}
+
+impl fmt::Display for SplitRule {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Released => f.write_str("released"),
+            Self::DinoWm => f.write_str("dino-wm"),
+            Self::JepaWms { fraction, seed } => write!(f, "jepa-wms:{fraction}:{seed}"),
+            Self::Random { seed, fraction } => write!(f, "random:{seed}:{fraction}"),
+        }
+    }
+}
+
+impl FromStr for SplitRule {
+    type Err = Error;
+
+    fn from_str(text: &str) -> Result<Self> {
+        let mut parts = text.split(':');
+        let name = parts.next().unwrap_or_default();
+        let values: Vec<&str> = parts.collect();
+        match (name, values.as_slice()) {
+            ("released", []) => Ok(Self::Released),
+            ("dino-wm", []) => Ok(Self::DinoWm),
+            ("jepa-wms", []) => Ok(Self::JEPA_WMS),
+            ("jepa-wms", [f]) => Ok(Self::JepaWms {
+                fraction: fraction(text, f)?,
+                seed: 234,
+            }),
+            ("jepa-wms", [f, s]) => Ok(Self::JepaWms {
+                fraction: fraction(text, f)?,
+                seed: seed(text, s)?,
+            }),
+            ("random", [s, f]) => Ok(Self::Random {
+                seed: seed(text, s)?,
+                fraction: fraction(text, f)?,
+            }),
+            _ => Err(Error::invalid(
+                "split rule",
+                text,
+                "the rules are `released`, `dino-wm`, `jepa-wms[:FRACTION[:SEED]]` and `random:SEED:FRACTION`",
+            )),
+        }
+    }
+}
+
+fn fraction(rule: &str, text: &str) -> Result<f64> {
+    text.parse()
+        .ok()
+        .filter(|f| (0.0..=1.0).contains(f))
+        .ok_or_else(|| {
+            Error::invalid(
+                "split rule",
+                rule,
+                format!("`{text}` is not a fraction between 0 and 1"),
+            )
+        })
+}
+
+fn seed(rule: &str, text: &str) -> Result<u64> {
+    text.parse()
+        .map_err(|_| Error::invalid("split rule", rule, format!("`{text}` is not a seed")))
+}
+
+/// A named list of episodes.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Split {
+    /// `train`, `val` or `all`.
+    pub name: String,
+    /// The rule that made it.
+    pub rule: String,
+    /// Seed of the rule and of the released slice order.
+    pub seed: u64,
+    /// Episode indices of the dataset, in the order of the rule.
+    pub episodes: Vec<u64>,
+    /// `BLAKE3` over name, rule, and the source index and source hash of every episode in order.
+    pub hash: String,
+}
+
+/// `splits.json`.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Splits {
+    /// The splits: `train`, `val`, `all`.
+    pub splits: Vec<Split>,
+}
+
+/// An episode as a split sees it.
+#[derive(Debug, Clone, Copy)]
+pub struct Member<'a> {
+    /// Position in the source.
+    pub source_index: u64,
+    /// Hash of the bytes it came from.
+    pub source_hash: &'a str,
+}
+
+impl Splits {
+    /// Divides the episodes of a dataset. `members` are its episodes in order, `total` the source's count.
+    pub fn new(rule: &SplitRule, total: u64, members: &[Member<'_>]) -> Result<Self> {
+        let (train, val) = rule.divide(total)?;
+        let known = |source: &u64| {
+            members
+                .binary_search_by_key(source, |m| m.source_index)
+                .ok()
+                .map(|i| i as u64)
+        };
+        let train = train.iter().filter_map(known).collect();
+        let val = val.iter().filter_map(known).collect();
+        let all = (0..members.len() as u64).collect();
+        let splits = [("train", train), ("val", val), ("all", all)]
+            .into_iter()
+            .map(|(name, episodes)| Split::new(name, rule, episodes, members))
+            .collect();
+        Ok(Self { splits })
+    }
+
+    /// The split of a name.
+    pub fn get(&self, name: &str) -> Result<&Split> {
+        self.splits
+            .iter()
+            .find(|split| split.name == name)
+            .ok_or_else(|| Error::UnknownName {
+                kind: "split",
+                name: name.into(),
+                known: self.splits.iter().map(|split| split.name.clone()).collect(),
+            })
+    }
+}
+
+impl Split {
+    fn new(name: &str, rule: &SplitRule, episodes: Vec<u64>, members: &[Member<'_>]) -> Self {
+        let rule_text = rule.to_string();
+        let mut hasher = blake3::Hasher::new();
+        for text in [name, rule_text.as_str()] {
+            hasher.update(&(text.len() as u64).to_le_bytes());
+            hasher.update(text.as_bytes());
+        }
+        for &episode in &episodes {
+            let member = members[episode as usize];
+            hasher.update(&member.source_index.to_le_bytes());
+            hasher.update(&(member.source_hash.len() as u64).to_le_bytes());
+            hasher.update(member.source_hash.as_bytes());
+        }
+        let hash = hasher.finalize().to_hex().to_string();
+        Self {
+            name: name.into(),
+            rule: rule_text,
+            seed: rule.seed(),
+            episodes,
+            hash,
+        }
+    }
+}
