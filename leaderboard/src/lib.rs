@@ -1,4 +1,36 @@
-//! Work in progress.
+//! Records of runs, and what may be concluded from them.
+//!
+//! A result is a set of episodes, not a number. [`Run::load`] opens a run folder and recomputes every
+//! number from its episodes; [`compare`] compares runs episode by episode; [`Board`] keeps runs in
+//! one SQLite file with a chained log; [`rank`] orders them. Nothing here simulates or plans.
 
+mod analysis;
+mod compare;
+mod episodes;
 mod error;
+mod files;
+mod published;
+mod ranking;
+mod record;
+mod run;
+mod statistics;
+mod store;
+pub mod testing;
+
+pub use analysis::{Aggregate, Band, CostCurve, EpisodeTable, cost_curves, distance_curve};
+pub use compare::{Comparison, Score, Scored, compare, compare_all, distinct_labels};
+pub use episodes::{read_episodes, read_timings, write_episodes, write_timings};
 pub use error::{Error, Result};
+pub use files::hash_file;
+pub use published::{PAPER, PUBLISHED, Published, PublishedScore, TASK_GROUPS, published_for};
+pub use ranking::{Ranked, rank};
+pub use record::{
+    CONFIDENCE, EpisodeRow, ModelKind, ModelRef, PlannerRef, Provenance, RECORD_VERSION, RunRecord,
+    Summary, TaskRef, TimingRow, TrainingRef,
+};
+pub use run::{CONFIG_FILE, EPISODES_FILE, RECORD_FILE, Run, TIMINGS_FILE};
+pub use statistics::{
+    Difference, Draws, Interval, PairedOutcomes, episodes_to_detect, holm, mcnemar_exact, mean,
+    minimal_detectable_difference, paired_bootstrap, paired_rate_difference, quantile, wilson,
+};
+pub use store::{Added, Board, BoardRun, BoardTask, Event};
