@@ -3,7 +3,7 @@
 //! Each check returns what was broken instead of panicking, so that an environment of another crate
 //! can be tested with the same functions.
 
-use jepa_datasets::stream::Stream;
+use jepa_datasets::Stream;
 
 use super::{Env, PLANNER_SIZE, Size, Start};
 

@@ -8,7 +8,7 @@ pub mod conformance;
 mod image;
 pub mod wall;
 
-use jepa_datasets::stream::Stream;
+use jepa_datasets::Stream;
 
 pub use image::{Image, bilinear};
 

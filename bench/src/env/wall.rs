@@ -12,7 +12,7 @@ mod random_walk;
 mod render;
 
 use jepa_datasets::mt19937;
-use jepa_datasets::stream::Stream;
+use jepa_datasets::Stream;
 use serde::Deserialize;
 
 use super::{

@@ -1,1 +1,395 @@
-//! Written next.
+//! Planners: search for the action sequence with the lowest cost.
+//!
+//! A [`Planner`] sees a [`CostModel`], the shape of a plan and a source of [`Noise`]; never an
+//! environment or a true state. It works in normalised actions and `f64`, starts from zero at every
+//! plan (no warm start between replans, evaluation.md section 3.1), and reports what it did in a
+//! [`Trace`]. A new planner is a file here and one line in [`PLANNERS`].
+
+pub mod cem;
+mod gaussian;
+pub mod mppi;
+
+use std::collections::BTreeSet;
+
+use serde::{Deserialize, Serialize};
+
+pub use gaussian::Limit;
+
+use crate::{Error, Result};
+
+/// Every planner, in the order in which `list` prints them.
+pub const PLANNERS: &[PlannerEntry] = &[cem::ENTRY, mppi::ENTRY];
+
+/// One line of the table of planners.
+#[derive(Debug, Clone, Copy)]
+pub struct PlannerEntry {
+    /// Name on the command line and in task files.
+    pub name: &'static str,
+    /// What it does, in one sentence.
+    pub summary: &'static str,
+    /// Where it comes from.
+    pub paper: &'static str,
+    /// Every setting with its default value.
+    pub defaults: fn() -> toml::Table,
+    /// Builds one from a table of settings; settings left out keep their defaults.
+    pub build: fn(&toml::Table) -> Result<Box<dyn Planner>>,
+}
+
+/// Candidate action sequences in normalised units, row-major `[S, H, A]`.
+#[derive(Debug, Clone, PartialEq)]
+pub struct ActionBatch {
+    /// The numbers.
+    pub values: Vec<f64>,
+    /// Candidates, `S`.
+    pub samples: usize,
+    /// Horizon and action block width.
+    pub shape: PlanShape,
+}
+
+impl ActionBatch {
+    /// A batch of zeros.
+    pub fn zeros(samples: usize, shape: PlanShape) -> Self {
+        Self {
+            values: vec![0.0; samples * shape.len()],
+            samples,
+            shape,
+        }
+    }
+
+    /// The sequence of one candidate, `[H, A]`.
+    pub fn candidate(&self, index: usize) -> &[f64] {
+        &self.values[index * self.shape.len()..][..self.shape.len()]
+    }
+
+    fn candidate_mut(&mut self, index: usize) -> &mut [f64] {
+        let length = self.shape.len();
+        &mut self.values[index * length..][..length]
+    }
+}
+
+/// Sizes of one plan.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct PlanShape {
+    /// Model steps, `H`.
+    pub horizon: usize,
+    /// Numbers in an action block, `A`.
+    pub width: usize,
+}
+
+impl PlanShape {
+    /// Numbers in one plan.
+    pub fn len(self) -> usize {
+        self.horizon * self.width
+    }
+
+    /// Whether a plan holds no number at all.
+    pub fn is_empty(self) -> bool {
+        self.len() == 0
+    }
+}
+
+/// What a planner minimises. The seam is as narrow as its user.
+pub trait CostModel {
+    /// Cost of each candidate, `[S]`; lower is better.
+    ///
+    /// # Errors
+    /// When the model cannot evaluate the candidates.
+    fn costs(&mut self, actions: &ActionBatch) -> Result<Vec<f64>>;
+}
+
+/// Random numbers of one plan. Tests inject recorded ones.
+pub trait Noise {
+    /// Fills `out` with the standard normal numbers of one iteration, in the order `[S, H, A]`.
+    fn normals(&mut self, iteration: usize, out: &mut [f64]);
+
+    /// The uniform number in `[0, 1)` of one iteration, for planners that draw among candidates.
+    fn uniform(&mut self, iteration: usize) -> f64;
+}
+
+/// A search for a low-cost action sequence.
+pub trait Planner: Send + Sync {
+    /// Name in [`PLANNERS`].
+    fn name(&self) -> &'static str;
+
+    /// Candidates evaluated per plan, for estimates before a run.
+    fn evaluations(&self) -> u64;
+
+    /// Searches for a plan of the given shape.
+    ///
+    /// # Errors
+    /// When a setting does not fit the shape, the cost model fails, or a cost is not finite.
+    fn plan(
+        &self,
+        shape: PlanShape,
+        cost: &mut dyn CostModel,
+        noise: &mut dyn Noise,
+    ) -> Result<Plan>;
+}
+
+/// A plan and how it was found.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Plan {
+    /// Normalised action blocks, row-major `[H, A]`.
+    pub actions: Vec<f64>,
+    /// What the search did.
+    pub trace: Trace,
+}
+
+/// What a search did, one number per iteration.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+pub struct Trace {
+    /// Lowest cost among the candidates.
+    pub best: Vec<f64>,
+    /// Mean cost of the elites.
+    pub elite_mean: Vec<f64>,
+    /// Standard deviation of the elites' costs (n - 1); 0 for a single elite.
+    pub elite_std: Vec<f64>,
+    /// Cost evaluations, one per iteration, of all candidates together.
+    pub batches: u64,
+    /// Candidates evaluated.
+    pub candidates: u64,
+}
+
+impl Trace {
+    /// Adds one iteration: `costs` of all candidates, indices of the elites from best to worst.
+    fn push(&mut self, costs: &[f64], elites: &[usize]) {
+        let chosen: Vec<f64> = elites.iter().map(|&index| costs[index]).collect();
+        let (mean, std) = moments(&chosen);
+        self.best.push(chosen[0]);
+        self.elite_mean.push(mean);
+        self.elite_std.push(std);
+        self.batches += 1;
+        self.candidates += costs.len() as u64;
+    }
+}
+
+/// Looks a planner up by name.
+///
+/// # Errors
+/// When there is none of that name; the error lists those that exist.
+pub fn entry(name: &str) -> Result<&'static PlannerEntry> {
+    PLANNERS
+        .iter()
+        .find(|entry| entry.name == name)
+        .ok_or_else(|| Error::UnknownName {
+            kind: "planner",
+            name: name.to_string(),
+            known: PLANNERS
+                .iter()
+                .map(|entry| entry.name.to_string())
+                .collect(),
+        })
+}
+
+/// Reads the settings of planner `name` over their defaults.
+fn read_settings<C>(name: &'static str, given: &toml::Table) -> Result<C>
+where
+    C: Default + Serialize + for<'a> Deserialize<'a>,
+{
+    let defaults = table_of(&C::default());
+    let known: BTreeSet<&String> = defaults.keys().collect();
+    if let Some(key) = given.keys().find(|key| !known.contains(key)) {
+        let known = known.into_iter().cloned().collect();
+        return Err(Error::UnknownName {
+            kind: "planner setting",
+            name: key.clone(),
+            known,
+        });
+    }
+    given
+        .clone()
+        .try_into()
+        .map_err(|error: toml::de::Error| invalid(name, error.message()))
+}
+
+/// A configuration as a TOML table.
+fn table_of<C: Serialize>(config: &C) -> toml::Table {
+    // A struct of numbers, words and lists always is a table.
+    toml::Table::try_from(config).unwrap_or_default()
+}
+
+/// The error for a planner setting that is out of range.
+fn invalid(planner: &str, detail: impl Into<String>) -> Error {
+    Error::Config {
+        what: format!("setting of planner `{planner}`"),
+        detail: detail.into(),
+        hint: Some("`jepa-bench list planners` shows every setting with its default".into()),
+    }
+}
+
+/// Evaluates a batch and refuses costs that are not finite.
+fn evaluate(cost: &mut dyn CostModel, batch: &ActionBatch, iteration: usize) -> Result<Vec<f64>> {
+    let costs = cost.costs(batch)?;
+    assert_eq!(
+        costs.len(),
+        batch.samples,
+        "a cost model returned another number of costs"
+    );
+    match costs.iter().position(|cost| !cost.is_finite()) {
+        Some(candidate) => Err(Error::Invalid {
+            what: format!("cost of candidate {candidate} in planner iteration {iteration}"),
+            detail: format!("it is {}, not a finite number", costs[candidate]),
+        }),
+        None => Ok(costs),
+    }
+}
+
+/// Indices of the `count` lowest of finite `costs`, best first; equal costs in order of index.
+fn elites(costs: &[f64], count: usize) -> Vec<usize> {
+    let mut order: Vec<usize> = (0..costs.len()).collect();
+    // A stable sort keeps equal costs, 0 and -0 among them, in order of index.
+    order.sort_by(|&a, &b| {
+        costs[a]
+            .partial_cmp(&costs[b])
+            .unwrap_or(std::cmp::Ordering::Equal)
+    });
+    order.truncate(count);
+    order
+}
+
+/// Mean and standard deviation (n - 1) of a non-empty list; the deviation of one number is 0.
+fn moments(values: &[f64]) -> (f64, f64) {
+    let n = values.len() as f64;
+    let mean = values.iter().sum::<f64>() / n;
+    if values.len() < 2 {
+        return (mean, 0.0);
+    }
+    let squares: f64 = values
+        .iter()
+        .map(|value| (value - mean) * (value - mean))
+        .sum();
+    (mean, (squares / (n - 1.0)).sqrt())
+}
+
+#[cfg(test)]
+pub(crate) mod testing {
+    //! Costs and noise for planner tests.
+
+    use jepa_datasets::Stream;
+
+    use super::{ActionBatch, CostModel, Noise};
+    use crate::Result;
+
+    /// A cost that is a function of one candidate's flattened sequence.
+    pub(crate) struct FnCost<F: Fn(&[f64]) -> f64>(pub(crate) F);
+
+    impl<F: Fn(&[f64]) -> f64> CostModel for FnCost<F> {
+        fn costs(&mut self, actions: &ActionBatch) -> Result<Vec<f64>> {
+            Ok((0..actions.samples)
+                .map(|index| (self.0)(actions.candidate(index)))
+                .collect())
+        }
+    }
+
+    /// Mean squared distance to `target`.
+    pub(crate) fn quadratic(target: &[f64]) -> FnCost<impl Fn(&[f64]) -> f64 + '_> {
+        FnCost(move |x| {
+            let squares = x.iter().zip(target).map(|(x, t)| (x - t) * (x - t));
+            squares.sum::<f64>() / target.len() as f64
+        })
+    }
+
+    /// Noise keyed by a seed and the iteration.
+    pub(crate) struct SeededNoise(pub(crate) u64);
+
+    impl Noise for SeededNoise {
+        fn normals(&mut self, iteration: usize, out: &mut [f64]) {
+            Stream::new(self.0, &["test", &iteration.to_string()]).fill_normal(out);
+        }
+
+        fn uniform(&mut self, iteration: usize) -> f64 {
+            Stream::new(self.0, &["test", "uniform", &iteration.to_string()]).uniform()
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::testing::{FnCost, SeededNoise, quadratic};
+    use super::*;
+
+    const SHAPE: PlanShape = PlanShape {
+        horizon: 2,
+        width: 3,
+    };
+
+    fn plan(entry: &PlannerEntry, seed: u64, cost: &mut dyn CostModel) -> Result<Plan> {
+        let planner = (entry.build)(&toml::Table::new()).unwrap();
+        planner.plan(SHAPE, cost, &mut SeededNoise(seed))
+    }
+
+    #[test]
+    fn every_planner_is_listed_under_its_own_name() {
+        for entry in PLANNERS {
+            let planner = (entry.build)(&(entry.defaults)()).unwrap();
+            assert_eq!(planner.name(), entry.name);
+            assert_eq!(super::entry(entry.name).unwrap().name, entry.name);
+        }
+    }
+
+    #[test]
+    fn the_same_seed_plans_the_same_and_another_seed_does_not() {
+        let target = [0.5, -1.0, 0.25, 1.5, 0.0, -0.5];
+        for entry in PLANNERS {
+            let [first, again, other] =
+                [1, 1, 2].map(|seed| plan(entry, seed, &mut quadratic(&target)).unwrap());
+            assert_eq!(first, again, "{}", entry.name);
+            assert_ne!(first, other, "{}", entry.name);
+        }
+    }
+
+    #[test]
+    fn traces_count_every_iteration_and_candidate() {
+        for entry in PLANNERS {
+            let planner = (entry.build)(&toml::Table::new()).unwrap();
+            let trace = plan(entry, 1, &mut quadratic(&[0.0; 6])).unwrap().trace;
+            assert_eq!(trace.candidates, planner.evaluations(), "{}", entry.name);
+            assert_eq!(trace.best.len() as u64, trace.batches);
+            assert!(
+                trace
+                    .best
+                    .iter()
+                    .zip(&trace.elite_mean)
+                    .all(|(best, mean)| best <= mean)
+            );
+        }
+    }
+
+    #[test]
+    fn costs_that_are_not_finite_end_the_plan_with_their_place() {
+        for entry in PLANNERS {
+            for bad in [f64::NAN, f64::INFINITY] {
+                let error = plan(entry, 1, &mut FnCost(|_| bad)).unwrap_err();
+                let text = error.to_string();
+                assert!(
+                    text.contains("candidate 0 in planner iteration 0"),
+                    "{text}"
+                );
+            }
+        }
+    }
+
+    #[test]
+    fn unknown_settings_are_named_with_the_closest_one() {
+        let table = "candidate = 3".parse().unwrap();
+        for entry in PLANNERS {
+            let Err(error) = (entry.build)(&table) else {
+                panic!("{} took it", entry.name)
+            };
+            let hint = error.hint().unwrap();
+            assert!(hint.starts_with("did you mean `candidates`?"), "{hint}");
+        }
+    }
+
+    #[test]
+    fn ties_are_broken_by_index() {
+        assert_eq!(elites(&[1.0, 0.5, 1.0, 0.5, 1.0], 4), [1, 3, 0, 2]);
+        assert_eq!(elites(&[0.0, -0.0], 2), [0, 1]);
+    }
+
+    #[test]
+    fn moments_are_unbiased_and_defined_for_one_number() {
+        assert_eq!(moments(&[1.0, 2.0, 6.0]), (3.0, 7.0_f64.sqrt()));
+        assert_eq!(moments(&[4.0]), (4.0, 0.0));
+    }
+}

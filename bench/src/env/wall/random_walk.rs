@@ -5,7 +5,7 @@
 
 use std::f64::consts::PI;
 
-use jepa_datasets::stream::Stream;
+use jepa_datasets::Stream;
 
 use super::{PADDING, SAMPLE_HIGH, SAMPLE_LOW, SLAB};
 use crate::env::Behaviour;
