@@ -1,1 +1,753 @@
-//! Written next.
+//! Policies: what chooses the actions of an episode.
+//!
+//! A [`Policy`] is a world model with a planner, one of the floors that any model has to beat, or the
+//! oracle, which plans in the simulator itself and shows what planner and protocol allow. For each
+//! episode it makes an [`Agent`], which is asked for actions until the budget is spent: a receding
+//! horizon loop that replans from the present observation, without memory or warm start
+//! (evaluation.md section 1.0).
+
+use std::path::Path;
+
+use jepa_datasets::{ACTION, Normalizer, Stream};
+use jepa_leaderboard::{ModelKind, ModelRef, TrainingRef};
+use jepa_models::{CostSpec, Frame, Latent, ModelInfo, WorldModel};
+
+use crate::env::{Env, Limits, Size, Start};
+use crate::planner::{ActionBatch, CostModel, PlanShape, Planner, Trace};
+use crate::protocol::RunConfig;
+use crate::seeds::{PlanKey, StreamNoise, floor_stream};
+use crate::{Error, Result};
+
+/// Names of the policies that need no training run, with what they do.
+pub const BASELINES: &[(&str, &str)] = &[
+    (
+        "floor:random",
+        "normal random actions with the spread of the released data",
+    ),
+    ("floor:noop", "no action at all"),
+    (
+        "oracle",
+        "the same planner in the simulator itself: the ceiling of planner and protocol",
+    ),
+];
+
+/// What chooses the actions of a run.
+pub enum Policy {
+    /// A world model and a planner.
+    Model(Box<dyn WorldModel>),
+    /// Independent standard normal actions in normalised units.
+    Random,
+    /// Zero actions.
+    Noop,
+    /// The planner with true states: cost is the squared distance after a simulated rollout.
+    Oracle,
+}
+
+impl std::fmt::Debug for Policy {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_tuple("Policy").field(&self.name()).finish()
+    }
+}
+
+impl Policy {
+    /// The policy of `--model`: a baseline by name, or a world model by its training run.
+    ///
+    /// # Errors
+    /// When the name is unknown, is that of an untrained model, or the run cannot be loaded.
+    pub fn find(name: &str) -> Result<Self> {
+        match name {
+            "floor:random" => Ok(Self::Random),
+            "floor:noop" => Ok(Self::Noop),
+            "oracle" => Ok(Self::Oracle),
+            path if Path::new(path).exists() => {
+                Ok(Self::Model(jepa_models::load(Path::new(path))?))
+            }
+            _ => Err(unknown_model(name)),
+        }
+    }
+
+    /// Registry name.
+    pub fn name(&self) -> &str {
+        match self {
+            Self::Model(model) => &model.info().name,
+            Self::Random => "floor:random",
+            Self::Noop => "floor:noop",
+            Self::Oracle => "oracle",
+        }
+    }
+
+    /// Hash of the weights, if there are any.
+    pub fn weights_hash(&self) -> Option<&str> {
+        match self {
+            Self::Model(model) => Some(&model.info().weights_hash),
+            _ => None,
+        }
+    }
+
+    /// Whether a planner chooses the actions.
+    pub fn plans(&self) -> bool {
+        matches!(self, Self::Model(_) | Self::Oracle)
+    }
+
+    /// The entry of the record.
+    pub fn reference(&self) -> ModelRef {
+        let bare = |kind| ModelRef {
+            name: self.name().to_string(),
+            kind,
+            label: self.name().to_string(),
+            weights_hash: None,
+            parameters: None,
+            training: None,
+        };
+        match self {
+            Self::Model(model) => model_reference(model.info()),
+            Self::Random | Self::Noop => bare(ModelKind::Floor),
+            Self::Oracle => bare(ModelKind::Oracle),
+        }
+    }
+
+    /// Checks that the policy can act in the environment of a run.
+    ///
+    /// # Errors
+    /// When a world model was trained for other actions, proprio, frames or another frameskip.
+    pub fn check(&self, config: &RunConfig, limits: Limits) -> Result<()> {
+        let Self::Model(model) = self else {
+            return Ok(());
+        };
+        let info = model.info();
+        let pairs = [
+            ("frameskip", info.frameskip, config.protocol.frameskip),
+            ("action width", info.action_dim, limits.action_width),
+            ("frame height", info.image_height, info.image_width),
+        ];
+        let proprio = ("proprio width", info.proprio_dim, limits.proprio_width);
+        let proprio = info.uses_proprio.then_some(proprio);
+        match pairs
+            .into_iter()
+            .chain(proprio)
+            .find(|(_, model, task)| model != task)
+        {
+            Some((what, model, task)) => Err(Error::Invalid {
+                what: format!("model `{}` does not fit task `{}`", info.name, config.task),
+                detail: format!("its {what} is {model}, expected {task}"),
+            }),
+            None => Ok(()),
+        }
+    }
+
+    /// Begins an episode and leaves `env` in its initial state.
+    ///
+    /// # Errors
+    /// When the goal cannot be rendered or encoded.
+    pub fn begin<'a>(
+        &'a self,
+        setup: Setup<'a>,
+        env: &mut dyn Env,
+        start: &Start,
+        seed: u64,
+    ) -> Result<Box<dyn Agent + 'a>> {
+        let limits = env.limits();
+        let agent: Box<dyn Agent + 'a> = match self {
+            Self::Noop => Box::new(Noop {
+                width: limits.action_width,
+                steps: setup.steps(),
+            }),
+            Self::Random => {
+                let stream = floor_stream(setup.config.noise_seed, &setup.config.task, seed);
+                let actions = ActionSpace::released(limits)?;
+                Box::new(RandomFloor {
+                    stream,
+                    actions,
+                    steps: setup.steps(),
+                })
+            }
+            Self::Oracle => {
+                let actions = ActionSpace::released(limits)?;
+                let view = Truth {
+                    goal: start.goal.clone(),
+                    actions: actions.clone(),
+                };
+                Box::new(Receding {
+                    setup,
+                    view,
+                    actions,
+                    seed,
+                    replan: 0,
+                })
+            }
+            Self::Model(model) => {
+                env.reset_to(&start.goal)?;
+                let goal = observe(model.as_ref(), env)?;
+                let view = Imagination {
+                    model: model.as_ref(),
+                    goal,
+                    spec: setup.config.objective,
+                };
+                let actions = ActionSpace {
+                    normalizer: model.info().action.clone(),
+                };
+                Box::new(Receding {
+                    setup,
+                    view,
+                    actions,
+                    seed,
+                    replan: 0,
+                })
+            }
+        };
+        env.reset_to(&start.init)?;
+        Ok(agent)
+    }
+}
+
+fn model_reference(info: &ModelInfo) -> ModelRef {
+    let training = info.training.as_ref().map(|training| TrainingRef {
+        run: training.run.clone(),
+        seed: training.seed,
+        steps: training.steps,
+        seconds: training.seconds,
+        dataset_hash: training.dataset_hash.clone(),
+        train_split_hash: training.train_split_hash.clone(),
+        track: training.track.clone(),
+    });
+    ModelRef {
+        name: info.name.clone(),
+        kind: ModelKind::Trained,
+        label: match &training {
+            Some(training) => format!("{}, seed {}", info.name, training.seed),
+            None => info.name.clone(),
+        },
+        weights_hash: Some(info.weights_hash.clone()),
+        parameters: Some(info.parameters),
+        training,
+    }
+}
+
+fn unknown_model(name: &str) -> Error {
+    let in_zoo = jepa_models::MODELS.iter().any(|entry| entry.name == name);
+    if in_zoo {
+        return Error::Config {
+            what: format!("model `{name}`"),
+            detail: "it has no weights yet".into(),
+            hint: Some(format!(
+                "train it with `jepa-bench train --model {name} --data DST --out RUN`, then pass `--model RUN`"
+            )),
+        };
+    }
+    let names = BASELINES.iter().map(|(name, _)| name.to_string());
+    let zoo = jepa_models::MODELS
+        .iter()
+        .map(|entry| entry.name.to_string());
+    Error::UnknownName {
+        kind: "model",
+        name: name.to_string(),
+        known: names.chain(zoo).collect(),
+    }
+}
+
+/// What every agent of a run shares.
+#[derive(Clone, Copy)]
+pub struct Setup<'a> {
+    /// Every setting of the run.
+    pub config: &'a RunConfig,
+    /// The planner of the run.
+    pub planner: &'a dyn Planner,
+}
+
+impl Setup<'_> {
+    fn steps(&self) -> usize {
+        self.config.protocol.max_steps
+    }
+}
+
+/// Chooses the actions of one episode.
+pub trait Agent {
+    /// The next actions, at least one, from the present state of `env`.
+    ///
+    /// An agent may render `env` and read its proprio; only the oracle may look at its state.
+    ///
+    /// # Errors
+    /// When planning fails.
+    fn act(&mut self, env: &dyn Env, elapsed: usize) -> Result<Decision>;
+}
+
+/// Actions and how they were found.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Decision {
+    /// Native actions to execute, row-major `[n, A_e]`.
+    pub actions: Vec<f64>,
+    /// The search behind them, if there was one.
+    pub search: Option<Search>,
+}
+
+/// One search of a planner.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Search {
+    /// Costs per iteration.
+    pub trace: Trace,
+    /// Batched one-step predictions of a world model; 0 for the oracle.
+    pub world_model_calls: u64,
+    /// Candidate model steps imagined (by the oracle: simulated).
+    pub candidate_steps: u64,
+}
+
+/// Turns normalised action blocks into native actions.
+#[derive(Debug, Clone, PartialEq)]
+pub struct ActionSpace {
+    /// Statistics of the native action, width `A_e`.
+    pub normalizer: Normalizer,
+}
+
+impl ActionSpace {
+    /// The space of the released data of an environment.
+    fn released(limits: Limits) -> Result<Self> {
+        let released = Normalizer::released(limits.normalizer, ACTION);
+        released
+            .map(|normalizer| Self { normalizer })
+            .ok_or_else(|| Error::Invalid {
+                what: format!("normaliser `{}`", limits.normalizer),
+                detail: "it has no released action statistics".into(),
+            })
+    }
+
+    /// Unpacks blocks `[n, f * A_e]` into native actions `[n * f, A_e]`: row-major, so the first `A_e`
+    /// numbers of a block are its first step. Rounded to `f32`, as the released loop hands them over.
+    pub fn unpack(&self, blocks: &[f64]) -> Vec<f64> {
+        let mut values: Vec<f32> = blocks.iter().map(|&value| value as f32).collect();
+        self.normalizer.denormalize(&mut values);
+        values.into_iter().map(f64::from).collect()
+    }
+}
+
+/// What a plan is scored with: the imagination of a world model, or the truth.
+trait View {
+    /// Reads the present state of `env` and scores candidates from there.
+    fn look(&self, env: &dyn Env) -> Result<Box<dyn CostModel + '_>>;
+
+    /// World-model calls per model step of a batch of candidates.
+    fn calls_per_step(&self) -> u64;
+}
+
+/// Plans, executes the first blocks, and plans again from what it then sees.
+struct Receding<'a, V: View> {
+    setup: Setup<'a>,
+    view: V,
+    actions: ActionSpace,
+    seed: u64,
+    replan: u32,
+}
+
+impl<V: View> Agent for Receding<'_, V> {
+    fn act(&mut self, env: &dyn Env, elapsed: usize) -> Result<Decision> {
+        let RunConfig {
+            protocol,
+            planner,
+            noise_seed,
+            task,
+            ..
+        } = self.setup.config;
+        let shape = PlanShape {
+            horizon: protocol.plan_length(planner.horizon, elapsed),
+            width: protocol.frameskip * env.limits().action_width,
+        };
+        let key = PlanKey {
+            suite: *noise_seed,
+            task,
+            episode_seed: self.seed,
+            replan: self.replan,
+        };
+        let mut cost = self.view.look(env)?;
+        let plan = self
+            .setup
+            .planner
+            .plan(shape, cost.as_mut(), &mut StreamNoise::new(&key))?;
+        drop(cost);
+        self.replan += 1;
+        let executed = planner.replan_every.min(shape.horizon) * shape.width;
+        let horizon = shape.horizon as u64;
+        let search = Search {
+            world_model_calls: plan.trace.batches * horizon * self.view.calls_per_step(),
+            candidate_steps: plan.trace.candidates * horizon,
+            trace: plan.trace,
+        };
+        let actions = self.actions.unpack(&plan.actions[..executed]);
+        Ok(Decision {
+            actions,
+            search: Some(search),
+        })
+    }
+}
+
+/// Scores candidates by the latents that a world model predicts for them.
+struct Imagination<'a> {
+    model: &'a dyn WorldModel,
+    goal: Latent,
+    spec: CostSpec,
+}
+
+impl View for Imagination<'_> {
+    fn look(&self, env: &dyn Env) -> Result<Box<dyn CostModel + '_>> {
+        Ok(Box::new(ImaginedCost {
+            view: self,
+            start: observe(self.model, env)?,
+        }))
+    }
+
+    fn calls_per_step(&self) -> u64 {
+        1
+    }
+}
+
+struct ImaginedCost<'a> {
+    view: &'a Imagination<'a>,
+    start: Latent,
+}
+
+impl CostModel for ImaginedCost<'_> {
+    fn costs(&mut self, actions: &ActionBatch) -> Result<Vec<f64>> {
+        let values: Vec<f32> = actions.values.iter().map(|&value| value as f32).collect();
+        let batch = jepa_models::ActionBatch {
+            values: &values,
+            samples: actions.samples,
+            horizon: actions.shape.horizon,
+            width: actions.shape.width,
+        };
+        let Imagination { model, goal, spec } = self.view;
+        Ok(model.costs(&self.start, goal, spec, batch)?)
+    }
+}
+
+/// Encodes the present observation, drawn at the size the model takes.
+fn observe(model: &dyn WorldModel, env: &dyn Env) -> Result<Latent> {
+    let side = model.info().image_height;
+    let image = match side {
+        side if side == env.limits().native_size => env.render(Size::Native),
+        crate::env::PLANNER_SIZE => env.render(Size::Planner),
+        // Other sizes are enlarged from the planner's frame, as in the release.
+        side => env.render(Size::Planner).resized(side),
+    };
+    let frame = Frame {
+        rgb: &image.rgb,
+        height: image.height,
+        width: image.width,
+    };
+    Ok(model.encode(frame, &env.proprio())?)
+}
+
+/// Scores candidates by simulating them.
+struct Truth {
+    goal: Vec<f64>,
+    actions: ActionSpace,
+}
+
+impl View for Truth {
+    fn look(&self, env: &dyn Env) -> Result<Box<dyn CostModel + '_>> {
+        let start = env.state().to_vec();
+        Ok(Box::new(SimulatedCost {
+            view: self,
+            env: env.duplicate(),
+            start,
+        }))
+    }
+
+    fn calls_per_step(&self) -> u64 {
+        0
+    }
+}
+
+/// Squared distance to the goal after a rollout in a copy of the simulator.
+struct SimulatedCost<'a> {
+    view: &'a Truth,
+    env: Box<dyn Env>,
+    start: Vec<f64>,
+}
+
+impl CostModel for SimulatedCost<'_> {
+    fn costs(&mut self, actions: &ActionBatch) -> Result<Vec<f64>> {
+        let native = self.view.actions.unpack(&actions.values);
+        let width = self.env.limits().action_width;
+        let mut costs = Vec::with_capacity(actions.samples);
+        for rollout in native.chunks_exact(actions.shape.len()) {
+            self.env.reset_to(&self.start)?;
+            for action in rollout.chunks_exact(width) {
+                self.env.step(action)?;
+            }
+            let distance = self.env.state_distance(&self.view.goal, self.env.state());
+            costs.push(distance * distance);
+        }
+        Ok(costs)
+    }
+}
+
+/// The floor of doing nothing.
+struct Noop {
+    width: usize,
+    steps: usize,
+}
+
+impl Agent for Noop {
+    fn act(&mut self, _env: &dyn Env, elapsed: usize) -> Result<Decision> {
+        let actions = vec![0.0; (self.steps - elapsed) * self.width];
+        Ok(Decision {
+            actions,
+            search: None,
+        })
+    }
+}
+
+/// The floor of acting at random.
+struct RandomFloor {
+    stream: Stream,
+    actions: ActionSpace,
+    steps: usize,
+}
+
+impl Agent for RandomFloor {
+    fn act(&mut self, _env: &dyn Env, elapsed: usize) -> Result<Decision> {
+        let width = self.actions.normalizer.width();
+        let mut normal = vec![0.0; (self.steps - elapsed) * width];
+        self.stream.fill_normal(&mut normal);
+        Ok(Decision {
+            actions: self.actions.unpack(&normal),
+            search: None,
+        })
+    }
+}
+
+#[cfg(test)]
+pub(crate) mod testing {
+    //! A world model that knows Wall: its latent is the position, its prediction the simulator.
+
+    use jepa_datasets::Normalizer;
+    use jepa_models::{
+        ActionBatch, CostSpec, Error, Frame, Latent, ModelInfo, Result, Rollout, WorldModel,
+    };
+
+    use crate::env::Env;
+    use crate::env::wall::Wall;
+    use crate::objective;
+
+    /// A mock model whose plans are those of a perfect simulator.
+    pub(crate) struct KnowsWall {
+        info: ModelInfo,
+        /// Costs are NaN from this one on.
+        pub(crate) broken: bool,
+    }
+
+    impl KnowsWall {
+        pub(crate) fn new() -> Self {
+            let info = ModelInfo {
+                name: "knows-wall".into(),
+                action_dim: 2,
+                frameskip: 5,
+                proprio_dim: 2,
+                uses_proprio: true,
+                image_height: 65,
+                image_width: 65,
+                latent_width: 2,
+                parameters: 0,
+                weights_hash: "0".repeat(64),
+                action: Normalizer::released("wall", "action").unwrap(),
+                proprio: Normalizer::identity(2),
+                training: None,
+            };
+            Self {
+                info,
+                broken: false,
+            }
+        }
+    }
+
+    impl WorldModel for KnowsWall {
+        fn info(&self) -> &ModelInfo {
+            &self.info
+        }
+
+        fn encode(&self, frame: Frame<'_>, proprio: &[f32]) -> Result<Latent> {
+            assert_eq!(
+                (frame.height, frame.width, frame.rgb.len()),
+                (65, 65, 65 * 65 * 3)
+            );
+            Ok(Latent {
+                visual: proprio.to_vec(),
+                proprio: proprio.to_vec(),
+            })
+        }
+
+        fn unroll(&self, start: &Latent, actions: ActionBatch<'_>) -> Result<Rollout> {
+            let mut wall = Wall::default();
+            let mut visual = Vec::new();
+            let mut native = actions.values.to_vec();
+            self.info.action.denormalize(&mut native);
+            let start: Vec<f64> = start.visual.iter().map(|&value| f64::from(value)).collect();
+            for sequence in native.chunks(actions.horizon * actions.width) {
+                wall.reset_to(&start).unwrap();
+                for block in sequence.chunks(actions.width) {
+                    for action in block.chunks(2) {
+                        wall.step(&[f64::from(action[0]), f64::from(action[1])])
+                            .unwrap();
+                    }
+                    visual.extend(wall.proprio());
+                }
+            }
+            let (samples, horizon) = (actions.samples, actions.horizon);
+            Ok(Rollout {
+                proprio: visual.clone(),
+                visual,
+                samples,
+                horizon,
+            })
+        }
+
+        fn costs(
+            &self,
+            start: &Latent,
+            goal: &Latent,
+            spec: &CostSpec,
+            actions: ActionBatch<'_>,
+        ) -> Result<Vec<f64>> {
+            if self.broken {
+                return Ok(vec![f64::NAN; actions.samples]);
+            }
+            let rollout = self.unroll(start, actions)?;
+            objective::costs(&rollout, goal, spec).ok_or_else(|| Error::Shape {
+                what: "latent",
+                expected: "goal and rollout of one size".into(),
+                actual: "another".into(),
+            })
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::testing::KnowsWall;
+    use super::*;
+    use crate::protocol::Task;
+
+    fn config(settings: &[(&str, i64)]) -> RunConfig {
+        let task = Task::find("wall@1").unwrap();
+        let mut config = RunConfig::new(&task, "paper", "oracle").unwrap();
+        for (key, value) in settings {
+            config
+                .planner
+                .settings
+                .insert(key.to_string(), (*value).into());
+        }
+        config
+    }
+
+    /// Runs one episode and returns how often the agent was asked, all actions, and the end.
+    fn run(policy: &Policy, config: &RunConfig, seed: u64) -> (usize, Vec<f64>, Vec<f64>) {
+        let planner = config.planner.build().unwrap();
+        let mut env = config.environment.build().unwrap();
+        let start = env.sample(seed).unwrap();
+        let setup = Setup {
+            config,
+            planner: planner.as_ref(),
+        };
+        let mut agent = policy.begin(setup, env.as_mut(), &start, seed).unwrap();
+        assert_eq!(env.state(), start.init.as_slice());
+        let (mut asked, mut actions) = (0, Vec::new());
+        while actions.len() < 2 * config.protocol.max_steps {
+            let decision = agent.act(env.as_ref(), actions.len() / 2).unwrap();
+            asked += 1;
+            for action in decision.actions.chunks(2) {
+                env.step(action).unwrap();
+                actions.extend_from_slice(action);
+            }
+        }
+        (asked, actions, env.state().to_vec())
+    }
+
+    #[test]
+    fn blocks_unpack_row_major_and_are_denormalised() {
+        let normalizer = Normalizer {
+            mean: vec![1.0, 10.0],
+            std: vec![2.0, 0.5],
+        };
+        let space = ActionSpace { normalizer };
+        assert_eq!(space.unpack(&[0.0, 0.0, 1.0, 2.0]), [1.0, 10.0, 3.0, 11.0]);
+    }
+
+    #[test]
+    fn the_oracle_reaches_a_goal_with_one_plan() {
+        let config = config(&[]);
+        let (asked, actions, end) = run(&Policy::Oracle, &config, 1);
+        let env = config.environment.build().unwrap();
+        assert_eq!((asked, actions.len()), (1, 60));
+        assert!(env.success(&env.sample(1).unwrap().goal, &end), "{end:?}");
+    }
+
+    #[test]
+    fn a_perfect_model_plans_like_the_oracle() {
+        let config = config(&[("iterations", 10)]);
+        let env = config.environment.build().unwrap();
+        let model = Policy::Model(Box::new(KnowsWall::new()));
+        let (_, _, end) = run(&model, &config, 3);
+        let (_, _, ceiling) = run(&Policy::Oracle, &config, 3);
+        let goal = env.sample(3).unwrap().goal;
+        let gap = env.state_distance(&goal, &end) - env.state_distance(&goal, &ceiling);
+        assert!(gap.abs() < 1.0, "{gap}");
+    }
+
+    #[test]
+    fn replanning_asks_again_with_shrinking_horizons() {
+        let mut config = config(&[("iterations", 2), ("candidates", 20)]);
+        config.planner.replan_every = 2;
+        let (asked, actions, _) = run(&Policy::Oracle, &config, 1);
+        // Plans of 6, 4 and 2 blocks; two blocks of five moves are executed each time.
+        assert_eq!((asked, actions.len()), (3, 60));
+    }
+
+    #[test]
+    fn searches_count_their_work() {
+        let config = config(&[]);
+        let planner = config.planner.build().unwrap();
+        for (policy, calls) in [
+            (Policy::Oracle, 0),
+            (Policy::Model(Box::new(KnowsWall::new())), 180),
+        ] {
+            let mut env = config.environment.build().unwrap();
+            let start = env.sample(2).unwrap();
+            let setup = Setup {
+                config: &config,
+                planner: planner.as_ref(),
+            };
+            let mut agent = policy.begin(setup, env.as_mut(), &start, 2).unwrap();
+            let search = agent.act(env.as_ref(), 0).unwrap().search.unwrap();
+            // evaluation.md section 7: 180 calls and 54,000 candidate steps per plan.
+            assert_eq!(
+                (search.world_model_calls, search.candidate_steps),
+                (calls, 54_000)
+            );
+        }
+    }
+
+    #[test]
+    fn the_random_floor_is_keyed_by_its_episode() {
+        let config = config(&[]);
+        let first = run(&Policy::Random, &config, 5).1;
+        assert_eq!(first, run(&Policy::Random, &config, 5).1);
+        assert_ne!(first, run(&Policy::Random, &config, 6).1);
+        let (_, actions, _) = run(&Policy::Noop, &config, 5);
+        assert_eq!(actions, vec![0.0; 60]);
+    }
+
+    #[test]
+    fn a_model_of_another_frameskip_is_refused() {
+        let mut config = config(&[]);
+        let model = Policy::Model(Box::new(KnowsWall::new()));
+        let limits = config.environment.build().unwrap().limits();
+        model.check(&config, limits).unwrap();
+        config.protocol.frameskip = 4;
+        let error = model.check(&config, limits).unwrap_err().to_string();
+        assert!(error.contains("frameskip is 5, expected 4"), "{error}");
+    }
+
+    #[test]
+    fn unknown_models_are_named_with_what_exists() {
+        let hint = Policy::find("orcale").unwrap_err().hint().unwrap();
+        assert!(hint.starts_with("did you mean `oracle`?"), "{hint}");
+    }
+}

@@ -1,1 +1,409 @@
-//! Written next.
+//! What happens in an evaluation, top to bottom.
+//!
+//! [`evaluate`] opens (or finds) the run folder, runs the episodes that are not in it yet, and writes
+//! the record. Episodes are independent: workers take the next one from a list, each finished one is
+//! on disk before the next begins, and no result depends on how many workers there are, in how many
+//! shards the list was cut, or how often the run was interrupted.
+
+mod films;
+mod folder;
+mod journal;
+mod merge;
+mod provenance;
+mod results;
+mod shard;
+
+use std::collections::BTreeSet;
+use std::path::PathBuf;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::time::{Duration, Instant};
+
+use jepa_leaderboard::{EpisodeRow, RunRecord, TimingRow};
+
+use crate::agent::{Policy, Search, Setup};
+use crate::env::{Env, Outcome, Start};
+use crate::metric::{state_distance, success};
+use crate::planner::Planner;
+use crate::protocol::{Resolved, RunConfig, SuccessRule, Task};
+use crate::{Error, Result};
+
+pub use films::{filmstrip, replay};
+pub use folder::Continue;
+pub use journal::Line;
+pub use merge::merge;
+pub use results::RunManifest;
+pub use shard::Shard;
+
+use folder::RunFolder;
+use journal::Journal;
+
+/// Everything that is needed to run the episodes of one run.
+#[derive(Debug)]
+pub struct Evaluation {
+    task: Task,
+    config: RunConfig,
+    policy: Policy,
+    planner: Box<dyn Planner>,
+    /// The part of the episode list to run; everything when `None`.
+    pub shard: Option<Shard>,
+    /// Number of episodes to draw as filmstrips.
+    pub films: usize,
+    /// The command line, for the record.
+    pub command: Vec<String>,
+}
+
+/// Where a run goes and whether it may continue an unfinished one.
+#[derive(Debug, Clone)]
+pub struct Destination {
+    /// Folder of all runs; the run itself is `RUNS/<task>/<model>/<utc>_<hash>`.
+    pub runs: PathBuf,
+    /// What to do with an unfinished run of the same configuration.
+    pub unfinished: Continue,
+}
+
+/// Watches a run and may stop it.
+pub trait Observer: Sync {
+    /// The run folder is open: `done` of `total` episodes were in it already.
+    fn opened(&self, _folder: &std::path::Path, _done: usize, _total: usize) {}
+    /// An episode is on disk.
+    fn finished(&self, _row: &EpisodeRow) {}
+    /// Whether to stop after the episodes in hand.
+    fn interrupted(&self) -> bool {
+        false
+    }
+}
+
+/// An observer that looks away.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Unobserved;
+
+impl Observer for Unobserved {}
+
+/// A finished run.
+#[derive(Debug, Clone)]
+pub struct Finished {
+    /// Its folder.
+    pub dir: PathBuf,
+    /// What it found.
+    pub record: RunRecord,
+}
+
+/// What one episode will take.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Estimate {
+    /// Plans.
+    pub plans: u64,
+    /// Batched one-step predictions of a world model.
+    pub world_model_calls: u64,
+    /// Candidate model steps.
+    pub candidate_steps: u64,
+}
+
+impl Evaluation {
+    /// Checks that task, configuration and policy fit together.
+    ///
+    /// # Errors
+    /// When they do not.
+    pub fn new(resolved: Resolved, policy: Policy) -> Result<Self> {
+        let Resolved { task, config } = resolved;
+        config.check()?;
+        policy.check(&config, config.environment.build()?.limits())?;
+        let planner = config.planner.build()?;
+        Ok(Self {
+            task,
+            config,
+            policy,
+            planner,
+            shard: None,
+            films: 0,
+            command: Vec::new(),
+        })
+    }
+
+    /// The configuration.
+    pub fn config(&self) -> &RunConfig {
+        &self.config
+    }
+
+    /// What chooses the actions.
+    pub fn policy(&self) -> &Policy {
+        &self.policy
+    }
+
+    /// The planner.
+    pub fn planner(&self) -> &dyn Planner {
+        self.planner.as_ref()
+    }
+
+    /// Hash (blake3, hex) of everything that decides the episodes of this run.
+    pub fn run_hash(&self) -> String {
+        self.config
+            .hash(self.policy.name(), self.policy.weights_hash())
+    }
+
+    /// Episodes of this run or shard, in order.
+    pub fn episodes(&self) -> Vec<u32> {
+        let all = 0..self.config.episodes.count;
+        all.filter(|&episode| self.shard.is_none_or(|shard| shard.holds(episode)))
+            .collect()
+    }
+
+    /// What one episode will take; nothing without a planner.
+    pub fn estimate(&self) -> Estimate {
+        let RunConfig {
+            protocol, planner, ..
+        } = &self.config;
+        let mut estimate = Estimate {
+            plans: 0,
+            world_model_calls: 0,
+            candidate_steps: 0,
+        };
+        let mut elapsed = 0;
+        while self.policy.plans() && elapsed < protocol.max_steps {
+            let horizon = protocol.plan_length(planner.horizon, elapsed);
+            elapsed += planner.replan_every.min(horizon) * protocol.frameskip;
+            estimate.plans += 1;
+            estimate.candidate_steps += self.planner.evaluations() * horizon as u64;
+            if matches!(self.policy, Policy::Model(_)) {
+                estimate.world_model_calls += self.planner.iterations() * horizon as u64;
+            }
+        }
+        estimate
+    }
+
+    fn seed(&self, episode: u32) -> u64 {
+        self.config.episodes.first_seed + u64::from(episode)
+    }
+}
+
+/// Runs an evaluation, or what is left of it, and writes its record.
+///
+/// # Errors
+/// When the folder is in use, an episode fails, or the observer interrupts; finished episodes are
+/// kept, and the same evaluation continues after them.
+pub fn evaluate(
+    evaluation: &Evaluation,
+    destination: &Destination,
+    observer: &dyn Observer,
+) -> Result<Finished> {
+    let folder = RunFolder::open(evaluation, destination)?;
+    let journal = Journal::open(&folder.path)?;
+    let done: BTreeSet<u32> = journal.episodes();
+    let episodes = evaluation.episodes();
+    observer.opened(&folder.path, done.len(), episodes.len());
+    let pending: Vec<u32> = episodes
+        .into_iter()
+        .filter(|episode| !done.contains(episode))
+        .collect();
+    run_pending(evaluation, &pending, &journal, observer)?;
+    let lines = journal.into_lines();
+    films::write(evaluation, &folder.path, &lines)?;
+    let record = results::write(evaluation, &folder, &lines)?;
+    let dir = folder.close()?;
+    Ok(Finished { dir, record })
+}
+
+/// Runs `pending` on as many workers as the thread pool has threads.
+///
+/// Workers are threads of their own: a model that computes on the pool then never picks up another
+/// episode while it waits, which would spoil the timings.
+fn run_pending(
+    evaluation: &Evaluation,
+    pending: &[u32],
+    journal: &Journal,
+    observer: &dyn Observer,
+) -> Result<()> {
+    let next = AtomicUsize::new(0);
+    let failed = AtomicBool::new(false);
+    let work = || -> Result<()> {
+        while !failed.load(Ordering::Relaxed) && !observer.interrupted() {
+            let Some(&episode) = pending.get(next.fetch_add(1, Ordering::Relaxed)) else {
+                break;
+            };
+            let outcome = run_episode(evaluation, episode).and_then(|line| journal.append(line));
+            match outcome {
+                Ok(row) => observer.finished(&row),
+                Err(error) => {
+                    failed.store(true, Ordering::Relaxed);
+                    return Err(error);
+                }
+            }
+        }
+        Ok(())
+    };
+    let workers = rayon::current_num_threads().min(pending.len());
+    std::thread::scope(|scope| {
+        let handles: Vec<_> = (0..workers).map(|_| scope.spawn(work)).collect();
+        let joined = handles.into_iter().map(|handle| match handle.join() {
+            Ok(outcome) => outcome,
+            Err(panic) => std::panic::resume_unwind(panic),
+        });
+        // Every worker is waited for, then the first error counts.
+        joined
+            .collect::<Vec<_>>()
+            .into_iter()
+            .collect::<Result<()>>()
+    })?;
+    let (done, total) = (journal.episodes().len(), evaluation.episodes().len());
+    if done < total {
+        return Err(Error::Interrupted {
+            done,
+            total,
+            what: "episodes",
+        });
+    }
+    Ok(())
+}
+
+/// Runs one episode from reset to the end of its budget.
+///
+/// # Errors
+/// When the simulator, the model or the planner fails, or a number is not finite.
+pub fn run_episode(evaluation: &Evaluation, episode: u32) -> Result<Line> {
+    let seed = evaluation.seed(episode);
+    act_out(evaluation, episode, seed).map_err(|error| match error {
+        Error::Invalid { what, detail } => Error::Invalid {
+            what: format!("episode {episode} (seed {seed}): {what}"),
+            detail,
+        },
+        other => other,
+    })
+}
+
+fn act_out(evaluation: &Evaluation, episode: u32, seed: u64) -> Result<Line> {
+    let Evaluation {
+        config,
+        policy,
+        planner,
+        ..
+    } = evaluation;
+    let mut env = config.environment.build()?;
+    let start = env.sample(seed)?;
+    let setup = Setup {
+        config,
+        planner: planner.as_ref(),
+    };
+    let began = Instant::now();
+    let mut agent = policy.begin(setup, env.as_mut(), &start, seed)?;
+    let mut log = EpisodeLog::new(episode, seed, &start, env.as_ref());
+    log.plan_time += began.elapsed();
+    let budget = config.protocol.max_steps;
+    while log.steps() < budget {
+        let began = Instant::now();
+        let decision = agent.act(env.as_ref(), log.steps())?;
+        log.planned(decision.search, began.elapsed());
+        let left = budget - log.steps();
+        let width = env.limits().action_width;
+        assert!(!decision.actions.is_empty(), "an agent chose no action");
+        for action in decision.actions.chunks_exact(width).take(left) {
+            let began = Instant::now();
+            let outcome = env.step(action)?;
+            log.stepped(action, env.as_ref(), outcome, began.elapsed());
+        }
+    }
+    log.finish(config.protocol.success)
+}
+
+/// Collects what an episode's row holds.
+struct EpisodeLog {
+    row: EpisodeRow,
+    at_goal: Vec<bool>,
+    nan_guard_steps: u64,
+    plan_time: Duration,
+    env_time: Duration,
+}
+
+impl EpisodeLog {
+    fn new(episode: u32, seed: u64, start: &Start, env: &dyn Env) -> Self {
+        let row = EpisodeRow {
+            episode,
+            seed,
+            init: start.init.clone(),
+            goal: start.goal.clone(),
+            final_state: Vec::new(),
+            success: false,
+            success_any: false,
+            final_distance: f64::NAN,
+            distances: Vec::new(),
+            states: Vec::new(),
+            actions: Vec::new(),
+            plans: 0,
+            world_model_calls: 0,
+            candidate_steps: 0,
+            cost_best: Vec::new(),
+            cost_elite_mean: Vec::new(),
+            cost_elite_std: Vec::new(),
+        };
+        let (plan_time, env_time) = (Duration::ZERO, Duration::ZERO);
+        let mut log = Self {
+            row,
+            at_goal: Vec::new(),
+            nan_guard_steps: 0,
+            plan_time,
+            env_time,
+        };
+        log.visit(env);
+        log
+    }
+
+    /// Environment steps made so far.
+    fn steps(&self) -> usize {
+        self.row.distances.len() - 1
+    }
+
+    fn visit(&mut self, env: &dyn Env) {
+        let state = env.state();
+        self.row.states.extend_from_slice(state);
+        self.row
+            .distances
+            .push(env.state_distance(&self.row.goal, state));
+        self.at_goal.push(env.success(&self.row.goal, state));
+    }
+
+    fn planned(&mut self, search: Option<Search>, time: Duration) {
+        self.plan_time += time;
+        let Some(search) = search else { return };
+        self.row.plans += 1;
+        self.row.world_model_calls += search.world_model_calls;
+        self.row.candidate_steps += search.candidate_steps;
+        self.row.cost_best.extend(search.trace.best);
+        self.row.cost_elite_mean.extend(search.trace.elite_mean);
+        self.row.cost_elite_std.extend(search.trace.elite_std);
+    }
+
+    fn stepped(&mut self, action: &[f64], env: &dyn Env, outcome: Outcome, time: Duration) {
+        self.env_time += time;
+        self.nan_guard_steps += u64::from(outcome.nan_guard);
+        self.row.actions.extend_from_slice(action);
+        self.visit(env);
+    }
+
+    fn finish(mut self, rule: SuccessRule) -> Result<Line> {
+        let episode = self.row.episode;
+        let not_finite = |what: &str| Error::NotFinite {
+            what: what.to_string(),
+            episode,
+        };
+        let width = self.row.init.len();
+        self.row.final_state = self.row.states[self.row.states.len() - width..].to_vec();
+        self.row.final_distance = state_distance::final_distance(&self.row.distances)
+            .ok_or_else(|| not_finite("distance to the goal"))?;
+        let succeeded = |rule| success::succeeded(rule, &self.at_goal).unwrap_or(false);
+        self.row.success = succeeded(rule);
+        self.row.success_any = succeeded(SuccessRule::Any);
+        let timing = TimingRow {
+            episode,
+            plan_seconds: self.plan_time.as_secs_f64(),
+            env_seconds: self.env_time.as_secs_f64(),
+        };
+        Ok(Line {
+            row: self.row,
+            timing,
+            nan_guard_steps: self.nan_guard_steps,
+            elapsed_s: 0.0,
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -11,8 +11,8 @@ mod collision;
 mod random_walk;
 mod render;
 
-use jepa_datasets::mt19937;
 use jepa_datasets::Stream;
+use jepa_datasets::mt19937;
 use serde::Deserialize;
 
 use super::{

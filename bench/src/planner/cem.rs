@@ -116,6 +116,10 @@ impl Planner for Cem {
         ENTRY.name
     }
 
+    fn iterations(&self) -> u64 {
+        self.config.iterations as u64
+    }
+
     fn evaluations(&self) -> u64 {
         (self.config.candidates * self.config.iterations) as u64
     }

@@ -107,11 +107,14 @@ pub trait Noise {
 }
 
 /// A search for a low-cost action sequence.
-pub trait Planner: Send + Sync {
+pub trait Planner: std::fmt::Debug + Send + Sync {
     /// Name in [`PLANNERS`].
     fn name(&self) -> &'static str;
 
-    /// Candidates evaluated per plan, for estimates before a run.
+    /// Iterations per plan, `J`; each evaluates all candidates in one batch.
+    fn iterations(&self) -> u64;
+
+    /// Candidates evaluated per plan, over all iterations.
     fn evaluations(&self) -> u64;
 
     /// Searches for a plan of the given shape.
@@ -344,6 +347,7 @@ mod tests {
             let planner = (entry.build)(&toml::Table::new()).unwrap();
             let trace = plan(entry, 1, &mut quadratic(&[0.0; 6])).unwrap().trace;
             assert_eq!(trace.candidates, planner.evaluations(), "{}", entry.name);
+            assert_eq!(trace.batches, planner.iterations(), "{}", entry.name);
             assert_eq!(trace.best.len() as u64, trace.batches);
             assert!(
                 trace

@@ -106,6 +106,10 @@ impl Planner for Mppi {
         ENTRY.name
     }
 
+    fn iterations(&self) -> u64 {
+        self.config.iterations as u64
+    }
+
     fn evaluations(&self) -> u64 {
         (self.config.candidates * self.config.iterations) as u64
     }
