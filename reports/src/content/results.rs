@@ -1,0 +1,121 @@
+//! The results table and the published rows beside it.
+
+use jepa_leaderboard::{ModelKind, Ranked};
+
+use super::Scope;
+use crate::document::{Block, Section, Table, Tone, cell, code_cell, number, paragraph, plain};
+use crate::input::RunFacts;
+use crate::text::{NONE, decimal, percent, percent_interval, points, points_interval, short_hash};
+
+/// Results of one task.
+pub(super) fn section(scope: &Scope<'_>) -> Section {
+    let task = scope.task;
+    let mut section = scope.section("Results");
+    section.blocks.push(Block::Table(table(scope)));
+    if let Some(note) = detectable(&task.ranking) {
+        section.blocks.push(paragraph(vec![plain(note)]));
+    }
+    if !task.published.is_empty() {
+        section.blocks.push(Block::Table(published(scope)));
+    }
+    section
+}
+
+fn table(scope: &Scope<'_>) -> Table {
+    let task = scope.task;
+    let caption = format!("{}, task hash {}", task.task.id(), short_hash(&task.task.hash));
+    let headings = [
+        "model", "role", "planner", "#n", "#success", "#95% interval", "#at any step", "#distance", "#over floor",
+        "group",
+    ];
+    let mut table = Table::new(&caption, &headings);
+    for (facts, ranked) in task.runs.iter().zip(&task.ranking) {
+        let tone = match facts.kind() {
+            ModelKind::Trained if ranked.rank == Some(1) => Tone::Strong,
+            ModelKind::Trained => Tone::Plain,
+            _ => Tone::Muted,
+        };
+        table.push(tone, row(facts, ranked));
+    }
+    table.with_note(
+        "success: share of episodes at the goal after the last step; at any step: at the goal at some step; distance: \
+         mean after the last step; over floor: success rate above the best floor on the same episodes, in percentage \
+         points; models with the same letter in group could not be told apart (exact McNemar, Holm, 5%)",
+    )
+}
+
+fn row(facts: &RunFacts, ranked: &Ranked) -> Vec<crate::document::Cell> {
+    let aggregate = &facts.aggregate;
+    let any = aggregate.success_any as f64 / aggregate.episodes as f64;
+    let above = match ranked.above_random {
+        Some(above) => number(points(above.mean), above.mean),
+        None => cell(NONE),
+    };
+    vec![
+        cell(facts.label.clone()),
+        cell(role(facts.kind())),
+        cell(planner(facts)),
+        number(aggregate.episodes.to_string(), aggregate.episodes as f64),
+        number(percent(aggregate.success_rate), aggregate.success_rate),
+        number(percent_interval(aggregate.interval), aggregate.interval.low),
+        number(percent(any), any),
+        number(decimal(aggregate.final_distance.mean, 2), aggregate.final_distance.mean),
+        above,
+        cell(if ranked.letters.is_empty() { NONE } else { &ranked.letters }),
+    ]
+}
+
+fn role(kind: ModelKind) -> &'static str {
+    match kind {
+        ModelKind::Trained => "model",
+        ModelKind::Floor => "floor",
+        ModelKind::Oracle => "ceiling",
+    }
+}
+
+/// Planner and preset; a dash for runs without one.
+pub(super) fn planner(facts: &RunFacts) -> String {
+    let planner = &facts.run.record.planner;
+    match (planner.settings.is_empty(), planner.preset == planner.name) {
+        (true, _) => NONE.into(),
+        (false, true) => planner.name.clone(),
+        (false, false) => format!("{} ({})", planner.name, planner.preset),
+    }
+}
+
+/// What this many episodes can tell.
+fn detectable(ranking: &[Ranked]) -> Option<String> {
+    let best = ranking.iter().find(|row| row.kind == ModelKind::Trained)?;
+    let rise = best.detectable?;
+    let paired = best.above_random.map_or_else(String::new, |above| {
+        format!(" The paired interval of its lead over the floor is {}.", points_interval(above.interval))
+    });
+    Some(format!(
+        "With {} episodes per run, a rise of {} percentage points over {} would be found with 80% power if the runs \
+         had used different episodes; smaller differences need pairing or more episodes.{paired}",
+        best.episodes,
+        decimal(100.0 * rise, 1),
+        percent(best.success_rate),
+    ))
+}
+
+fn published(scope: &Scope<'_>) -> Table {
+    let headings = ["model", "planner", "#success", "#std", "source", "status"];
+    let mut table = Table::new("Published numbers for this task", &headings);
+    for (row, score) in &scope.task.published {
+        table.push(
+            Tone::Muted,
+            vec![
+                cell(row.model),
+                code_cell(format!("{} {}", row.planner, row.distance)),
+                number(format!("{}%", decimal(score.mean, 1)), score.mean),
+                number(decimal(score.std, 1), score.std),
+                cell(row.source()),
+                cell("reported by the authors, not verified here"),
+            ],
+        );
+    }
+    table.with_note(
+        "mean and standard deviation over training seeds and the last epochs; an interval of another kind than those above",
+    )
+}

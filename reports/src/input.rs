@@ -1,0 +1,177 @@
+//! What a report is made from, and the numbers that its sections share.
+
+use std::path::PathBuf;
+
+use jepa_leaderboard::{
+    Aggregate, Band, Comparison, CostCurve, EpisodeTable, ModelKind, Published, PublishedScore, Ranked, Run,
+    Scored, TaskRef, compare_all, cost_curves, distance_curve, distinct_labels, published_for, rank,
+};
+use serde_json::Value;
+
+use crate::dataset::DatasetCard;
+use crate::error::{Error, Result};
+use crate::film::{Film, load_films};
+use crate::training::TrainingRun;
+
+/// What a report is made from.
+#[derive(Debug, Clone, Default)]
+pub struct Input {
+    /// The runs; of one task or of several.
+    pub runs: Vec<Run>,
+    /// Training runs behind the models, where known.
+    pub training: Vec<TrainingRun>,
+    /// Datasets behind the models, where known.
+    pub datasets: Vec<DatasetCard>,
+    /// Head of the event chain of the board, where there is one.
+    pub board_head: Option<String>,
+}
+
+/// A run with everything computed from its episodes.
+#[derive(Debug, Clone)]
+pub(crate) struct RunFacts {
+    /// Name, different for every run of the task.
+    pub(crate) label: String,
+    pub(crate) run: Run,
+    pub(crate) aggregate: Aggregate,
+    pub(crate) distances: Vec<Band>,
+    pub(crate) costs: Vec<CostCurve>,
+    pub(crate) films: Vec<Film>,
+}
+
+/// The runs of one task, best first, and how they compare.
+#[derive(Debug, Clone)]
+pub(crate) struct TaskFacts {
+    pub(crate) task: TaskRef,
+    /// Trained models by success rate, then the ceiling, then floors.
+    pub(crate) runs: Vec<RunFacts>,
+    /// Rows of the ranking, in the order of `runs`.
+    pub(crate) ranking: Vec<Ranked>,
+    /// Pairs that share episodes: each trained model with every run below it.
+    pub(crate) comparisons: Vec<Comparison>,
+    /// Rows of the paper for this task with the planner and distance of the first run.
+    pub(crate) published: Vec<(&'static Published, PublishedScore)>,
+}
+
+impl TaskFacts {
+    /// Computes the facts of every task, in the order in which tasks first appear.
+    pub(crate) fn of(input: &Input) -> Result<Vec<Self>> {
+        let mut tasks: Vec<&TaskRef> = Vec::new();
+        for run in &input.runs {
+            if !tasks.contains(&&run.record.task) {
+                tasks.push(&run.record.task);
+            }
+        }
+        if tasks.is_empty() {
+            return Err(Error::NoRuns);
+        }
+        tasks.into_iter().map(|task| Self::of_task(input, task)).collect()
+    }
+
+    fn of_task(input: &Input, task: &TaskRef) -> Result<Self> {
+        let runs: Vec<Run> = input.runs.iter().filter(|run| run.record.task == *task).cloned().collect();
+        let labels = distinct_labels(&runs);
+        let scored: Vec<(Scored, ModelKind)> = runs
+            .iter()
+            .zip(&labels)
+            .map(|(run, label)| (Scored::new(run, label.clone()), run.record.model.kind))
+            .collect();
+        let ranking = rank(&scored)?;
+        let ordered: Vec<Run> = ranking.iter().map(|row| runs[row.index].clone()).collect();
+        let aggregates = EpisodeTable::new(&ordered)?.aggregates()?;
+        let comparisons = comparisons(&ranking, &scored)?;
+        let facts = ordered.into_iter().zip(aggregates).zip(&ranking);
+        let runs = facts
+            .map(|((run, aggregate), row)| RunFacts::new(run, aggregate, row.label.clone()))
+            .collect::<Result<Vec<RunFacts>>>()?;
+        let published = published(task, &runs);
+        Ok(Self { task: task.clone(), runs, ranking, comparisons, published })
+    }
+
+    /// The run that the report is about: the best trained model, or else the first run.
+    pub(crate) fn lead(&self) -> Option<&RunFacts> {
+        self.runs.first()
+    }
+
+    /// Position of a run among the trained models, if it is one.
+    pub(crate) fn model_number(&self, k: usize) -> Option<usize> {
+        (self.runs.get(k)?.kind() == ModelKind::Trained).then_some(k)
+    }
+}
+
+impl RunFacts {
+    fn new(run: Run, aggregate: Aggregate, label: String) -> Result<Self> {
+        let (distances, costs) = (distance_curve(&run)?, cost_curves(&run)?);
+        let films = load_films(&run.dir)?;
+        Ok(Self { label, run, aggregate, distances, costs, films })
+    }
+
+    /// The role of the run.
+    pub(crate) fn kind(&self) -> ModelKind {
+        self.run.record.model.kind
+    }
+
+    /// A setting of the planner as text; `None` if it has no such setting.
+    pub(crate) fn setting(&self, name: &str) -> Option<String> {
+        self.run.record.planner.settings.get(name).map(value_text)
+    }
+}
+
+/// A setting as people write it: strings without quotation marks.
+pub(crate) fn value_text(value: &Value) -> String {
+    value.as_str().map_or_else(|| value.to_string(), String::from)
+}
+
+/// Every trained model against every run below it; without a trained model, all pairs.
+fn comparisons(ranking: &[Ranked], scored: &[(Scored, ModelKind)]) -> Result<Vec<Comparison>> {
+    let ordered: Vec<Scored> = ranking.iter().map(|row| scored[row.index].0.clone()).collect();
+    let trained = ranking.iter().filter(|row| row.kind == ModelKind::Trained);
+    let names: Vec<&str> = trained.map(|row| row.label.as_str()).collect();
+    let sharing = sharing_episodes(&ordered);
+    let mut all = compare_all(&sharing)?;
+    if !names.is_empty() {
+        all.retain(|comparison| names.contains(&comparison.first.as_str()));
+    }
+    Ok(all)
+}
+
+/// The runs that share at least one episode with the first: the others cannot be paired with it.
+fn sharing_episodes(runs: &[Scored]) -> Vec<Scored> {
+    let Some(first) = runs.first() else { return Vec::new() };
+    let shares = |run: &&Scored| run.scores.keys().any(|seed| first.scores.contains_key(seed));
+    let mut kept: Vec<Scored> = Vec::new();
+    for run in runs.iter().filter(shares) {
+        // Pairs are formed among all kept runs, so each must share episodes with each.
+        if kept.iter().all(|other| run.scores.keys().any(|seed| other.scores.contains_key(seed))) {
+            kept.push(run.clone());
+        }
+    }
+    kept
+}
+
+/// The paper's rows for the planner and distance of the first run that has a planner.
+fn published(task: &TaskRef, runs: &[RunFacts]) -> Vec<(&'static Published, PublishedScore)> {
+    let planned = runs.iter().find(|facts| facts.run.record.planner.settings.contains_key("candidates"));
+    let Some(facts) = planned.or_else(|| runs.first()) else { return Vec::new() };
+    let record = &facts.run.record;
+    let distance = record.objective.get("distance").map_or_else(|| "l2".into(), value_text);
+    published_for(&task.name, &record.planner.name, &distance.to_ascii_lowercase()).collect()
+}
+
+impl Input {
+    /// An input of nothing but runs.
+    pub fn new(runs: Vec<Run>) -> Self {
+        Self { runs, ..Self::default() }
+    }
+
+    /// Folders of the training runs that the records name, without repetition.
+    pub fn training_folders(&self) -> Vec<PathBuf> {
+        let mut folders: Vec<PathBuf> = Vec::new();
+        for training in self.runs.iter().filter_map(|run| run.record.model.training.as_ref()) {
+            let folder = PathBuf::from(&training.run);
+            if !folders.contains(&folder) {
+                folders.push(folder);
+            }
+        }
+        folders
+    }
+}
