@@ -19,6 +19,8 @@ pub struct CatalogEntry {
     pub widths: [usize; 3],
     /// Native steps per model step in the reference configurations.
     pub frameskip: usize,
+    /// Episodes of the whole release; `None` where the release has no fixed list.
+    pub episodes: Option<u64>,
     split: Option<(f64, u64)>,
     constants: &'static [Constants],
 }
@@ -71,6 +73,7 @@ const WALL: CatalogEntry = CatalogEntry {
     citation: "Zhou et al., DINO-WM: World Models on Pre-trained Visual Features enable Zero-shot Planning, arXiv 2411.04983",
     widths: [2, 2, 2],
     frameskip: 5,
+    episodes: Some(1_920),
     split: Some((0.9, 234)),
     constants: &[
         Constants {
@@ -111,6 +114,7 @@ const POINTMAZE: CatalogEntry = CatalogEntry {
     citation: "Zhou et al., DINO-WM: World Models on Pre-trained Visual Features enable Zero-shot Planning, arXiv 2411.04983",
     widths: [2, 4, 4],
     frameskip: 5,
+    episodes: Some(2_000),
     split: Some((0.9, 234)),
     constants: &[
         Constants {
@@ -138,6 +142,7 @@ const PUSHT: CatalogEntry = CatalogEntry {
     citation: "Zhou et al., DINO-WM: World Models on Pre-trained Visual Features enable Zero-shot Planning, arXiv 2411.04983",
     widths: [2, 4, 7],
     frameskip: 5,
+    episodes: Some(18_706),
     split: None,
     constants: &[
         Constants {
@@ -181,6 +186,7 @@ const METAWORLD: CatalogEntry = CatalogEntry {
     citation: "Terver et al., What Drives Success in Physical Planning with Joint-Embedding Predictive World Models?, arXiv 2512.24497",
     widths: [4, 4, 39],
     frameskip: 5,
+    episodes: Some(12_600),
     split: Some((0.9, 234)),
     constants: &[
         Constants {
@@ -242,6 +248,7 @@ const DROID: CatalogEntry = CatalogEntry {
     citation: "Khazatsky et al., DROID: A Large-Scale In-The-Wild Robot Manipulation Dataset, arXiv 2403.12945",
     widths: [7, 7, 7],
     frameskip: 1,
+    episodes: None,
     split: None,
     constants: IDENTITY,
 };
@@ -253,6 +260,7 @@ const ROBOCASA: CatalogEntry = CatalogEntry {
     citation: "Nasiriany et al., RoboCasa: Large-Scale Simulation of Everyday Tasks for Generalist Robots, arXiv 2406.02523",
     widths: [7, 7, 0],
     frameskip: 5,
+    episodes: None,
     split: None,
     constants: IDENTITY,
 };

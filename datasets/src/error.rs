@@ -98,6 +98,14 @@ pub enum Error {
         /// What is wrong with it.
         detail: String,
     },
+    /// Not one episode of the source could be used.
+    #[error("`{}` would be empty: none of the {total} source episodes could be used", path.display())]
+    Empty {
+        /// The folder.
+        path: PathBuf,
+        /// Episodes of the source.
+        total: u64,
+    },
     /// A name that the dataset does not hold.
     #[error("the dataset has no {kind} `{name}`")]
     UnknownName {

@@ -27,5 +27,5 @@ pub use schema::{
 };
 pub use slice::{Dropped, Order, Slice, SliceIndex, SliceRef, SliceSpec};
 pub use split::{Member, Split, SplitRule, Splits};
-pub use store::{Dataset, DatasetWriter, WriterOptions};
+pub use store::{Dataset, DatasetWriter, ReadCount, WriterOptions};
 pub use stream::Stream;

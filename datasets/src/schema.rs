@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::fmt;
+use std::ops::Range;
 use std::str::FromStr;
 
 use serde::{Deserialize, Serialize};
@@ -24,6 +25,16 @@ pub enum Dtype {
     /// 64-bit integer.
     #[serde(rename = "int64")]
     I64,
+}
+
+impl Dtype {
+    /// Bytes of one value.
+    pub fn bytes(self) -> usize {
+        match self {
+            Self::F32 => 4,
+            Self::F64 | Self::I64 => 8,
+        }
+    }
 }
 
 impl fmt::Display for Dtype {
@@ -279,7 +290,7 @@ pub struct Counts {
     pub episodes: u64,
     /// Rows of the step table.
     pub rows: u64,
-    /// Frames per camera.
+    /// Frames of all cameras.
     pub frames: u64,
     /// Source episodes that could not be used.
     pub rejected: u64,
@@ -315,6 +326,10 @@ pub struct Manifest {
     pub state_width: usize,
     /// How frames are stored.
     pub codec: Codec,
+    /// Episodes of the source; splits are drawn over all of them.
+    pub source_episodes: u64,
+    /// The source episodes that were asked for; nothing means all.
+    pub selection: Option<Range<u64>>,
     /// How much there is.
     pub counts: Counts,
     /// Task strings, by `task_index`.

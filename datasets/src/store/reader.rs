@@ -1,29 +1,93 @@
 //! Reading: one slice touches its frames and one run of rows.
 
 use std::collections::BTreeMap;
+use std::fs;
 use std::ops::Range;
-use std::path::Path;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, PoisonError, RwLock};
 
-use crate::{
-    Column, EpisodeMeta, Error, Manifest, Pixels, Result, Slice, SliceIndex, SliceRef, SliceSpec,
-    Split, Stats,
-};
+use super::disk::read_file;
+use super::parquet::{BLOCK_ROWS, StepTable, read_episodes, read_ledger};
+use super::zarr::FrameStore;
+use super::{EPISODES, LEDGER, MANIFEST, SPLITS, STATS, writer};
+use crate::episode::{ACTION, Column, PROPRIO, Pixels, REWARD, STATE};
+use crate::schema::{EpisodeMeta, FORMAT_VERSION, Field, LedgerRow, Manifest, parse_json};
+use crate::slice::{Shuffle, Slice, SliceIndex, SliceRef, SliceSpec};
+use crate::split::{Split, SplitRule, Splits};
+use crate::{Error, Result, Stats, WriterOptions};
+
+/// Memory for rows that were read already.
+const CACHE_BYTES: usize = 64 << 20;
 
 /// An open dataset. All methods take `&self` and may be called from many threads.
 #[derive(Debug)]
 pub struct Dataset {
+    root: PathBuf,
     manifest: Manifest,
     episodes: Vec<EpisodeMeta>,
+    splits: Splits,
     stats: Stats,
+    steps: StepTable,
+    blocks: BlockCache,
+    cameras: Vec<FrameStore>,
+}
+
+/// How much was read from disk.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct ReadCount {
+    /// Reads of the step table.
+    pub row_reads: u64,
+    /// Bytes of the step table.
+    pub row_bytes: u64,
+    /// Reads of frame stores: one per frame, one per shard for its index, two for the metadata.
+    pub frame_reads: u64,
+    /// Bytes of frame stores.
+    pub frame_bytes: u64,
 }
 
 impl Dataset {
     /// Opens a finished dataset.
+    ///
+    /// # Errors
+    /// [`Error::NotADataset`], [`Error::Unfinished`], [`Error::NewerFormat`]; [`Error::Io`] or
+    /// [`Error::Corrupt`], naming the file, for one that is missing or does not have its length.
+    /// Contents are checked when they are read, and all at once by [`crate::conformance::validate`].
     pub fn open(path: &Path) -> Result<Self> {
-        Err(Error::NotADataset {
-            path: path.to_path_buf(),
-            detail: "the reader is not built yet".into(),
+        let manifest = read_manifest(path)?;
+        check_files(path, &manifest)?;
+        let names: Vec<String> = manifest
+            .draft
+            .cameras
+            .iter()
+            .map(|camera| camera.name.clone())
+            .collect();
+        let episodes = read_episodes(&path.join(EPISODES), &names)?;
+        check_layout(path, &manifest, &episodes)?;
+        let splits: Splits = parse_json(&path.join(SPLITS), &read_file(&path.join(SPLITS))?)?;
+        check_splits(path, &splits, episodes.len() as u64)?;
+        let stats = parse_json(&path.join(STATS), &read_file(&path.join(STATS))?)?;
+        let steps = StepTable::open(path, &manifest.draft.fields, manifest.counts.rows)?;
+        let cameras: Result<Vec<FrameStore>> = manifest
+            .draft
+            .cameras
+            .iter()
+            .map(|camera| FrameStore::open(path, camera, frames_in(&episodes, &camera.name)))
+            .collect();
+        Ok(Self {
+            root: path.to_path_buf(),
+            blocks: BlockCache::new(&manifest),
+            cameras: cameras?,
+            manifest,
+            episodes,
+            splits,
+            stats,
+            steps,
         })
+    }
+
+    /// The folder.
+    pub fn path(&self) -> &Path {
+        &self.root
     }
 
     /// `dataset.json`.
@@ -36,13 +100,24 @@ impl Dataset {
         &self.episodes
     }
 
+    /// One episode.
+    pub fn episode(&self, index: u64) -> Result<&EpisodeMeta> {
+        let len = self.episodes.len() as u64;
+        self.episodes.get(index as usize).ok_or(Error::OutOfRange {
+            what: "episode",
+            index,
+            len,
+        })
+    }
+
     /// The split `train`, `val` or `all`.
     pub fn split(&self, name: &str) -> Result<&Split> {
-        Err(Error::UnknownName {
-            kind: "split",
-            name: name.into(),
-            known: Vec::new(),
-        })
+        self.splits.get(name)
+    }
+
+    /// Every split.
+    pub fn splits(&self) -> &[Split] {
+        &self.splits.splits
     }
 
     /// Statistics of every field, over the training split and over everything.
@@ -55,30 +130,338 @@ impl Dataset {
         &self.manifest.content_hash
     }
 
+    /// What became of every source episode.
+    pub fn ledger(&self) -> Result<Vec<LedgerRow>> {
+        read_ledger(&self.root.join(LEDGER))
+    }
+
+    /// Whether writing with these options and this rule would make this dataset again.
+    pub fn was_written_with(&self, options: &WriterOptions, rule: &SplitRule) -> bool {
+        let manifest = &self.manifest;
+        let rule = rule
+            .resolve(&manifest.draft.source.name)
+            .map(|rule| rule.to_string());
+        manifest.draft == options.manifest
+            && manifest.codec == options.codec
+            && manifest.source_episodes == options.total_episodes
+            && manifest.selection == options.selection
+            && self
+                .splits
+                .splits
+                .iter()
+                .all(|split| rule.as_ref().is_ok_and(|rule| *rule == split.rule))
+    }
+
     /// A run of rows of one episode, every field.
     pub fn read_rows(&self, episode: u64, range: Range<usize>) -> Result<BTreeMap<String, Column>> {
-        let _ = (episode, range);
-        Ok(BTreeMap::new())
+        let meta = self.episode(episode)?;
+        check_range("row", range.start, range.end, meta.length)?;
+        let fields = &self.manifest.draft.fields;
+        let empty = |field: &Field| Column::with_capacity(field.dtype, field.width(), range.len());
+        let mut columns: Vec<Column> = fields.iter().map(empty).collect();
+        let end = meta.first_row + range.end as u64;
+        let mut row = meta.first_row + range.start as u64;
+        while row < end {
+            let block = self.steps.block_of(row);
+            let values = self
+                .blocks
+                .get_or_read(&block, || self.steps.read_block(&block))?;
+            let stop = end.min(block.end);
+            for (column, source) in columns.iter_mut().zip(values.iter()) {
+                column.extend_rows(
+                    source,
+                    (row - block.start) as usize..(stop - block.start) as usize,
+                );
+            }
+            row = stop;
+        }
+        Ok(fields
+            .iter()
+            .map(|field| field.name.clone())
+            .zip(columns)
+            .collect())
     }
 
     /// Some frames of one episode, `[indices, height, width, 3]`.
+    ///
+    /// An episode has as many frames as rows, or one more where the manifest says `extra_last_obs`.
     pub fn read_frames(&self, camera: &str, episode: u64, indices: &[usize]) -> Result<Pixels> {
-        let _ = (camera, episode, indices);
-        Ok(Pixels::U8(Vec::new()))
+        let meta = self.episode(episode)?;
+        let store = self.camera(Some(camera))?;
+        let range = meta.frames.get(camera).copied().unwrap_or_default();
+        let last = indices.iter().copied().max().unwrap_or(0);
+        check_range("frame", last, last + 1, range.count)?;
+        store.read(indices.iter().map(|&index| range.first + index as u64))
     }
 
     /// The slices of a split, by number.
     pub fn slices(&self, spec: &SliceSpec) -> Result<SliceIndex> {
-        SliceIndex::new(spec, &[], crate::slice::Shuffle::None)
+        let split = self.split(&spec.split)?;
+        SliceIndex::new(spec, &self.lengths(split), self.shuffle(spec, split)?)
     }
 
-    /// One slice.
+    /// One slice: `W + 1` frames and one run of rows.
     pub fn read_slice(&self, spec: &SliceSpec, at: SliceRef) -> Result<Slice> {
-        let _ = (spec, at);
-        Err(Error::invalid(
-            "reader",
-            "read_slice",
-            "the reader is not built yet",
-        ))
+        spec.check()?;
+        let meta = self.episode(at.episode)?;
+        let run = at.start..at.start.saturating_add(spec.rows());
+        check_range("row", run.start, run.end, meta.length)?;
+        let camera = self.manifest.camera(spec.camera.as_deref())?;
+        let chosen: Vec<usize> = spec.rows_of(at.start).collect();
+        let frames = self.read_frames(&camera.name, at.episode, &chosen)?;
+        let columns = self.read_rows(at.episode, run)?;
+        let strided = |name: &str| {
+            columns
+                .get(name)
+                .map(|column| every(column, spec.frameskip, spec.frames()))
+        };
+        let action = columns.get(ACTION).map(|action| {
+            let mut values = action.to_f32();
+            values.truncate(spec.blocks() * spec.frameskip * action.width());
+            values
+        });
+        Ok(Slice {
+            frames,
+            height: camera.height,
+            width: camera.width,
+            action: action.unwrap_or_default(),
+            proprio: strided(PROPRIO)
+                .map(|column| column.to_f32())
+                .unwrap_or_default(),
+            state: strided(STATE)
+                .map(|column| column.to_f64())
+                .unwrap_or_default(),
+            reward: strided(REWARD)
+                .map_or_else(|| vec![0.0; spec.frames()], |column| column.to_f32()),
+            rows: chosen.iter().map(|&row| row as u64).collect(),
+            at,
+        })
+    }
+
+    /// How much was read from the step table and the frame stores since the dataset was opened, that
+    /// opening included.
+    pub fn read_count(&self) -> ReadCount {
+        let (row_reads, row_bytes) = self.steps.reads();
+        let frames = self.cameras.iter().map(FrameStore::reads);
+        let (frame_reads, frame_bytes) =
+            frames.fold((0, 0), |sum, one| (sum.0 + one.0, sum.1 + one.1));
+        ReadCount {
+            row_reads,
+            row_bytes,
+            frame_reads,
+            frame_bytes,
+        }
+    }
+
+    fn camera(&self, name: Option<&str>) -> Result<&FrameStore> {
+        let wanted = self.manifest.camera(name)?;
+        let found = self
+            .cameras
+            .iter()
+            .find(|store| store.camera().name == wanted.name);
+        found.ok_or_else(|| Error::NotADataset {
+            path: self.root.clone(),
+            detail: "it has no cameras".into(),
+        })
+    }
+
+    /// Episode and length, in the order of a split.
+    fn lengths(&self, split: &Split) -> Vec<(u64, u64)> {
+        split
+            .episodes
+            .iter()
+            .map(|&e| (e, self.episodes[e as usize].length))
+            .collect()
+    }
+
+    /// The permutation that the released order of a split is (datasets.md section 2.3).
+    fn shuffle(&self, spec: &SliceSpec, split: &Split) -> Result<Shuffle> {
+        if spec.order == crate::Order::Sequential {
+            return Ok(Shuffle::None);
+        }
+        if split.rule.parse::<SplitRule>()? != SplitRule::DinoWm {
+            return Ok(Shuffle::Torch { seed: split.seed });
+        }
+        let before = if split.name == "val" {
+            self.lengths(self.split("train")?)
+        } else {
+            Vec::new()
+        };
+        Ok(Shuffle::NumpyAfter {
+            drawn: before.iter().map(|(_, length)| spec.windows(*length)).sum(),
+        })
+    }
+}
+
+/// Every `step`-th row of a column, `count` of them.
+fn every(column: &Column, step: usize, count: usize) -> Column {
+    let mut out = Column::with_capacity(column.dtype(), column.width(), count);
+    (0..count).for_each(|i| out.extend_rows(column, i * step..i * step + 1));
+    out
+}
+
+fn check_range(what: &'static str, start: usize, end: usize, len: u64) -> Result<()> {
+    if start <= end && end as u64 <= len {
+        return Ok(());
+    }
+    Err(Error::OutOfRange {
+        what,
+        index: end.max(1) as u64 - 1,
+        len,
+    })
+}
+
+/// Reads `dataset.json`, the version first: newer ones may look different.
+fn read_manifest(root: &Path) -> Result<Manifest> {
+    #[derive(serde::Deserialize)]
+    struct Version {
+        format_version: u32,
+    }
+    let path = root.join(MANIFEST);
+    if !path.exists() {
+        return Err(not_finished(root));
+    }
+    let bytes = read_file(&path)?;
+    let Version {
+        format_version: found,
+    } = parse_json(&path, &bytes)?;
+    if found > FORMAT_VERSION {
+        return Err(Error::NewerFormat {
+            path,
+            found,
+            known: FORMAT_VERSION,
+        });
+    }
+    parse_json(&path, &bytes)
+}
+
+fn not_finished(root: &Path) -> Error {
+    let path = root.to_path_buf();
+    match writer::progress(root) {
+        Ok(Some((pending, total))) => Error::Unfinished {
+            path,
+            pending,
+            total,
+        },
+        _ if !root.exists() => Error::NotADataset {
+            path,
+            detail: "there is no such folder".into(),
+        },
+        _ => Error::NotADataset {
+            path,
+            detail: format!("it has no `{MANIFEST}`"),
+        },
+    }
+}
+
+/// Every file is there and has its length.
+fn check_files(root: &Path, manifest: &Manifest) -> Result<()> {
+    for (name, entry) in &manifest.files {
+        let path = root.join(name);
+        let found = fs::metadata(&path)
+            .map_err(|e| Error::io("read", &path, e))?
+            .len();
+        if found != entry.bytes {
+            return Err(Error::corrupt(
+                &path,
+                format!("it has {found} bytes, `{MANIFEST}` says {}", entry.bytes),
+            ));
+        }
+    }
+    Ok(())
+}
+
+/// Episodes are numbered without gaps, and their rows and frames follow each other.
+fn check_layout(root: &Path, manifest: &Manifest, episodes: &[EpisodeMeta]) -> Result<()> {
+    let fault = |detail: String| Err(Error::corrupt(&root.join(EPISODES), detail));
+    let mut row = 0;
+    let mut frame: BTreeMap<&str, u64> = BTreeMap::new();
+    for (k, episode) in episodes.iter().enumerate() {
+        if episode.episode_index != k as u64 || episode.first_row != row {
+            return fault(format!("episode {k} is not where it belongs"));
+        }
+        row += episode.length;
+        for (camera, range) in &episode.frames {
+            let next = frame.entry(camera).or_default();
+            if range.first != *next || range.count < episode.length {
+                return fault(format!(
+                    "the frames of episode {k}, camera `{camera}`, are not where they belong"
+                ));
+            }
+            *next += range.count;
+        }
+    }
+    let counts = manifest.counts;
+    if (episodes.len() as u64, row) != (counts.episodes, counts.rows) {
+        let (n, counted) = (episodes.len(), counts.episodes);
+        return fault(format!(
+            "it has {n} episodes of {row} rows, `{MANIFEST}` says {counted} of {}",
+            counts.rows
+        ));
+    }
+    Ok(())
+}
+
+fn check_splits(root: &Path, splits: &Splits, episodes: u64) -> Result<()> {
+    let stray = splits
+        .splits
+        .iter()
+        .find(|split| split.episodes.iter().any(|&e| e >= episodes));
+    match stray {
+        Some(split) => Err(Error::corrupt(
+            &root.join(SPLITS),
+            format!("split `{}` names a missing episode", split.name),
+        )),
+        None => Ok(()),
+    }
+}
+
+fn frames_in(episodes: &[EpisodeMeta], camera: &str) -> u64 {
+    episodes
+        .iter()
+        .filter_map(|e| e.frames.get(camera))
+        .map(|range| range.count)
+        .sum()
+}
+
+/// Decoded blocks of the step table. Each block has one slot, which it shares with others when the
+/// table is larger than the memory set aside; the last one read stays.
+#[derive(Debug)]
+struct BlockCache {
+    slots: Vec<RwLock<Option<(u64, Arc<Vec<Column>>)>>>,
+}
+
+impl BlockCache {
+    fn new(manifest: &Manifest) -> Self {
+        let row_bytes: usize = manifest
+            .draft
+            .fields
+            .iter()
+            .map(|f| f.width() * f.dtype.bytes())
+            .sum();
+        let budget = CACHE_BYTES / (row_bytes.max(1) * BLOCK_ROWS);
+        let blocks = manifest.counts.rows as usize / BLOCK_ROWS + 2;
+        Self {
+            slots: (0..budget.clamp(8, 1 << 16).min(blocks))
+                .map(|_| RwLock::new(None))
+                .collect(),
+        }
+    }
+
+    fn get_or_read(
+        &self,
+        rows: &Range<u64>,
+        read: impl FnOnce() -> Result<Vec<Column>>,
+    ) -> Result<Arc<Vec<Column>>> {
+        let slot = &self.slots[(rows.start / BLOCK_ROWS as u64) as usize % self.slots.len()];
+        if let Some((start, block)) = slot.read().unwrap_or_else(PoisonError::into_inner).as_ref()
+            && *start == rows.start
+        {
+            return Ok(Arc::clone(block));
+        }
+        let block = Arc::new(read()?);
+        *slot.write().unwrap_or_else(PoisonError::into_inner) =
+            Some((rows.start, Arc::clone(&block)));
+        Ok(block)
     }
 }
