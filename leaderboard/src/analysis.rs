@@ -385,7 +385,7 @@ mod tests {
     fn costs_are_split_by_plan() {
         let mut run = load(&SyntheticRun::new("pldm", 4));
         let single = cost_curves(&run).unwrap();
-        assert_eq!((single.len(), single[0].best.len()), (1, 20));
+        assert_eq!((single.len(), single[0].best.len()), (1, 30));
         for row in &mut run.episodes {
             row.plans = 2;
         }
@@ -394,7 +394,7 @@ mod tests {
             (double.len(), double[1].plan, double[1].best.len()),
             (2, 1, 10)
         );
-        assert_eq!(double[1].best[3].median, single[0].best[13].median);
+        assert_eq!(double[1].best[3].median, single[0].best[18].median);
         assert_eq!(double[1].best[3].at, 3);
     }
 

@@ -93,7 +93,7 @@ impl Scored {
 }
 
 impl Score {
-    fn new(row: &EpisodeRow) -> Self {
+    pub(crate) fn new(row: &EpisodeRow) -> Self {
         let mut hasher = blake3::Hasher::new();
         for state in [&row.init, &row.goal] {
             hasher.update(&(state.len() as u64).to_le_bytes());

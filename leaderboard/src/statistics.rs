@@ -130,13 +130,13 @@ pub fn wilson(successes: u64, n: u64, confidence: f64) -> Option<Interval> {
 /// p = min(1, 2 P(X <= min(b, c))),  X ~ Binomial(b + c, 1/2)
 /// ```
 ///
-/// Without discordant pairs there is nothing to tell the two apart: 1.
+/// As even as an odd or even number of pairs can split, or without any pair, it is exactly 1.
 pub fn mcnemar_exact(only_first: u64, only_second: u64) -> f64 {
     let discordant = only_first + only_second;
     let Ok(fair) = Binomial::new(0.5, discordant) else {
         return 1.0;
     };
-    if discordant == 0 {
+    if only_first.abs_diff(only_second) <= 1 {
         return 1.0;
     }
     (2.0 * fair.cdf(only_first.min(only_second))).min(1.0)

@@ -406,7 +406,7 @@ impl Board {
         params: impl rusqlite::Params,
         read: impl FnMut(&rusqlite::Row<'_>) -> rusqlite::Result<T>,
     ) -> Result<Vec<T>> {
-        let collect = || {
+        let collect = || -> rusqlite::Result<Vec<T>> {
             self.connection
                 .prepare(query)?
                 .query_map(params, read)?

@@ -17,9 +17,9 @@ use crate::run::{CONFIG_FILE, EPISODES_FILE, RECORD_FILE, TIMINGS_FILE};
 use crate::statistics::Draws;
 
 /// Environment steps of a made-up episode.
-const STEPS: usize = 25;
+const STEPS: usize = 30;
 /// Planner iterations of a made-up plan.
-const ITERATIONS: usize = 20;
+const ITERATIONS: usize = 30;
 /// Distance, in pixels, under which the made-up task counts as solved.
 const REACH: f64 = 4.5;
 

@@ -204,18 +204,35 @@ impl Document {
 
     /// All figures, in order.
     pub fn figures(&self) -> impl Iterator<Item = &Figure> {
-        self.blocks().filter_map(|block| if let Block::Figure(figure) = block { Some(figure) } else { None })
+        self.blocks().filter_map(|block| {
+            if let Block::Figure(figure) = block {
+                Some(figure)
+            } else {
+                None
+            }
+        })
     }
 
     /// All tables, in order.
     pub fn tables(&self) -> impl Iterator<Item = &Table> {
-        self.blocks().filter_map(|block| if let Block::Table(table) = block { Some(table) } else { None })
+        self.blocks().filter_map(|block| {
+            if let Block::Table(table) = block {
+                Some(table)
+            } else {
+                None
+            }
+        })
     }
 
     /// All pictures, in order.
     pub fn pictures(&self) -> impl Iterator<Item = &Picture> {
-        let galleries =
-            self.blocks().filter_map(|block| if let Block::Gallery(gallery) = block { Some(gallery) } else { None });
+        let galleries = self.blocks().filter_map(|block| {
+            if let Block::Gallery(gallery) = block {
+                Some(gallery)
+            } else {
+                None
+            }
+        });
         galleries.flat_map(|gallery| &gallery.pictures)
     }
 }
@@ -223,7 +240,11 @@ impl Document {
 impl Section {
     /// An empty section; the anchor follows from the title.
     pub(crate) fn new(title: &str) -> Self {
-        Self { id: slug(title), title: title.into(), blocks: Vec::new() }
+        Self {
+            id: slug(title),
+            title: title.into(),
+            blocks: Vec::new(),
+        }
     }
 }
 
@@ -235,18 +256,31 @@ impl Table {
             is_number: heading.starts_with('#'),
         };
         let columns = headings.iter().map(column).collect();
-        Self { caption: caption.into(), columns, rows: Vec::new(), note: String::new() }
+        Self {
+            caption: caption.into(),
+            columns,
+            rows: Vec::new(),
+            note: String::new(),
+        }
     }
 
     /// Adds a row.
     pub(crate) fn push(&mut self, tone: Tone, cells: Vec<Cell>) {
-        assert_eq!(cells.len(), self.columns.len(), "a row of `{}` has a cell per column", self.caption);
+        assert_eq!(
+            cells.len(),
+            self.columns.len(),
+            "a row of `{}` has a cell per column",
+            self.caption
+        );
         self.rows.push(TableRow { cells, tone });
     }
 
     /// The same table with an explanation below.
     pub(crate) fn with_note(self, note: impl Into<String>) -> Self {
-        Self { note: note.into(), ..self }
+        Self {
+            note: note.into(),
+            ..self
+        }
     }
 }
 
@@ -257,38 +291,64 @@ pub(crate) fn paragraph(spans: Vec<Span>) -> Block {
 
 /// Plain words.
 pub(crate) fn plain(text: impl Into<String>) -> Span {
-    Span { style: SpanStyle::Plain, text: text.into() }
+    Span {
+        style: SpanStyle::Plain,
+        text: text.into(),
+    }
 }
 
 /// Stressed words.
 pub(crate) fn strong(text: impl Into<String>) -> Span {
-    Span { style: SpanStyle::Strong, text: text.into() }
+    Span {
+        style: SpanStyle::Strong,
+        text: text.into(),
+    }
 }
 
 /// A name or hash.
 pub(crate) fn code(text: impl Into<String>) -> Span {
-    Span { style: SpanStyle::Code, text: text.into() }
+    Span {
+        style: SpanStyle::Code,
+        text: text.into(),
+    }
 }
 
 /// A cell of text.
 pub(crate) fn cell(text: impl Into<String>) -> Cell {
-    Cell { text: text.into(), is_code: false, order: None }
+    Cell {
+        text: text.into(),
+        is_code: false,
+        order: None,
+    }
 }
 
 /// A cell that sorts by `order`.
 pub(crate) fn number(text: impl Into<String>, order: f64) -> Cell {
-    Cell { text: text.into(), is_code: false, order: Some(order) }
+    Cell {
+        text: text.into(),
+        is_code: false,
+        order: Some(order),
+    }
 }
 
 /// A cell in the typewriter face.
 pub(crate) fn code_cell(text: impl Into<String>) -> Cell {
-    Cell { text: text.into(), is_code: true, order: None }
+    Cell {
+        text: text.into(),
+        is_code: true,
+        order: None,
+    }
 }
 
 /// Lower-case letters and digits, with one dash for everything else between them.
 pub(crate) fn slug(text: &str) -> String {
-    let words = text.split(|c: char| !c.is_ascii_alphanumeric()).filter(|word| !word.is_empty());
-    words.map(str::to_ascii_lowercase).collect::<Vec<_>>().join("-")
+    let words = text
+        .split(|c: char| !c.is_ascii_alphanumeric())
+        .filter(|word| !word.is_empty());
+    words
+        .map(str::to_ascii_lowercase)
+        .collect::<Vec<_>>()
+        .join("-")
 }
 
 #[cfg(test)]
@@ -297,14 +357,20 @@ mod tests {
 
     #[test]
     fn slugs_are_anchors() {
-        assert_eq!(slug("Distance to the goal: wall@1"), "distance-to-the-goal-wall-1");
+        assert_eq!(
+            slug("Distance to the goal: wall@1"),
+            "distance-to-the-goal-wall-1"
+        );
         assert_eq!(slug("  "), "");
     }
 
     #[test]
     fn number_columns_are_marked_by_their_heading() {
         let table = Table::new("t", &["name", "#n"]);
-        assert_eq!((table.columns[0].is_number, table.columns[1].is_number), (false, true));
+        assert_eq!(
+            (table.columns[0].is_number, table.columns[1].is_number),
+            (false, true)
+        );
         assert_eq!(table.columns[1].title, "n");
     }
 

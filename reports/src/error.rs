@@ -69,16 +69,23 @@ impl Error {
     pub fn hint(&self) -> Option<String> {
         match self {
             Self::NoRuns => Some("pass run folders written by `jepa-bench eval`".into()),
-            Self::Pdf { .. } => Some("write the other formats with `--format html,md,latex,json`".into()),
-            Self::Json { what: "metrics file", .. } => {
-                Some("leave the training run out, or train again".into())
+            Self::Pdf { .. } => {
+                Some("write the other formats with `--format html,md,latex,json`".into())
             }
+            Self::Json {
+                what: "metrics file",
+                ..
+            } => Some("leave the training run out, or train again".into()),
             Self::Leaderboard(error) => error.hint(),
             _ => None,
         }
     }
 
     pub(crate) fn io(action: &'static str, path: &Path, source: std::io::Error) -> Self {
-        Self::Io { action, path: path.to_path_buf(), source }
+        Self::Io {
+            action,
+            path: path.to_path_buf(),
+            source,
+        }
     }
 }

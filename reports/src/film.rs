@@ -57,8 +57,17 @@ fn load(run: &Path, entry: Entry) -> Result<Film> {
     let path = run.join("films").join(name);
     let png = std::fs::read(&path).map_err(|source| Error::io("read", &path, source))?;
     let reader = png::Decoder::new(std::io::Cursor::new(&png)).read_info();
-    let size = reader.map_err(|source| Error::Picture { path, source })?.info().size();
-    Ok(Film { seed: entry.seed, success: entry.success, caption: entry.caption, size, png })
+    let size = reader
+        .map_err(|source| Error::Picture { path, source })?
+        .info()
+        .size();
+    Ok(Film {
+        seed: entry.seed,
+        success: entry.success,
+        caption: entry.caption,
+        size,
+        png,
+    })
 }
 
 #[cfg(test)]
@@ -71,9 +80,16 @@ mod tests {
         assert_eq!(load_films(folder.path()).unwrap(), []);
         std::fs::create_dir(folder.path().join("films")).unwrap();
         let index = folder.path().join("films").join("index.json");
-        std::fs::write(&index, r#"[{"seed":3,"success":true,"file":"a.png","caption":"x"}]"#).unwrap();
+        std::fs::write(
+            &index,
+            r#"[{"seed":3,"success":true,"file":"a.png","caption":"x"}]"#,
+        )
+        .unwrap();
         assert!(matches!(load_films(folder.path()), Err(Error::Io { .. })));
         std::fs::write(folder.path().join("films").join("a.png"), "no picture").unwrap();
-        assert!(matches!(load_films(folder.path()), Err(Error::Picture { .. })));
+        assert!(matches!(
+            load_films(folder.path()),
+            Err(Error::Picture { .. })
+        ));
     }
 }

@@ -3,8 +3,9 @@
 use std::path::PathBuf;
 
 use jepa_leaderboard::{
-    Aggregate, Band, Comparison, CostCurve, EpisodeTable, ModelKind, Published, PublishedScore, Ranked, Run,
-    Scored, TaskRef, compare_all, cost_curves, distance_curve, distinct_labels, published_for, rank,
+    Aggregate, Band, Comparison, CostCurve, EpisodeTable, ModelKind, Published, PublishedScore,
+    Ranked, Run, Scored, TaskRef, compare_all, cost_curves, distance_curve, distinct_labels,
+    published_for, rank,
 };
 use serde_json::Value;
 
@@ -64,11 +65,19 @@ impl TaskFacts {
         if tasks.is_empty() {
             return Err(Error::NoRuns);
         }
-        tasks.into_iter().map(|task| Self::of_task(input, task)).collect()
+        tasks
+            .into_iter()
+            .map(|task| Self::of_task(input, task))
+            .collect()
     }
 
     fn of_task(input: &Input, task: &TaskRef) -> Result<Self> {
-        let runs: Vec<Run> = input.runs.iter().filter(|run| run.record.task == *task).cloned().collect();
+        let runs: Vec<Run> = input
+            .runs
+            .iter()
+            .filter(|run| run.record.task == *task)
+            .cloned()
+            .collect();
         let labels = distinct_labels(&runs);
         let scored: Vec<(Scored, ModelKind)> = runs
             .iter()
@@ -84,7 +93,13 @@ impl TaskFacts {
             .map(|((run, aggregate), row)| RunFacts::new(run, aggregate, row.label.clone()))
             .collect::<Result<Vec<RunFacts>>>()?;
         let published = published(task, &runs);
-        Ok(Self { task: task.clone(), runs, ranking, comparisons, published })
+        Ok(Self {
+            task: task.clone(),
+            runs,
+            ranking,
+            comparisons,
+            published,
+        })
     }
 
     /// The run that the report is about: the best trained model, or else the first run.
@@ -102,7 +117,14 @@ impl RunFacts {
     fn new(run: Run, aggregate: Aggregate, label: String) -> Result<Self> {
         let (distances, costs) = (distance_curve(&run)?, cost_curves(&run)?);
         let films = load_films(&run.dir)?;
-        Ok(Self { label, run, aggregate, distances, costs, films })
+        Ok(Self {
+            label,
+            run,
+            aggregate,
+            distances,
+            costs,
+            films,
+        })
     }
 
     /// The role of the run.
@@ -118,12 +140,17 @@ impl RunFacts {
 
 /// A setting as people write it: strings without quotation marks.
 pub(crate) fn value_text(value: &Value) -> String {
-    value.as_str().map_or_else(|| value.to_string(), String::from)
+    value
+        .as_str()
+        .map_or_else(|| value.to_string(), String::from)
 }
 
 /// Every trained model against every run below it; without a trained model, all pairs.
 fn comparisons(ranking: &[Ranked], scored: &[(Scored, ModelKind)]) -> Result<Vec<Comparison>> {
-    let ordered: Vec<Scored> = ranking.iter().map(|row| scored[row.index].0.clone()).collect();
+    let ordered: Vec<Scored> = ranking
+        .iter()
+        .map(|row| scored[row.index].0.clone())
+        .collect();
     let trained = ranking.iter().filter(|row| row.kind == ModelKind::Trained);
     let names: Vec<&str> = trained.map(|row| row.label.as_str()).collect();
     let sharing = sharing_episodes(&ordered);
@@ -136,12 +163,22 @@ fn comparisons(ranking: &[Ranked], scored: &[(Scored, ModelKind)]) -> Result<Vec
 
 /// The runs that share at least one episode with the first: the others cannot be paired with it.
 fn sharing_episodes(runs: &[Scored]) -> Vec<Scored> {
-    let Some(first) = runs.first() else { return Vec::new() };
-    let shares = |run: &&Scored| run.scores.keys().any(|seed| first.scores.contains_key(seed));
+    let Some(first) = runs.first() else {
+        return Vec::new();
+    };
+    let shares = |run: &&Scored| {
+        run.scores
+            .keys()
+            .any(|seed| first.scores.contains_key(seed))
+    };
     let mut kept: Vec<Scored> = Vec::new();
     for run in runs.iter().filter(shares) {
         // Pairs are formed among all kept runs, so each must share episodes with each.
-        if kept.iter().all(|other| run.scores.keys().any(|seed| other.scores.contains_key(seed))) {
+        if kept.iter().all(|other| {
+            run.scores
+                .keys()
+                .any(|seed| other.scores.contains_key(seed))
+        }) {
             kept.push(run.clone());
         }
     }
@@ -150,23 +187,42 @@ fn sharing_episodes(runs: &[Scored]) -> Vec<Scored> {
 
 /// The paper's rows for the planner and distance of the first run that has a planner.
 fn published(task: &TaskRef, runs: &[RunFacts]) -> Vec<(&'static Published, PublishedScore)> {
-    let planned = runs.iter().find(|facts| facts.run.record.planner.settings.contains_key("candidates"));
-    let Some(facts) = planned.or_else(|| runs.first()) else { return Vec::new() };
+    let planned = runs
+        .iter()
+        .find(|facts| facts.run.record.planner.settings.contains_key("candidates"));
+    let Some(facts) = planned.or_else(|| runs.first()) else {
+        return Vec::new();
+    };
     let record = &facts.run.record;
-    let distance = record.objective.get("distance").map_or_else(|| "l2".into(), value_text);
-    published_for(&task.name, &record.planner.name, &distance.to_ascii_lowercase()).collect()
+    let distance = record
+        .objective
+        .get("distance")
+        .map_or_else(|| "l2".into(), value_text);
+    published_for(
+        &task.name,
+        &record.planner.name,
+        &distance.to_ascii_lowercase(),
+    )
+    .collect()
 }
 
 impl Input {
     /// An input of nothing but runs.
     pub fn new(runs: Vec<Run>) -> Self {
-        Self { runs, ..Self::default() }
+        Self {
+            runs,
+            ..Self::default()
+        }
     }
 
     /// Folders of the training runs that the records name, without repetition.
     pub fn training_folders(&self) -> Vec<PathBuf> {
         let mut folders: Vec<PathBuf> = Vec::new();
-        for training in self.runs.iter().filter_map(|run| run.record.model.training.as_ref()) {
+        for training in self
+            .runs
+            .iter()
+            .filter_map(|run| run.record.model.training.as_ref())
+        {
             let folder = PathBuf::from(&training.run);
             if !folders.contains(&folder) {
                 folders.push(folder);

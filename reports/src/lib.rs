@@ -1,4 +1,26 @@
-//! Work in progress.
+//! Reports: what runs showed, as PDF, page, Markdown, LaTeX tables and JSON.
+//!
+//! [`write_report`] computes the facts with the leaderboard crate, builds one document of claims,
+//! tables and figures, and renders it in the formats asked for. Nothing is measured here: this crate
+//! draws what records hold and what [`jepa_leaderboard`] computes from them.
 
+mod content;
+mod dataset;
+mod document;
 mod error;
+mod figure;
+mod film;
+mod input;
+mod text;
+mod training;
+mod writer;
+
+pub use dataset::{DatasetCard, FieldRow};
 pub use error::{Error, Result};
+pub use film::{Film, load_films};
+pub use input::Input;
+pub use training::{Series, TrainingRun, Validation};
+pub use writer::{Format, write_report};
+
+#[cfg(test)]
+mod tests;

@@ -12,7 +12,11 @@ pub(crate) fn percent(share: f64) -> String {
 
 /// An interval of shares: `77.0–91.1%`.
 pub(crate) fn percent_interval(interval: Interval) -> String {
-    format!("{}–{}%", decimal(100.0 * interval.low, 1), decimal(100.0 * interval.high, 1))
+    format!(
+        "{}–{}%",
+        decimal(100.0 * interval.low, 1),
+        decimal(100.0 * interval.high, 1)
+    )
 }
 
 /// A difference of shares in percentage points: `+6.3`.
@@ -27,14 +31,22 @@ pub(crate) fn points_interval(interval: Interval) -> String {
 
 /// An interval of signed numbers.
 pub(crate) fn signed_interval(interval: Interval, digits: usize) -> String {
-    format!("{} to {}", signed(interval.low, digits), signed(interval.high, digits))
+    format!(
+        "{} to {}",
+        signed(interval.low, digits),
+        signed(interval.high, digits)
+    )
 }
 
 /// A number with its sign, zero without.
 pub(crate) fn signed(value: f64, digits: usize) -> String {
     let text = decimal(value, digits);
     let is_zero = text.chars().all(|c| c == '0' || c == '.');
-    if value > 0.0 && !is_zero { format!("+{text}") } else { text }
+    if value > 0.0 && !is_zero {
+        format!("+{text}")
+    } else {
+        text
+    }
 }
 
 /// A number with a fixed number of digits and a real minus sign; never `−0`.
@@ -58,13 +70,20 @@ pub(crate) fn short(value: f64) -> String {
         return format!("{value:.1e}").replace('-', "−");
     }
     let digits = [(100.0, 0), (10.0, 1), (1.0, 2), (0.1, 3), (0.01, 4)];
-    let digits = digits.iter().find(|(limit, _)| size >= *limit).map_or(5, |&(_, digits)| digits);
+    let digits = digits
+        .iter()
+        .find(|(limit, _)| size >= *limit)
+        .map_or(5, |&(_, digits)| digits);
     decimal(value, digits)
 }
 
 /// A p-value: `0.031`, `< 0.001`.
 pub(crate) fn p_value(p: f64) -> String {
-    if p < 0.001 { "< 0.001".into() } else { decimal(p, 3) }
+    if p < 0.001 {
+        "< 0.001".into()
+    } else {
+        decimal(p, 3)
+    }
 }
 
 /// A count with its thousands apart: `1 284 930`.
@@ -117,11 +136,29 @@ mod tests {
     #[test]
     fn numbers_read_well() {
         assert_eq!(percent(82.0 / 96.0), "85.4%");
-        assert_eq!(percent_interval(Interval { low: 0.7699, high: 0.9111 }), "77.0–91.1%");
-        assert_eq!(points_interval(Interval { low: -0.021, high: 0.0984 }), "−2.1 to +9.8");
+        assert_eq!(
+            percent_interval(Interval {
+                low: 0.7699,
+                high: 0.9111
+            }),
+            "77.0–91.1%"
+        );
+        assert_eq!(
+            points_interval(Interval {
+                low: -0.021,
+                high: 0.0984
+            }),
+            "−2.1 to +9.8"
+        );
         assert_eq!((points(0.0), points(-0.0001)), ("0.0".into(), "0.0".into()));
-        assert_eq!((short(0.012_34), short(1234.0), short(1.2e-7)), ("0.0123".into(), "1234".into(), "1.2e−7".into()));
-        assert_eq!((p_value(0.0004), p_value(0.0312)), ("< 0.001".into(), "0.031".into()));
+        assert_eq!(
+            (short(0.012_34), short(1234.0), short(1.2e-7)),
+            ("0.0123".into(), "1234".into(), "1.2e−7".into())
+        );
+        assert_eq!(
+            (p_value(0.0004), p_value(0.0312)),
+            ("< 0.001".into(), "0.031".into())
+        );
         assert_eq!(count(1_284_930), "1\u{a0}284\u{a0}930");
         assert_eq!(count(0), "0");
     }
@@ -137,6 +174,9 @@ mod tests {
         let words: Vec<String> = ["a", "b", "c"].map(String::from).into();
         assert_eq!(listed(&words), "a, b and c");
         assert_eq!(listed(&words[..1]), "a");
-        assert_eq!((plural(1, "run"), plural(2, "run")), ("1 run".into(), "2 runs".into()));
+        assert_eq!(
+            (plural(1, "run"), plural(2, "run")),
+            ("1 run".into(), "2 runs".into())
+        );
     }
 }

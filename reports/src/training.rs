@@ -72,8 +72,8 @@ impl TrainingRun {
             Err(source) => return Err(Error::io("read", &summary_path, source)),
         };
         let metrics_path = dir.join("metrics.jsonl");
-        let metrics =
-            std::fs::read_to_string(&metrics_path).map_err(|source| Error::io("read", &metrics_path, source))?;
+        let metrics = std::fs::read_to_string(&metrics_path)
+            .map_err(|source| Error::io("read", &metrics_path, source))?;
         let mut run = Self {
             dir: dir.to_path_buf(),
             model: model_name(&summary, dir),
@@ -92,22 +92,38 @@ impl TrainingRun {
 
     fn read_metrics(&mut self, metrics: &str, path: &Path) -> Result<()> {
         let lines: Vec<&str> = metrics.lines().collect();
-        for (k, line) in lines.iter().enumerate().filter(|(_, line)| !line.trim().is_empty()) {
+        for (k, line) in lines
+            .iter()
+            .enumerate()
+            .filter(|(_, line)| !line.trim().is_empty())
+        {
             let value: Value = match serde_json::from_str(line) {
                 Ok(value) => value,
                 Err(error) if k + 1 == lines.len() && error.is_eof() => break,
                 Err(source) => return Err(json(path, k + 1, "metrics file", source)),
             };
-            self.read_line(&value).map_err(|source| json(path, k + 1, "metrics file", source))?;
+            self.read_line(&value)
+                .map_err(|source| json(path, k + 1, "metrics file", source))?;
         }
         Ok(())
     }
 
     fn read_line(&mut self, line: &Value) -> serde_json::Result<()> {
-        let Some(step) = line.get("step").and_then(Value::as_f64) else { return Ok(()) };
+        let Some(step) = line.get("step").and_then(Value::as_f64) else {
+            return Ok(());
+        };
         if let Some(validation) = line.get("validation") {
-            let ValidationLine { visual_l1, visual_l2, proprio } = Deserialize::deserialize(validation)?;
-            self.validation.push(Validation { step, visual_l1, visual_l2, proprio });
+            let ValidationLine {
+                visual_l1,
+                visual_l2,
+                proprio,
+            } = Deserialize::deserialize(validation)?;
+            self.validation.push(Validation {
+                step,
+                visual_l1,
+                visual_l2,
+                proprio,
+            });
         }
         let fields = line.as_object().into_iter().flatten();
         for (name, value) in fields.filter(|(name, _)| name.as_str() != "step") {
@@ -121,18 +137,31 @@ impl TrainingRun {
     fn push(&mut self, name: &str, step: f64, value: f64) {
         match self.series.iter_mut().find(|series| series.name == name) {
             Some(series) => series.points.push((step, value)),
-            None => self.series.push(Series { name: name.into(), points: vec![(step, value)] }),
+            None => self.series.push(Series {
+                name: name.into(),
+                points: vec![(step, value)],
+            }),
         }
     }
 }
 
 fn model_name(summary: &Value, dir: &Path) -> String {
-    let named = summary.get("model").and_then(Value::as_str).map(String::from);
-    named.or_else(|| Some(dir.file_name()?.to_string_lossy().into_owned())).unwrap_or_default()
+    let named = summary
+        .get("model")
+        .and_then(Value::as_str)
+        .map(String::from);
+    named
+        .or_else(|| Some(dir.file_name()?.to_string_lossy().into_owned()))
+        .unwrap_or_default()
 }
 
 fn json(path: &Path, line: usize, what: &'static str, source: serde_json::Error) -> Error {
-    Error::Json { path: path.to_path_buf(), line, what, source }
+    Error::Json {
+        path: path.to_path_buf(),
+        line,
+        what,
+        source,
+    }
 }
 
 #[cfg(test)]
@@ -142,7 +171,11 @@ mod tests {
     fn load(metrics: &str) -> Result<TrainingRun> {
         let folder = tempfile::tempdir().unwrap();
         std::fs::write(folder.path().join("metrics.jsonl"), metrics).unwrap();
-        std::fs::write(folder.path().join("training.json"), r#"{"model":"pldm","steps":20}"#).unwrap();
+        std::fs::write(
+            folder.path().join("training.json"),
+            r#"{"model":"pldm","steps":20}"#,
+        )
+        .unwrap();
         TrainingRun::load(folder.path())
     }
 
@@ -155,14 +188,25 @@ mod tests {
         )
         .unwrap();
         assert_eq!(run.model, "pldm");
-        assert_eq!(run.series("loss").unwrap().points, [(10.0, 2.5), (20.0, 1.5)]);
+        assert_eq!(
+            run.series("loss").unwrap().points,
+            [(10.0, 2.5), (20.0, 1.5)]
+        );
         assert_eq!(run.validation[0].visual_l1, [0.1, 0.2, 0.3]);
         assert!(run.validation[0].proprio.is_empty() && run.series("step").is_none());
     }
 
     #[test]
     fn a_line_cut_off_at_the_end_is_left_out_and_no_other() {
-        assert_eq!(load("{\"step\":1,\"loss\":2}\n{\"step\":2,\"lo").unwrap().series("loss").unwrap().points.len(), 1);
+        assert_eq!(
+            load("{\"step\":1,\"loss\":2}\n{\"step\":2,\"lo")
+                .unwrap()
+                .series("loss")
+                .unwrap()
+                .points
+                .len(),
+            1
+        );
         let error = load("{\"step\":1,\"lo\n{\"step\":2,\"loss\":2}\n").unwrap_err();
         assert!(error.to_string().contains("line 1"), "{error}");
     }

@@ -16,7 +16,15 @@ const BIBTEX: &str = "@article{jepawms2025,
 /// Caveats that apply to these runs.
 pub(super) fn section(input: &Input, tasks: &[TaskFacts]) -> Section {
     let runs: Vec<&RunFacts> = tasks.iter().flat_map(|task| &task.runs).collect();
-    let candidates = [Some(one_seed(&runs)), tracks(&runs), published(tasks), missing(tasks), presets(&runs), dirty(&runs), training(input, &runs)];
+    let candidates = [
+        Some(one_seed(&runs)),
+        tracks(&runs),
+        published(tasks),
+        missing(tasks),
+        presets(&runs),
+        dirty(&runs),
+        training(input, &runs),
+    ];
     let items: Vec<Vec<Span>> = candidates.into_iter().flatten().collect();
     let mut section = Section::new("Caveats");
     section.blocks.push(Block::List { items });
@@ -26,7 +34,12 @@ pub(super) fn section(input: &Input, tasks: &[TaskFacts]) -> Section {
 fn one_seed(runs: &[&RunFacts]) -> Vec<Span> {
     let mut seeds: Vec<(&str, u64)> = Vec::new();
     for model in runs.iter().map(|facts| &facts.run.record.model) {
-        seeds.extend(model.training.as_ref().map(|training| (model.name.as_str(), training.seed)));
+        seeds.extend(
+            model
+                .training
+                .as_ref()
+                .map(|training| (model.name.as_str(), training.seed)),
+        );
     }
     seeds.sort_unstable();
     seeds.dedup();
@@ -36,7 +49,12 @@ fn one_seed(runs: &[&RunFacts]) -> Vec<Span> {
         format!(
             "Intervals cover the draw of evaluation episodes only. Training again with another seed moves a model by an \
              amount that they do not show; training seeds here: {}.",
-            listed(&seeds.iter().map(|(name, seed)| format!("{name} {seed}")).collect::<Vec<_>>())
+            listed(
+                &seeds
+                    .iter()
+                    .map(|(name, seed)| format!("{name} {seed}"))
+                    .collect::<Vec<_>>()
+            )
         )
     };
     vec![plain(text)]
@@ -44,7 +62,13 @@ fn one_seed(runs: &[&RunFacts]) -> Vec<Span> {
 
 fn tracks(runs: &[&RunFacts]) -> Option<Vec<Span>> {
     let reduced = runs.iter().filter(|facts| {
-        facts.run.record.model.training.as_ref().is_some_and(|training| training.track != "standard")
+        facts
+            .run
+            .record
+            .model
+            .training
+            .as_ref()
+            .is_some_and(|training| training.track != "standard")
     });
     let names: Vec<String> = reduced.map(|facts| facts.label.clone()).collect();
     (!names.is_empty()).then(|| {
@@ -66,16 +90,23 @@ fn published(tasks: &[TaskFacts]) -> Option<Vec<Span>> {
 }
 
 fn missing(tasks: &[TaskFacts]) -> Option<Vec<Span>> {
-    let lacks = |task: &&TaskFacts, kind: ModelKind| !task.runs.iter().any(|facts| facts.kind() == kind);
+    let lacks =
+        |task: &&TaskFacts, kind: ModelKind| !task.runs.iter().any(|facts| facts.kind() == kind);
     let without = |kind: ModelKind| tasks.iter().any(|task| lacks(&task, kind));
-    let words: Vec<String> = [(ModelKind::Floor, "no floor"), (ModelKind::Oracle, "no ceiling")]
-        .into_iter()
-        .filter(|(kind, _)| without(*kind))
-        .map(|(_, words)| words.to_string())
-        .collect();
+    let words: Vec<String> = [
+        (ModelKind::Floor, "no floor"),
+        (ModelKind::Oracle, "no ceiling"),
+    ]
+    .into_iter()
+    .filter(|(kind, _)| without(*kind))
+    .map(|(_, words)| words.to_string())
+    .collect();
     (!words.is_empty()).then(|| {
         vec![
-            plain(format!("There is {} among the runs; add them with ", listed(&words))),
+            plain(format!(
+                "There is {} among the runs; add them with ",
+                listed(&words)
+            )),
             code("jepa-bench eval --model floor:random"),
             plain(" and "),
             code("--model oracle"),
@@ -89,27 +120,47 @@ fn presets(runs: &[&RunFacts]) -> Option<Vec<Span>> {
         let planner = &facts.run.record.planner;
         !planner.settings.is_empty() && planner.preset != "paper"
     });
-    let names: Vec<String> =
-        changed.map(|facts| format!("{} ({})", facts.label, facts.run.record.planner.preset)).collect();
-    (!names.is_empty())
-        .then(|| vec![plain(format!("Planned with other settings than the paper's: {}.", listed(&names)))])
+    let names: Vec<String> = changed
+        .map(|facts| format!("{} ({})", facts.label, facts.run.record.planner.preset))
+        .collect();
+    (!names.is_empty()).then(|| {
+        vec![plain(format!(
+            "Planned with other settings than the paper's: {}.",
+            listed(&names)
+        ))]
+    })
 }
 
 fn dirty(runs: &[&RunFacts]) -> Option<Vec<Span>> {
-    let dirty = runs.iter().any(|facts| facts.run.record.provenance.commit.ends_with("-dirty"));
-    dirty.then(|| vec![plain("Some runs were made by code with local changes that no commit holds.")])
+    let dirty = runs
+        .iter()
+        .any(|facts| facts.run.record.provenance.commit.ends_with("-dirty"));
+    dirty.then(|| {
+        vec![plain(
+            "Some runs were made by code with local changes that no commit holds.",
+        )]
+    })
 }
 
 fn training(input: &Input, runs: &[&RunFacts]) -> Option<Vec<Span>> {
-    let trained = runs.iter().any(|facts| facts.run.record.model.training.is_some());
-    (trained && input.datasets.is_empty())
-        .then(|| vec![plain("The dataset was not at hand, so there is no dataset card.")])
+    let trained = runs
+        .iter()
+        .any(|facts| facts.run.record.model.training.is_some());
+    (trained && input.datasets.is_empty()).then(|| {
+        vec![plain(
+            "The dataset was not at hand, so there is no dataset card.",
+        )]
+    })
 }
 
 /// Whom to cite.
 pub(super) fn citation() -> Section {
     let mut section = Section::new("Citation");
-    section.blocks.push(paragraph(vec![plain(format!("Protocol, planners and published numbers follow: {PAPER}."))]));
-    section.blocks.push(Block::Code { text: BIBTEX.into() });
+    section.blocks.push(paragraph(vec![plain(format!(
+        "Protocol, planners and published numbers follow: {PAPER}."
+    ))]));
+    section.blocks.push(Block::Code {
+        text: BIBTEX.into(),
+    });
     section
 }

@@ -26,7 +26,9 @@ pub(super) fn section(scope: &Scope<'_>) -> Result<Option<Section>> {
 
 fn figure(scope: &Scope<'_>, comparisons: &[Comparison]) -> Result<Figure> {
     let name = scope.figure_name("differences");
-    let pairs = comparisons.iter().map(|c| format!("{} minus {} {}", c.first, c.second, points(c.success.mean)));
+    let pairs = comparisons
+        .iter()
+        .map(|c| format!("{} minus {} {}", c.first, c.second, points(c.success.mean)));
     Ok(Figure {
         svg: paired_differences(&name, comparisons)?,
         alt: format!("Differences in success rate: {}", pairs.collect::<Vec<_>>().join("; ")),
@@ -39,12 +41,24 @@ fn figure(scope: &Scope<'_>, comparisons: &[Comparison]) -> Result<Figure> {
 
 fn table(comparisons: &[Comparison], all: usize) -> Table {
     let headings = [
-        "first", "second", "#shared", "#only first", "#only second", "#success, points", "#95% interval", "#p (Holm)",
-        "#distance", "#95% interval",
+        "first",
+        "second",
+        "#shared",
+        "#only first",
+        "#only second",
+        "#success, points",
+        "#95% interval",
+        "#p (Holm)",
+        "#distance",
+        "#95% interval",
     ];
     let mut table = Table::new("Paired differences, first minus second", &headings);
     for comparison in comparisons {
-        let tone = if comparison.is_significant() { Tone::Strong } else { Tone::Plain };
+        let tone = if comparison.is_significant() {
+            Tone::Strong
+        } else {
+            Tone::Plain
+        };
         table.push(tone, row(comparison));
     }
     let left_out = match all - comparisons.len() {
@@ -58,17 +72,28 @@ fn table(comparisons: &[Comparison], all: usize) -> Table {
 }
 
 fn row(comparison: &Comparison) -> Vec<crate::document::Cell> {
-    let Comparison { success, final_distance, outcomes, .. } = comparison;
+    let Comparison {
+        success,
+        final_distance,
+        outcomes,
+        ..
+    } = comparison;
     vec![
         cell(comparison.first.clone()),
         cell(comparison.second.clone()),
         number(comparison.shared.to_string(), comparison.shared as f64),
         number(outcomes.only_first.to_string(), outcomes.only_first as f64),
-        number(outcomes.only_second.to_string(), outcomes.only_second as f64),
+        number(
+            outcomes.only_second.to_string(),
+            outcomes.only_second as f64,
+        ),
         number(points(success.mean), success.mean),
         number(points_interval(success.interval), success.interval.low),
         number(p_value(comparison.p_holm), comparison.p_holm),
         number(signed(final_distance.mean, 2), final_distance.mean),
-        number(signed_interval(final_distance.interval, 2), final_distance.interval.low),
+        number(
+            signed_interval(final_distance.interval, 2),
+            final_distance.interval.low,
+        ),
     ]
 }

@@ -33,9 +33,21 @@ fn fields(card: &DatasetCard) -> Table {
     let headings = ["field", "shape", "meaning", "#mean", "#std", "#min", "#max"];
     let mut table = Table::new("Fields, statistics of the training split", &headings);
     for field in &card.fields {
-        let FieldRow { name, shape, meaning, mean, std, min, max } = field;
+        let FieldRow {
+            name,
+            shape,
+            meaning,
+            mean,
+            std,
+            min,
+            max,
+        } = field;
         let columns = [mean, std, min, max].map(|values| cell(numbers(values)));
-        let names = [code_cell(name.clone()), code_cell(shape.clone()), cell(meaning.clone())];
+        let names = [
+            code_cell(name.clone()),
+            code_cell(shape.clone()),
+            cell(meaning.clone()),
+        ];
         table.push(Tone::Plain, names.into_iter().chain(columns).collect());
     }
     table
@@ -44,7 +56,11 @@ fn fields(card: &DatasetCard) -> Table {
 /// The first few numbers of a vector.
 fn numbers(values: &[f64]) -> String {
     const MOST: usize = 4;
-    let mut texts: Vec<String> = values.iter().take(MOST).map(|&value| short(value)).collect();
+    let mut texts: Vec<String> = values
+        .iter()
+        .take(MOST)
+        .map(|&value| short(value))
+        .collect();
     if values.len() > MOST {
         texts.push("…".into());
     }
@@ -57,7 +73,13 @@ fn rejects(card: &DatasetCard) -> Block {
     }
     let mut table = Table::new("Source episodes left out", &["reason", "#episodes"]);
     for (reason, episodes) in &card.rejects {
-        table.push(Tone::Plain, vec![code_cell(reason.clone()), number(count(*episodes), *episodes as f64)]);
+        table.push(
+            Tone::Plain,
+            vec![
+                code_cell(reason.clone()),
+                number(count(*episodes), *episodes as f64),
+            ],
+        );
     }
     Block::Table(table)
 }

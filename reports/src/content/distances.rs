@@ -19,14 +19,27 @@ pub(super) fn section(scope: &Scope<'_>) -> Result<Section> {
 
 fn curves(scope: &Scope<'_>) -> Result<Figure> {
     let name = scope.figure_name("distance");
-    let runs = scope.task.runs.iter().enumerate().take(MOST).map(|(k, facts)| Distances {
-        label: facts.label.clone(),
-        ink: ink(scope.task, k),
-        curve: facts.distances.clone(),
-        last: facts.run.episodes.iter().map(|row| row.final_distance).collect(),
-    });
+    let runs = scope
+        .task
+        .runs
+        .iter()
+        .enumerate()
+        .take(MOST)
+        .map(|(k, facts)| Distances {
+            label: facts.label.clone(),
+            ink: ink(scope.task, k),
+            curve: facts.distances.clone(),
+            last: facts
+                .run
+                .episodes
+                .iter()
+                .map(|row| row.final_distance)
+                .collect(),
+        });
     let runs: Vec<Distances> = runs.collect();
-    let ends = runs.iter().filter_map(|run| Some(format!("{} {:.1}", run.label, run.curve.last()?.median)));
+    let ends = runs
+        .iter()
+        .filter_map(|run| Some(format!("{} {:.1}", run.label, run.curve.last()?.median)));
     Ok(Figure {
         svg: distance_to_goal(&name, &runs)?,
         alt: format!("Median distance after the last step: {}", ends.collect::<Vec<_>>().join(", ")),
@@ -40,7 +53,13 @@ fn curves(scope: &Scope<'_>) -> Result<Figure> {
 
 /// Paths in the plane, for tasks whose state is two coordinates.
 fn paths(scope: &Scope<'_>) -> Result<Option<Figure>> {
-    let runs: Vec<Paths> = scope.task.runs.iter().take(MOST).filter_map(paths_of).collect();
+    let runs: Vec<Paths> = scope
+        .task
+        .runs
+        .iter()
+        .take(MOST)
+        .filter_map(paths_of)
+        .collect();
     if runs.is_empty() {
         return Ok(None);
     }
@@ -57,8 +76,19 @@ fn paths(scope: &Scope<'_>) -> Result<Option<Figure>> {
 fn paths_of(facts: &RunFacts) -> Option<Paths> {
     let paths = facts.run.episodes.iter().map(|row| {
         let goal = <[f64; 2]>::try_from(row.goal.as_slice()).ok()?;
-        let states = row.states.chunks_exact(2).map(|pair| (pair[0], pair[1])).collect();
-        Some(Path { states, goal: goal.into(), success: row.success })
+        let states = row
+            .states
+            .chunks_exact(2)
+            .map(|pair| (pair[0], pair[1]))
+            .collect();
+        Some(Path {
+            states,
+            goal: goal.into(),
+            success: row.success,
+        })
     });
-    Some(Paths { title: facts.label.clone(), paths: paths.collect::<Option<Vec<Path>>>()? })
+    Some(Paths {
+        title: facts.label.clone(),
+        paths: paths.collect::<Option<Vec<Path>>>()?,
+    })
 }

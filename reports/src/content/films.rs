@@ -12,14 +12,25 @@ const MOST: usize = 4;
 pub(super) fn section(scope: &Scope<'_>) -> Option<Section> {
     let mut section = scope.section("Episodes in pictures");
     for facts in &scope.task.runs {
-        section.blocks.extend(gallery(scope, facts).map(Block::Gallery));
+        section
+            .blocks
+            .extend(gallery(scope, facts).map(Block::Gallery));
     }
     (!section.blocks.is_empty()).then_some(section)
 }
 
 fn gallery(scope: &Scope<'_>, facts: &RunFacts) -> Option<Gallery> {
-    let of = |success: bool| facts.films.iter().filter(move |film| film.success == success).take(MOST);
-    let pictures: Vec<Picture> = of(true).chain(of(false)).map(|film| picture(scope, facts, film)).collect();
+    let of = |success: bool| {
+        facts
+            .films
+            .iter()
+            .filter(move |film| film.success == success)
+            .take(MOST)
+    };
+    let pictures: Vec<Picture> = of(true)
+        .chain(of(false))
+        .map(|film| picture(scope, facts, film))
+        .collect();
     if pictures.is_empty() {
         return None;
     }
@@ -36,7 +47,11 @@ fn picture(scope: &Scope<'_>, facts: &RunFacts, film: &Film) -> Picture {
     let id = format!("{} {}", scope.task.task.id(), facts.label);
     Picture {
         name: format!("{}-seed-{}", slug(&id), film.seed),
-        caption: if film.caption.is_empty() { format!("seed {}", film.seed) } else { film.caption.clone() },
+        caption: if film.caption.is_empty() {
+            format!("seed {}", film.seed)
+        } else {
+            film.caption.clone()
+        },
         mark: if film.success { "success" } else { "failure" }.into(),
         is_success: film.success,
         size: film.size,

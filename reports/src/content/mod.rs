@@ -28,7 +28,10 @@ use crate::text::listed;
 pub(crate) fn build(input: &Input, tasks: &[TaskFacts]) -> Result<Document> {
     let mut sections = vec![summary::section(tasks)?];
     for task in tasks {
-        let scope = Scope { task, is_alone: tasks.len() == 1 };
+        let scope = Scope {
+            task,
+            is_alone: tasks.len() == 1,
+        };
         sections.push(results::section(&scope));
         sections.extend(comparison::section(&scope)?);
         sections.push(distances::section(&scope)?);
@@ -40,7 +43,11 @@ pub(crate) fn build(input: &Input, tasks: &[TaskFacts]) -> Result<Document> {
     sections.push(reproduction::section(input, tasks));
     sections.push(caveats::section(input, tasks));
     sections.push(caveats::citation());
-    Ok(Document { title: title(tasks), subtitle: subtitle(tasks), sections })
+    Ok(Document {
+        title: title(tasks),
+        subtitle: subtitle(tasks),
+        sections,
+    })
 }
 
 /// A task of the report, and whether it is the only one.
@@ -52,7 +59,11 @@ struct Scope<'a> {
 impl Scope<'_> {
     /// An empty section; its title names the task when there are several.
     fn section(&self, title: &str) -> Section {
-        if self.is_alone { Section::new(title) } else { Section::new(&format!("{title}: {}", self.task.task.id())) }
+        if self.is_alone {
+            Section::new(title)
+        } else {
+            Section::new(&format!("{title}: {}", self.task.task.id()))
+        }
     }
 
     /// Name of a figure: anchor of the task and what is drawn.
@@ -67,10 +78,23 @@ fn title(tasks: &[TaskFacts]) -> String {
 }
 
 fn subtitle(tasks: &[TaskFacts]) -> String {
-    let started = tasks.iter().flat_map(|task| &task.runs).map(|run| &run.run.record.provenance.started_utc);
-    let version = tasks.iter().flat_map(|task| &task.runs).map(|run| &run.run.record.provenance.version).max();
-    let day = started.max().and_then(|utc| utc.get(..10)).unwrap_or("unknown date");
-    format!("jepa-bench {} · last run of {day}", version.map_or("", String::as_str))
+    let started = tasks
+        .iter()
+        .flat_map(|task| &task.runs)
+        .map(|run| &run.run.record.provenance.started_utc);
+    let version = tasks
+        .iter()
+        .flat_map(|task| &task.runs)
+        .map(|run| &run.run.record.provenance.version)
+        .max();
+    let day = started
+        .max()
+        .and_then(|utc| utc.get(..10))
+        .unwrap_or("unknown date");
+    format!(
+        "jepa-bench {} · last run of {day}",
+        version.map_or("", String::as_str)
+    )
 }
 
 /// Colour of run `k` of a task, the same in every figure.

@@ -13,7 +13,12 @@ const MOST: usize = 9;
 
 /// Planning on one task; `None` if no run has a planner.
 pub(super) fn section(scope: &Scope<'_>) -> Result<Option<Section>> {
-    let planned: Vec<&RunFacts> = scope.task.runs.iter().filter(|facts| has_planner(facts)).collect();
+    let planned: Vec<&RunFacts> = scope
+        .task
+        .runs
+        .iter()
+        .filter(|facts| has_planner(facts))
+        .collect();
     if planned.is_empty() {
         return Ok(None);
     }
@@ -21,7 +26,9 @@ pub(super) fn section(scope: &Scope<'_>) -> Result<Option<Section>> {
     section.blocks.push(Block::Table(budgets(&planned)));
     let searches = searches(&planned);
     if !searches.is_empty() {
-        section.blocks.push(Block::Figure(figure(scope, &searches)?));
+        section
+            .blocks
+            .push(Block::Figure(figure(scope, &searches)?));
     }
     Ok(Some(section))
 }
@@ -32,8 +39,17 @@ fn has_planner(facts: &RunFacts) -> bool {
 
 fn budgets(runs: &[&RunFacts]) -> Table {
     let headings = [
-        "model", "planner", "#candidates", "#elites", "#iterations", "#horizon", "#plans", "#model calls", "#imagined steps",
-        "#median time", "device",
+        "model",
+        "planner",
+        "#candidates",
+        "#elites",
+        "#iterations",
+        "#horizon",
+        "#plans",
+        "#model calls",
+        "#imagined steps",
+        "#median time",
+        "device",
     ];
     let mut table = Table::new("Planner budgets, per episode", &headings);
     for facts in runs {
@@ -48,8 +64,17 @@ fn budgets(runs: &[&RunFacts]) -> Table {
 fn budget(facts: &RunFacts) -> Vec<Cell> {
     let setting = |name: &str| cell(facts.setting(name).unwrap_or_else(|| NONE.into()));
     let aggregate = &facts.aggregate;
-    let plans = facts.run.episodes.iter().map(|row| row.plans).max().unwrap_or(0);
-    let time = aggregate.plan_seconds.map_or_else(|| cell(NONE), |band| number(seconds(band.median), band.median));
+    let plans = facts
+        .run
+        .episodes
+        .iter()
+        .map(|row| row.plans)
+        .max()
+        .unwrap_or(0);
+    let time = aggregate.plan_seconds.map_or_else(
+        || cell(NONE),
+        |band| number(seconds(band.median), band.median),
+    );
     vec![
         cell(facts.label.clone()),
         cell(planner(facts)),
@@ -58,8 +83,14 @@ fn budget(facts: &RunFacts) -> Vec<Cell> {
         setting("iterations"),
         setting("horizon"),
         number(plans.to_string(), f64::from(plans)),
-        number(count(aggregate.world_model_calls.round() as u64), aggregate.world_model_calls),
-        number(count(aggregate.candidate_steps.round() as u64), aggregate.candidate_steps),
+        number(
+            count(aggregate.world_model_calls.round() as u64),
+            aggregate.world_model_calls,
+        ),
+        number(
+            count(aggregate.candidate_steps.round() as u64),
+            aggregate.candidate_steps,
+        ),
         time,
         cell(facts.run.record.provenance.device.clone()),
     ]
@@ -67,15 +98,24 @@ fn budget(facts: &RunFacts) -> Vec<Cell> {
 
 /// One panel per plan, first plans of every run first.
 fn searches(runs: &[&RunFacts]) -> Vec<Search> {
-    let most_plans = runs.iter().map(|facts| facts.costs.len()).max().unwrap_or(0);
-    let plans = (0..most_plans).flat_map(|plan| runs.iter().filter_map(move |facts| search(facts, plan)));
+    let most_plans = runs
+        .iter()
+        .map(|facts| facts.costs.len())
+        .max()
+        .unwrap_or(0);
+    let plans =
+        (0..most_plans).flat_map(|plan| runs.iter().filter_map(move |facts| search(facts, plan)));
     plans.take(MOST).collect()
 }
 
 fn search(facts: &RunFacts, plan: usize) -> Option<Search> {
     let curve = facts.costs.get(plan)?.clone();
     let is_single = facts.costs.len() == 1;
-    let title = if is_single { facts.label.clone() } else { format!("{}, plan {}", facts.label, plan + 1) };
+    let title = if is_single {
+        facts.label.clone()
+    } else {
+        format!("{}, plan {}", facts.label, plan + 1)
+    };
     Some(Search { title, curve })
 }
 

@@ -11,19 +11,30 @@ pub(super) fn section(input: &Input, tasks: &[TaskFacts]) -> Section {
     section.blocks.push(paragraph(vec![plain(
         "The same command gives the same episodes, bit for bit, at any number of threads. These made the runs:",
     )]));
-    section.blocks.push(Block::Code { text: commands(&runs) });
+    section.blocks.push(Block::Code {
+        text: commands(&runs),
+    });
     section.blocks.push(Block::Table(identities(tasks)));
     section.blocks.push(Block::Table(settings(&runs)));
     section.blocks.push(Block::Table(machines(&runs)));
     if let Some(head) = &input.board_head {
-        section.blocks.push(paragraph(vec![plain("Head of the leaderboard's event chain: "), code(head.clone())]));
+        section.blocks.push(paragraph(vec![
+            plain("Head of the leaderboard's event chain: "),
+            code(head.clone()),
+        ]));
     }
     section
 }
 
 fn commands(runs: &[&RunFacts]) -> String {
     let lines = runs.iter().map(|facts| {
-        let words = facts.run.record.provenance.command.iter().map(|word| quoted(word));
+        let words = facts
+            .run
+            .record
+            .provenance
+            .command
+            .iter()
+            .map(|word| quoted(word));
         words.collect::<Vec<_>>().join(" ")
     });
     lines.collect::<Vec<_>>().join("\n")
@@ -32,12 +43,17 @@ fn commands(runs: &[&RunFacts]) -> String {
 /// A word as a shell reads it back.
 fn quoted(word: &str) -> String {
     let is_safe = |c: char| c.is_ascii_alphanumeric() || "-_./:@=,+%".contains(c);
-    if !word.is_empty() && word.chars().all(is_safe) { word.into() } else { format!("'{}'", word.replace('\'', "'\\''")) }
+    if !word.is_empty() && word.chars().all(is_safe) {
+        word.into()
+    } else {
+        format!("'{}'", word.replace('\'', "'\\''"))
+    }
 }
 
 fn identities(tasks: &[TaskFacts]) -> Table {
     let mut table = Table::new("Identities (blake3)", &["what", "hash"]);
-    let mut push = |what: String, hash: String| table.push(Tone::Plain, vec![cell(what), code_cell(hash)]);
+    let mut push =
+        |what: String, hash: String| table.push(Tone::Plain, vec![cell(what), code_cell(hash)]);
     for task in tasks {
         push(format!("task {}", task.task.id()), task.task.hash.clone());
         for facts in &task.runs {
@@ -60,24 +76,58 @@ fn settings(runs: &[&RunFacts]) -> Table {
     let mut table = Table::new("Resolved settings", &["run", "planner", "objective"]);
     for facts in runs {
         let record = &facts.run.record;
-        let planner = pairs(record.planner.settings.iter().map(|(name, value)| (name.as_str(), value_text(value))));
-        let objective = pairs(record.objective.iter().map(|(name, value)| (name.as_str(), value_text(value))));
-        table.push(Tone::Plain, vec![cell(facts.label.clone()), cell(planner), cell(objective)]);
+        let planner = pairs(
+            record
+                .planner
+                .settings
+                .iter()
+                .map(|(name, value)| (name.as_str(), value_text(value))),
+        );
+        let objective = pairs(
+            record
+                .objective
+                .iter()
+                .map(|(name, value)| (name.as_str(), value_text(value))),
+        );
+        table.push(
+            Tone::Plain,
+            vec![cell(facts.label.clone()), cell(planner), cell(objective)],
+        );
     }
     table
 }
 
 fn pairs<'a>(settings: impl Iterator<Item = (&'a str, String)>) -> String {
-    let pairs: Vec<String> = settings.map(|(name, value)| format!("{name} = {value}")).collect();
-    if pairs.is_empty() { NONE.into() } else { pairs.join(", ") }
+    let pairs: Vec<String> = settings
+        .map(|(name, value)| format!("{name} = {value}"))
+        .collect();
+    if pairs.is_empty() {
+        NONE.into()
+    } else {
+        pairs.join(", ")
+    }
 }
 
 fn machines(runs: &[&RunFacts]) -> Table {
-    let headings = ["run", "started", "#time", "commit", "version", "system", "processor", "#threads", "device", "libraries"];
+    let headings = [
+        "run",
+        "started",
+        "#time",
+        "commit",
+        "version",
+        "system",
+        "processor",
+        "#threads",
+        "device",
+        "libraries",
+    ];
     let mut table = Table::new("Environment", &headings);
     for facts in runs {
         let provenance = &facts.run.record.provenance;
-        let libraries = provenance.dependencies.iter().map(|(name, version)| format!("{name} {version}"));
+        let libraries = provenance
+            .dependencies
+            .iter()
+            .map(|(name, version)| format!("{name} {version}"));
         table.push(
             Tone::Plain,
             vec![
@@ -99,7 +149,11 @@ fn machines(runs: &[&RunFacts]) -> Table {
 
 /// The first twelve digits of a commit, keeping a `-dirty` at its end.
 fn short_commit(commit: &str) -> String {
-    let dirty = if commit.ends_with("-dirty") { "-dirty" } else { "" };
+    let dirty = if commit.ends_with("-dirty") {
+        "-dirty"
+    } else {
+        ""
+    };
     let digits: String = commit.trim_end_matches("-dirty").chars().take(12).collect();
     format!("{digits}{dirty}")
 }

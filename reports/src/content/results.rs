@@ -23,9 +23,21 @@ pub(super) fn section(scope: &Scope<'_>) -> Section {
 
 fn table(scope: &Scope<'_>) -> Table {
     let task = scope.task;
-    let caption = format!("{}, task hash {}", task.task.id(), short_hash(&task.task.hash));
+    let caption = format!(
+        "{}, task hash {}",
+        task.task.id(),
+        short_hash(&task.task.hash)
+    );
     let headings = [
-        "model", "role", "planner", "#n", "#success", "#95% interval", "#at any step", "#distance", "#over floor",
+        "model",
+        "role",
+        "planner",
+        "#n",
+        "#success",
+        "#95% interval",
+        "#at any step",
+        "#distance",
+        "#over floor",
         "group",
     ];
     let mut table = Table::new(&caption, &headings);
@@ -59,9 +71,16 @@ fn row(facts: &RunFacts, ranked: &Ranked) -> Vec<crate::document::Cell> {
         number(percent(aggregate.success_rate), aggregate.success_rate),
         number(percent_interval(aggregate.interval), aggregate.interval.low),
         number(percent(any), any),
-        number(decimal(aggregate.final_distance.mean, 2), aggregate.final_distance.mean),
+        number(
+            decimal(aggregate.final_distance.mean, 2),
+            aggregate.final_distance.mean,
+        ),
         above,
-        cell(if ranked.letters.is_empty() { NONE } else { &ranked.letters }),
+        cell(if ranked.letters.is_empty() {
+            NONE
+        } else {
+            &ranked.letters
+        }),
     ]
 }
 
@@ -88,7 +107,10 @@ fn detectable(ranking: &[Ranked]) -> Option<String> {
     let best = ranking.iter().find(|row| row.kind == ModelKind::Trained)?;
     let rise = best.detectable?;
     let paired = best.above_random.map_or_else(String::new, |above| {
-        format!(" The paired interval of its lead over the floor is {}.", points_interval(above.interval))
+        format!(
+            " The paired interval of its lead over the floor is {}.",
+            points_interval(above.interval)
+        )
     });
     Some(format!(
         "With {} episodes per run, a rise of {} percentage points over {} would be found with 80% power if the runs \

@@ -7,16 +7,25 @@ use crate::document::{Block, Fact, Figure, Section, Span, code, paragraph, plain
 use crate::error::Result;
 use crate::figure::{Bar, BarKind, success_bars};
 use crate::input::{RunFacts, TaskFacts};
-use crate::text::{decimal, listed, percent, percent_interval, plural, points_interval, seconds, short_hash};
+use crate::text::{
+    decimal, listed, percent, percent_interval, plural, points_interval, seconds, short_hash,
+};
 
 /// The summary of all tasks.
 pub(super) fn section(tasks: &[TaskFacts]) -> Result<Section> {
     let mut section = Section::new("Summary");
     for task in tasks {
-        let scope = Scope { task, is_alone: tasks.len() == 1 };
+        let scope = Scope {
+            task,
+            is_alone: tasks.len() == 1,
+        };
         let Some(lead) = task.lead() else { continue };
-        section.blocks.push(Block::Claim { spans: claim(task, lead) });
-        section.blocks.push(Block::Facts { items: facts(task, lead) });
+        section.blocks.push(Block::Claim {
+            spans: claim(task, lead),
+        });
+        section.blocks.push(Block::Facts {
+            items: facts(task, lead),
+        });
         section.blocks.extend(context(task, lead));
         section.blocks.push(Block::Figure(bars(&scope)?));
     }
@@ -35,26 +44,47 @@ fn claim(task: &TaskFacts, lead: &RunFacts) -> Vec<Span> {
         code(task.task.id()),
         plain(": "),
         strong(percent(aggregate.success_rate)),
-        plain(format!(", 95% interval {}.", percent_interval(aggregate.interval))),
+        plain(format!(
+            ", 95% interval {}.",
+            percent_interval(aggregate.interval)
+        )),
     ]
 }
 
 fn facts(task: &TaskFacts, lead: &RunFacts) -> Vec<Fact> {
     let aggregate = &lead.aggregate;
-    let fact = |label: &str, value: String, note: String| Fact { label: label.into(), value, note };
+    let fact = |label: &str, value: String, note: String| Fact {
+        label: label.into(),
+        value,
+        note,
+    };
     let mut items = vec![
-        fact("success rate", percent(aggregate.success_rate), percent_interval(aggregate.interval)),
-        fact("episodes", aggregate.episodes.to_string(), format!("seeds from {}", lead.run.record.first_seed)),
+        fact(
+            "success rate",
+            percent(aggregate.success_rate),
+            percent_interval(aggregate.interval),
+        ),
+        fact(
+            "episodes",
+            aggregate.episodes.to_string(),
+            format!("seeds from {}", lead.run.record.first_seed),
+        ),
         fact(
             "final distance",
             decimal(aggregate.final_distance.median, 2),
             format!("median; mean {}", decimal(aggregate.final_distance.mean, 2)),
         ),
     ];
-    items.push(match aggregate.plan_seconds.filter(|band| band.median > 0.0) {
-        Some(band) => fact("planning", seconds(band.median), "per episode, median".into()),
-        None => fact("task", task.task.id(), short_hash(&task.task.hash)),
-    });
+    items.push(
+        match aggregate.plan_seconds.filter(|band| band.median > 0.0) {
+            Some(band) => fact(
+                "planning",
+                seconds(band.median),
+                "per episode, median".into(),
+            ),
+            None => fact("task", task.task.id(), short_hash(&task.task.hash)),
+        },
+    );
     items
 }
 
@@ -89,7 +119,14 @@ fn published_text(task: &TaskFacts) -> String {
     let rows: Vec<String> = task
         .published
         .iter()
-        .map(|(row, score)| format!("{}% (std {}) for {}", decimal(score.mean, 1), decimal(score.std, 1), row.model))
+        .map(|(row, score)| {
+            format!(
+                "{}% (std {}) for {}",
+                decimal(score.mean, 1),
+                decimal(score.std, 1),
+                row.model
+            )
+        })
         .collect();
     let (first, _) = task.published[0];
     format!(
@@ -102,12 +139,20 @@ fn published_text(task: &TaskFacts) -> String {
 
 fn bars(scope: &Scope<'_>) -> Result<Figure> {
     let task = scope.task;
-    let mut bars: Vec<Bar> = task.runs.iter().enumerate().map(|(k, facts)| bar(task, k, facts)).collect();
+    let mut bars: Vec<Bar> = task
+        .runs
+        .iter()
+        .enumerate()
+        .map(|(k, facts)| bar(task, k, facts))
+        .collect();
     bars.extend(task.published.iter().map(|(row, score)| Bar {
         label: row.model.into(),
         kind: BarKind::Published,
         rate: score.mean / 100.0,
-        whisker: Interval { low: (score.mean - score.std) / 100.0, high: (score.mean + score.std) / 100.0 },
+        whisker: Interval {
+            low: (score.mean - score.std) / 100.0,
+            high: (score.mean + score.std) / 100.0,
+        },
         note: format!("± {}", decimal(score.std, 1)),
     }));
     let name = scope.figure_name("success");
@@ -117,7 +162,10 @@ fn bars(scope: &Scope<'_>) -> Result<Figure> {
         " Hollow bars are published numbers; their whiskers are the authors' standard deviation over seeds and epochs."
     };
     Ok(Figure {
-        caption: format!("Success rate on {} with Wilson 95% intervals.{spread}", task.task.id()),
+        caption: format!(
+            "Success rate on {} with Wilson 95% intervals.{spread}",
+            task.task.id()
+        ),
         alt: alt(&bars),
         svg: success_bars(&name, &bars)?,
         name,
@@ -136,6 +184,9 @@ fn bar(task: &TaskFacts, k: usize, facts: &RunFacts) -> Bar {
 }
 
 fn alt(bars: &[Bar]) -> String {
-    let rates: Vec<String> = bars.iter().map(|bar| format!("{} {}", bar.label, percent(bar.rate))).collect();
+    let rates: Vec<String> = bars
+        .iter()
+        .map(|bar| format!("{} {}", bar.label, percent(bar.rate)))
+        .collect();
     format!("Bar chart of success rates: {}", listed(&rates))
 }

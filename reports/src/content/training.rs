@@ -2,7 +2,9 @@
 
 use jepa_leaderboard::ModelRef;
 
-use crate::document::{Block, Figure, Section, Table, Tone, cell, code_cell, number, paragraph, plain, slug};
+use crate::document::{
+    Block, Figure, Section, Table, Tone, cell, code_cell, number, paragraph, plain, slug,
+};
 use crate::error::Result;
 use crate::figure::training_curves;
 use crate::input::{Input, TaskFacts};
@@ -23,7 +25,8 @@ pub(super) fn section(input: &Input, tasks: &[TaskFacts]) -> Result<Option<Secti
         section.blocks.push(Block::Figure(curves(k, run)?));
     }
     if input.training.is_empty() {
-        let text = "The folders of these training runs were not at hand, so their curves are not drawn.";
+        let text =
+            "The folders of these training runs were not at hand, so their curves are not drawn.";
         section.blocks.push(paragraph(vec![plain(text)]));
     }
     Ok(Some(section))
@@ -34,7 +37,9 @@ fn trained(tasks: &[TaskFacts]) -> Vec<(&str, &ModelRef)> {
     let mut models: Vec<(&str, &ModelRef)> = Vec::new();
     for facts in tasks.iter().flat_map(|task| &task.runs) {
         let model = &facts.run.record.model;
-        let is_known = models.iter().any(|(_, other)| other.weights_hash == model.weights_hash);
+        let is_known = models
+            .iter()
+            .any(|(_, other)| other.weights_hash == model.weights_hash);
         if model.training.is_some() && !is_known {
             models.push((&facts.label, model));
         }
@@ -43,11 +48,25 @@ fn trained(tasks: &[TaskFacts]) -> Vec<(&str, &ModelRef)> {
 }
 
 fn table(models: &[(&str, &ModelRef)]) -> Table {
-    let headings = ["model", "#parameters", "#steps", "#time", "#seed", "track", "weights", "dataset", "train split"];
+    let headings = [
+        "model",
+        "#parameters",
+        "#steps",
+        "#time",
+        "#seed",
+        "track",
+        "weights",
+        "dataset",
+        "train split",
+    ];
     let mut table = Table::new("Training runs", &headings);
     for (label, model) in models {
-        let Some(training) = &model.training else { continue };
-        let parameters = model.parameters.map_or_else(|| cell(NONE), |n| number(count(n), n as f64));
+        let Some(training) = &model.training else {
+            continue;
+        };
+        let parameters = model
+            .parameters
+            .map_or_else(|| cell(NONE), |n| number(count(n), n as f64));
         table.push(
             Tone::Plain,
             vec![
@@ -57,7 +76,12 @@ fn table(models: &[(&str, &ModelRef)]) -> Table {
                 number(seconds(training.seconds), training.seconds),
                 number(training.seed.to_string(), training.seed as f64),
                 cell(training.track.clone()),
-                code_cell(model.weights_hash.as_deref().map_or_else(|| NONE.into(), short_hash)),
+                code_cell(
+                    model
+                        .weights_hash
+                        .as_deref()
+                        .map_or_else(|| NONE.into(), short_hash),
+                ),
                 code_cell(short_hash(&training.dataset_hash)),
                 code_cell(short_hash(&training.train_split_hash)),
             ],

@@ -20,29 +20,54 @@ pub(crate) struct Distances {
 /// Left: median and quartiles per step. Right: share of episodes that end within a distance.
 pub(crate) fn distance_to_goal(name: &str, runs: &[Distances]) -> Result<String> {
     draw(name, 214.0, |canvas| {
-        let legend: Vec<_> =
-            runs.iter().enumerate().map(|(k, run)| (run.label.clone(), run.ink, dashes(k))).collect();
+        let legend: Vec<_> = runs
+            .iter()
+            .enumerate()
+            .map(|(k, run)| (run.label.clone(), run.ink, dashes(k)))
+            .collect();
         let used = canvas.legend((28.0, 6.0), WIDTH, &legend)?;
-        let frame = |left, right| Frame { left, top: used + 20.0, right, bottom: 184.0 };
+        let frame = |left, right| Frame {
+            left,
+            top: used + 20.0,
+            right,
+            bottom: 184.0,
+        };
         along(canvas, frame(28.0, 232.0), runs)?;
         at_the_end(canvas, frame(276.0, WIDTH - 6.0), runs)
     })
 }
 
 fn along(canvas: &Canvas<'_>, frame: Frame, runs: &[Distances]) -> Painted {
-    let steps = runs.iter().map(|run| run.curve.len()).max().unwrap_or(0).saturating_sub(1).max(1);
-    let range = from_zero(runs.iter().flat_map(|run| run.curve.iter().map(|band| band.high)));
+    let steps = runs
+        .iter()
+        .map(|run| run.curve.len())
+        .max()
+        .unwrap_or(0)
+        .saturating_sub(1)
+        .max(1);
+    let range = from_zero(
+        runs.iter()
+            .flat_map(|run| run.curve.iter().map(|band| band.high)),
+    );
     let panel = Panel::new(canvas, frame, (0.0, steps as f64), range);
     panel.title("Distance to the goal")?;
     panel.rows(6, tick)?;
     panel.columns(7, false, tick)?;
     panel.x_name("environment step")?;
     for run in runs {
-        let band: Vec<_> = run.curve.iter().map(|b| (f64::from(b.at), b.low, b.high)).collect();
+        let band: Vec<_> = run
+            .curve
+            .iter()
+            .map(|b| (f64::from(b.at), b.low, b.high))
+            .collect();
         panel.band(&band, run.ink)?;
     }
     for (k, run) in runs.iter().enumerate() {
-        let median: Vec<_> = run.curve.iter().map(|b| (f64::from(b.at), b.median)).collect();
+        let median: Vec<_> = run
+            .curve
+            .iter()
+            .map(|b| (f64::from(b.at), b.median))
+            .collect();
         panel.line(&median, run.ink, dashes(k))?;
     }
     Ok(())
@@ -66,8 +91,14 @@ fn steps(values: &[f64], end: f64) -> Vec<(f64, f64)> {
     let mut sorted = values.to_vec();
     sorted.sort_by(f64::total_cmp);
     let share = |count: usize| 100.0 * count as f64 / sorted.len().max(1) as f64;
-    let corners = sorted.iter().enumerate().flat_map(|(k, &value)| [(value, share(k)), (value, share(k + 1))]);
-    std::iter::once((0.0, 0.0)).chain(corners).chain([(end, share(sorted.len()))]).collect()
+    let corners = sorted
+        .iter()
+        .enumerate()
+        .flat_map(|(k, &value)| [(value, share(k)), (value, share(k + 1))]);
+    std::iter::once((0.0, 0.0))
+        .chain(corners)
+        .chain([(end, share(sorted.len()))])
+        .collect()
 }
 
 #[cfg(test)]
@@ -77,6 +108,16 @@ mod tests {
     #[test]
     fn the_share_climbs_at_every_value() {
         let corners = steps(&[3.0, 1.0], 5.0);
-        assert_eq!(corners, [(0.0, 0.0), (1.0, 0.0), (1.0, 50.0), (3.0, 50.0), (3.0, 100.0), (5.0, 100.0)]);
+        assert_eq!(
+            corners,
+            [
+                (0.0, 0.0),
+                (1.0, 0.0),
+                (1.0, 50.0),
+                (3.0, 50.0),
+                (3.0, 100.0),
+                (5.0, 100.0)
+            ]
+        );
     }
 }

@@ -108,15 +108,33 @@ pub(crate) struct Type {
 
 impl Type {
     /// Names beside marks.
-    pub(crate) const LABEL: Self = Self { size: 8.0, ink: Ink::TEXT, is_bold: false, is_upright: false };
+    pub(crate) const LABEL: Self = Self {
+        size: 8.0,
+        ink: Ink::TEXT,
+        is_bold: false,
+        is_upright: false,
+    };
     /// Numbers at ticks, names of axes.
-    pub(crate) const TICK: Self = Self { size: 7.5, ink: Ink::MUTED, is_bold: false, is_upright: false };
+    pub(crate) const TICK: Self = Self {
+        size: 7.5,
+        ink: Ink::MUTED,
+        is_bold: false,
+        is_upright: false,
+    };
     /// Heading of a panel.
-    pub(crate) const TITLE: Self = Self { size: 8.5, ink: Ink::TEXT, is_bold: true, is_upright: false };
+    pub(crate) const TITLE: Self = Self {
+        size: 8.5,
+        ink: Ink::TEXT,
+        is_bold: true,
+        is_upright: false,
+    };
 
     /// The same in bold.
     pub(crate) fn bold(self) -> Self {
-        Self { is_bold: true, ..self }
+        Self {
+            is_bold: true,
+            ..self
+        }
     }
 
     /// The same in another colour.
@@ -126,7 +144,10 @@ impl Type {
 
     /// The same, reading upwards.
     pub(crate) fn upwards(self) -> Self {
-        Self { is_upright: true, ..self }
+        Self {
+            is_upright: true,
+            ..self
+        }
     }
 
     /// Estimated width of `text` in points: Inter's letters are a little over half an em wide.
@@ -144,20 +165,31 @@ pub(crate) struct Canvas<'a> {
 ///
 /// # Errors
 /// When the drawing library refuses.
-pub(crate) fn draw(name: &str, height: f64, paint: impl FnOnce(&Canvas<'_>) -> Painted) -> Result<String> {
+pub(crate) fn draw(
+    name: &str,
+    height: f64,
+    paint: impl FnOnce(&Canvas<'_>) -> Painted,
+) -> Result<String> {
     let mut svg = String::new();
     let size = (units(WIDTH) as u32, units(height) as u32);
     let area = SVGBackend::with_string(&mut svg, size).into_drawing_area();
     let canvas = Canvas { area };
     let painted = paint(&canvas).and_then(|()| canvas.area.present());
     drop(canvas);
-    painted.map_err(|error| Error::Figure { figure: name.into(), detail: error.to_string() })?;
+    painted.map_err(|error| Error::Figure {
+        figure: name.into(),
+        detail: error.to_string(),
+    })?;
     Ok(scalable(&svg, size))
 }
 
 /// Takes the size in units off the root element: the `viewBox` alone lets every reader scale.
 fn scalable(svg: &str, (width, height): (u32, u32)) -> String {
-    svg.replacen(&format!("<svg width=\"{width}\" height=\"{height}\" "), "<svg ", 1)
+    svg.replacen(
+        &format!("<svg width=\"{width}\" height=\"{height}\" "),
+        "<svg ",
+        1,
+    )
 }
 
 fn units(points: f64) -> i32 {
@@ -170,35 +202,65 @@ fn at((x, y): (f64, f64)) -> (i32, i32) {
 
 impl Canvas<'_> {
     /// Text at a point, vertically centred on it.
-    pub(crate) fn text(&self, point: (f64, f64), anchor: Anchor, kind: Type, text: &str) -> Painted {
+    pub(crate) fn text(
+        &self,
+        point: (f64, f64),
+        anchor: Anchor,
+        kind: Type,
+        text: &str,
+    ) -> Painted {
         let horizontal = match anchor {
             Anchor::Start => HPos::Left,
             Anchor::Middle => HPos::Center,
             Anchor::End => HPos::Right,
         };
         // The back end writes the size divided by 1.24.
-        let style = if kind.is_bold { FontStyle::Bold } else { FontStyle::Normal };
+        let style = if kind.is_bold {
+            FontStyle::Bold
+        } else {
+            FontStyle::Normal
+        };
         let color = kind.ink.rgb();
-        let font: TextStyle<'_> = (FAMILY, kind.size * UNITS * 1.24, style).into_text_style(&self.area);
+        let font: TextStyle<'_> =
+            (FAMILY, kind.size * UNITS * 1.24, style).into_text_style(&self.area);
         let font = font.color(&color).pos(Pos::new(horizontal, VPos::Center));
-        let font = if kind.is_upright { font.transform(FontTransform::Rotate270) } else { font };
-        self.area.draw(&Text::new(text.to_string(), at(point), font))
+        let font = if kind.is_upright {
+            font.transform(FontTransform::Rotate270)
+        } else {
+            font
+        };
+        self.area
+            .draw(&Text::new(text.to_string(), at(point), font))
     }
 
     /// A line through points.
     pub(crate) fn line(&self, points: &[(f64, f64)], ink: Ink, width: f64) -> Painted {
         let points: Vec<(i32, i32)> = points.iter().copied().map(at).collect();
-        self.area.draw(&PathElement::new(points, stroke(ink, 1.0, width)))
+        self.area
+            .draw(&PathElement::new(points, stroke(ink, 1.0, width)))
     }
 
     /// A faint line through points.
-    pub(crate) fn faint_line(&self, points: &[(f64, f64)], ink: Ink, width: f64, opacity: f64) -> Painted {
+    pub(crate) fn faint_line(
+        &self,
+        points: &[(f64, f64)],
+        ink: Ink,
+        width: f64,
+        opacity: f64,
+    ) -> Painted {
         let points: Vec<(i32, i32)> = points.iter().copied().map(at).collect();
-        self.area.draw(&PathElement::new(points, stroke(ink, opacity, width)))
+        self.area
+            .draw(&PathElement::new(points, stroke(ink, opacity, width)))
     }
 
     /// A line with gaps: lengths of strokes and gaps in turn, solid if there are none.
-    pub(crate) fn dashed(&self, points: &[(f64, f64)], ink: Ink, width: f64, pattern: &[f64]) -> Painted {
+    pub(crate) fn dashed(
+        &self,
+        points: &[(f64, f64)],
+        ink: Ink,
+        width: f64,
+        pattern: &[f64],
+    ) -> Painted {
         if pattern.is_empty() {
             return self.line(points, ink, width);
         }
@@ -211,22 +273,36 @@ impl Canvas<'_> {
     /// A filled shape.
     pub(crate) fn shape(&self, outline: &[(f64, f64)], ink: Ink, opacity: f64) -> Painted {
         let outline: Vec<(i32, i32)> = outline.iter().copied().map(at).collect();
-        self.area.draw(&Polygon::new(outline, ink.rgb().mix(opacity).filled()))
+        self.area
+            .draw(&Polygon::new(outline, ink.rgb().mix(opacity).filled()))
     }
 
     /// A filled rectangle between two corners.
     pub(crate) fn bar(&self, corners: [(f64, f64); 2], ink: Ink, opacity: f64) -> Painted {
-        self.area.draw(&Rectangle::new(corners.map(at), ink.rgb().mix(opacity).filled()))
+        self.area.draw(&Rectangle::new(
+            corners.map(at),
+            ink.rgb().mix(opacity).filled(),
+        ))
     }
 
     /// The outline of a rectangle.
-    pub(crate) fn outline(&self, [(x0, y0), (x1, y1)]: [(f64, f64); 2], ink: Ink, width: f64) -> Painted {
-        self.line(&[(x0, y0), (x1, y0), (x1, y1), (x0, y1), (x0, y0)], ink, width)
+    pub(crate) fn outline(
+        &self,
+        [(x0, y0), (x1, y1)]: [(f64, f64); 2],
+        ink: Ink,
+        width: f64,
+    ) -> Painted {
+        self.line(
+            &[(x0, y0), (x1, y0), (x1, y1), (x0, y1), (x0, y0)],
+            ink,
+            width,
+        )
     }
 
     /// A disc.
     pub(crate) fn dot(&self, center: (f64, f64), radius: f64, ink: Ink) -> Painted {
-        self.area.draw(&Circle::new(at(center), units(radius), ink.rgb().filled()))
+        self.area
+            .draw(&Circle::new(at(center), units(radius), ink.rgb().filled()))
     }
 
     /// Names of series with a sample of their line, from `left` on, on as many rows as needed.
@@ -299,7 +375,11 @@ mod tests {
             .unwrap()
         };
         let svg = paint();
-        assert!(svg.starts_with("<svg viewBox=\"0 0 4800 1000\""), "{}", &svg[..60]);
+        assert!(
+            svg.starts_with("<svg viewBox=\"0 0 4800 1000\""),
+            "{}",
+            &svg[..60]
+        );
         assert!(svg.contains("5 &lt; 6 &amp; so on") && svg.contains("1001,500"));
         assert_eq!(svg, paint());
     }

@@ -12,13 +12,22 @@ const ROW: f64 = 19.0;
 /// Draws one row per comparison.
 pub(crate) fn paired_differences(name: &str, comparisons: &[Comparison]) -> Result<String> {
     let bottom = 20.0 + ROW * comparisons.len() as f64;
-    let reach = comparisons.iter().flat_map(|c| [c.success.interval.low, c.success.interval.high]);
+    let reach = comparisons
+        .iter()
+        .flat_map(|c| [c.success.interval.low, c.success.interval.high]);
     let reach = reach.fold(0.1_f64, |reach, end| reach.max(end.abs()));
     let reach = (reach * 10.0).ceil() * 10.0;
     draw(name, bottom + 30.0, |canvas| {
-        let frame = Frame { left: 186.0, top: 16.0, right: WIDTH - 100.0, bottom };
+        let frame = Frame {
+            left: 186.0,
+            top: 16.0,
+            right: WIDTH - 100.0,
+            bottom,
+        };
         let panel = Panel::new(canvas, frame, (-reach, reach), (0.0, 1.0));
-        panel.columns(5, true, |value| points(value / 100.0).trim_end_matches(".0").to_string())?;
+        panel.columns(5, true, |value| {
+            points(value / 100.0).trim_end_matches(".0").to_string()
+        })?;
         panel.x_name("difference in success rate, percentage points")?;
         let zero = panel.at((0.0, 0.0)).0;
         canvas.line(&[(zero, frame.top), (zero, frame.bottom)], Ink::AXIS, 1.0)?;
@@ -39,11 +48,29 @@ fn row(canvas: &Canvas<'_>, panel: &Panel<'_>, comparison: &Comparison, y: f64) 
         (true, true) => Ink::GOOD,
         (true, false) => Ink::BAD,
     };
-    let kind = if comparison.is_significant() { Type::LABEL.bold() } else { Type::LABEL };
-    canvas.line(&[(across(interval.low), y), (across(interval.high), y)], ink, 2.0)?;
+    let kind = if comparison.is_significant() {
+        Type::LABEL.bold()
+    } else {
+        Type::LABEL
+    };
+    canvas.line(
+        &[(across(interval.low), y), (across(interval.high), y)],
+        ink,
+        2.0,
+    )?;
     canvas.dot((across(comparison.success.mean), y), 3.2, ink)?;
     let pair = format!("{} − {}", comparison.first, comparison.second);
     canvas.text((180.0, y), Anchor::End, Type::LABEL, &pair)?;
-    canvas.text((WIDTH - 48.0, y), Anchor::End, kind, &points(comparison.success.mean))?;
-    canvas.text((WIDTH, y), Anchor::End, Type::TICK, &p_value(comparison.p_holm))
+    canvas.text(
+        (WIDTH - 48.0, y),
+        Anchor::End,
+        kind,
+        &points(comparison.success.mean),
+    )?;
+    canvas.text(
+        (WIDTH, y),
+        Anchor::End,
+        Type::TICK,
+        &p_value(comparison.p_holm),
+    )
 }

@@ -31,15 +31,33 @@ pub(crate) struct Panel<'a> {
 impl<'a> Panel<'a> {
     /// Axes that show `x` and `y` from the first to the second value, upwards and to the right.
     pub(crate) fn new(canvas: &'a Canvas<'a>, frame: Frame, x: (f64, f64), y: (f64, f64)) -> Self {
-        let pixels = (units(frame.left)..units(frame.right), units(frame.bottom)..units(frame.top));
+        let pixels = (
+            units(frame.left)..units(frame.right),
+            units(frame.bottom)..units(frame.top),
+        );
         let axes = Cartesian2d::new(x.0..x.1, y.0..y.1, pixels);
-        Self { canvas, frame, axes, x, y, is_log: false }
+        Self {
+            canvas,
+            frame,
+            axes,
+            x,
+            y,
+            is_log: false,
+        }
     }
 
     /// The same axes with a logarithmic vertical scale over positive values.
-    pub(crate) fn logarithmic(canvas: &'a Canvas<'a>, frame: Frame, x: (f64, f64), y: (f64, f64)) -> Self {
+    pub(crate) fn logarithmic(
+        canvas: &'a Canvas<'a>,
+        frame: Frame,
+        x: (f64, f64),
+        y: (f64, f64),
+    ) -> Self {
         let y = (y.0.log10(), y.1.log10());
-        Self { is_log: true, ..Self::new(canvas, frame, x, y) }
+        Self {
+            is_log: true,
+            ..Self::new(canvas, frame, x, y)
+        }
     }
 
     /// A value pair as a point of the canvas.
@@ -51,7 +69,12 @@ impl<'a> Panel<'a> {
 
     /// Heading above the frame.
     pub(crate) fn title(&self, text: &str) -> Painted {
-        self.canvas.text((self.frame.left, self.frame.top - 10.0), Anchor::Start, Type::TITLE, text)
+        self.canvas.text(
+            (self.frame.left, self.frame.top - 10.0),
+            Anchor::Start,
+            Type::TITLE,
+            text,
+        )
     }
 
     /// Horizontal grid lines with their values, at most `count`.
@@ -60,8 +83,13 @@ impl<'a> Panel<'a> {
         for value in self.row_ticks(count) {
             let (_, y) = self.at((self.x.0, value));
             let is_base = (y - self.frame.bottom).abs() < 0.5;
-            self.canvas.line(&[(left, y), (right, y)], if is_base { Ink::AXIS } else { Ink::GRID }, 0.6)?;
-            self.canvas.text((left - 4.0, y), Anchor::End, Type::TICK, &label(value))?;
+            self.canvas.line(
+                &[(left, y), (right, y)],
+                if is_base { Ink::AXIS } else { Ink::GRID },
+                0.6,
+            )?;
+            self.canvas
+                .text((left - 4.0, y), Anchor::End, Type::TICK, &label(value))?;
         }
         Ok(())
     }
@@ -72,22 +100,35 @@ impl<'a> Panel<'a> {
             return RangedCoordf64::from(self.y.0..self.y.1).key_points(count);
         }
         let (low, high) = (self.y.0.floor() as i32, self.y.1.ceil() as i32);
-        let steps: &[f64] = if self.y.1 - self.y.0 > 1.5 { &[1.0] } else { &[1.0, 2.0, 5.0] };
-        let all = (low..=high).flat_map(|power| steps.iter().map(move |step| step * 10f64.powi(power)));
-        all.filter(|value| (self.y.0 - 1e-9..=self.y.1 + 1e-9).contains(&value.log10())).collect()
+        let steps: &[f64] = if self.y.1 - self.y.0 > 1.5 {
+            &[1.0]
+        } else {
+            &[1.0, 2.0, 5.0]
+        };
+        let all =
+            (low..=high).flat_map(|power| steps.iter().map(move |step| step * 10f64.powi(power)));
+        all.filter(|value| (self.y.0 - 1e-9..=self.y.1 + 1e-9).contains(&value.log10()))
+            .collect()
     }
 
     /// Values below the horizontal axis, at most `count`, with grid lines if asked for.
-    pub(crate) fn columns(&self, count: usize, has_grid: bool, label: impl Fn(f64) -> String) -> Painted {
+    pub(crate) fn columns(
+        &self,
+        count: usize,
+        has_grid: bool,
+        label: impl Fn(f64) -> String,
+    ) -> Painted {
         let Frame { top, bottom, .. } = self.frame;
         for value in RangedCoordf64::from(self.x.0..self.x.1).key_points(count) {
             let x = f64::from(self.axes.translate(&(value, self.y.0)).0) / UNITS;
             if has_grid {
                 self.canvas.line(&[(x, top), (x, bottom)], Ink::GRID, 0.6)?;
             } else {
-                self.canvas.line(&[(x, bottom), (x, bottom + 2.5)], Ink::AXIS, 0.6)?;
+                self.canvas
+                    .line(&[(x, bottom), (x, bottom + 2.5)], Ink::AXIS, 0.6)?;
             }
-            self.canvas.text((x, bottom + 9.0), Anchor::Middle, Type::TICK, &label(value))?;
+            self.canvas
+                .text((x, bottom + 9.0), Anchor::Middle, Type::TICK, &label(value))?;
         }
         Ok(())
     }
@@ -95,13 +136,24 @@ impl<'a> Panel<'a> {
     /// Name of the horizontal axis, below its values.
     pub(crate) fn x_name(&self, name: &str) -> Painted {
         let middle = f64::midpoint(self.frame.left, self.frame.right);
-        self.canvas.text((middle, self.frame.bottom + 21.0), Anchor::Middle, Type::TICK, name)
+        self.canvas.text(
+            (middle, self.frame.bottom + 21.0),
+            Anchor::Middle,
+            Type::TICK,
+            name,
+        )
     }
 
     /// A line of horizontal axis.
     pub(crate) fn base(&self) -> Painted {
-        let Frame { left, right, bottom, .. } = self.frame;
-        self.canvas.line(&[(left, bottom), (right, bottom)], Ink::AXIS, 0.6)
+        let Frame {
+            left,
+            right,
+            bottom,
+            ..
+        } = self.frame;
+        self.canvas
+            .line(&[(left, bottom), (right, bottom)], Ink::AXIS, 0.6)
     }
 
     /// A line through values. Values that the scale cannot show are left out.
@@ -118,8 +170,13 @@ impl<'a> Panel<'a> {
     }
 
     fn points(&self, values: &[(f64, f64)]) -> Vec<(f64, f64)> {
-        let shown = |&&(x, y): &&(f64, f64)| x.is_finite() && y.is_finite() && (!self.is_log || y > 0.0);
-        values.iter().filter(shown).map(|&value| self.at(value)).collect()
+        let shown =
+            |&&(x, y): &&(f64, f64)| x.is_finite() && y.is_finite() && (!self.is_log || y > 0.0);
+        values
+            .iter()
+            .filter(shown)
+            .map(|&value| self.at(value))
+            .collect()
     }
 }
 
@@ -128,7 +185,11 @@ pub(crate) fn tick(value: f64) -> String {
     if value.abs() >= 10_000.0 {
         return format!("{}k", trimmed(value / 1000.0));
     }
-    if value != 0.0 && value.abs() < 1e-3 { format!("{value:e}").replace('-', "−") } else { trimmed(value) }
+    if value != 0.0 && value.abs() < 1e-3 {
+        format!("{value:e}").replace('-', "−")
+    } else {
+        trimmed(value)
+    }
 }
 
 /// Up to three digits after the point, without trailing zeros.
@@ -139,15 +200,24 @@ fn trimmed(value: f64) -> String {
 
 /// Least and greatest finite value, with some room above; `(0, 1)` if there are none.
 pub(crate) fn from_zero(values: impl IntoIterator<Item = f64>) -> (f64, f64) {
-    let high = values.into_iter().filter(|v| v.is_finite()).fold(0.0, f64::max);
+    let high = values
+        .into_iter()
+        .filter(|v| v.is_finite())
+        .fold(0.0, f64::max);
     (0.0, if high > 0.0 { high * 1.06 } else { 1.0 })
 }
 
 /// Range of positive values for a logarithmic axis; one decade if there are none.
 pub(crate) fn decades(values: impl IntoIterator<Item = f64>) -> (f64, f64) {
     let positive = values.into_iter().filter(|v| v.is_finite() && *v > 0.0);
-    let (low, high) = positive.fold((f64::INFINITY, 0.0_f64), |(low, high), v| (low.min(v), high.max(v)));
-    if low > high { (0.1, 1.0) } else { (low / 1.15, high * 1.15) }
+    let (low, high) = positive.fold((f64::INFINITY, 0.0_f64), |(low, high), v| {
+        (low.min(v), high.max(v))
+    });
+    if low > high {
+        (0.1, 1.0)
+    } else {
+        (low / 1.15, high * 1.15)
+    }
 }
 
 #[cfg(test)]
@@ -156,7 +226,9 @@ mod tests {
 
     #[test]
     fn ticks_are_short() {
-        let texts: Vec<String> = [0.0, 0.5, 20.0, -5.0, 9000.0, 12_500.0, 2e-4].map(tick).into();
+        let texts: Vec<String> = [0.0, 0.5, 20.0, -5.0, 9000.0, 12_500.0, 2e-4]
+            .map(tick)
+            .into();
         assert_eq!(texts, ["0", "0.5", "20", "−5", "9000", "12.5k", "2e−4"]);
     }
 

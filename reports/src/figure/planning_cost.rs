@@ -23,8 +23,16 @@ pub(crate) fn planning_cost(name: &str, searches: &[Search]) -> Result<String> {
     let rows = searches.len().div_ceil(COLUMNS).max(1);
     draw(name, 16.0 + ROW * rows as f64, |canvas| {
         let legend = [
-            ("lowest cost: median and quartiles".to_string(), Ink::series(0), &[][..]),
-            ("elites: mean ± std".to_string(), Ink::series(1), &[5.0, 2.0]),
+            (
+                "lowest cost: median and quartiles".to_string(),
+                Ink::series(0),
+                &[][..],
+            ),
+            (
+                "elites: mean ± std".to_string(),
+                Ink::series(1),
+                &[5.0, 2.0],
+            ),
         ];
         canvas.legend((30.0, 6.0), WIDTH, &legend)?;
         let columns = searches.len().clamp(1, COLUMNS);
@@ -32,7 +40,12 @@ pub(crate) fn planning_cost(name: &str, searches: &[Search]) -> Result<String> {
         for (k, search) in searches.iter().enumerate() {
             let (column, row) = ((k % COLUMNS) as f64, (k / COLUMNS) as f64);
             let (left, top) = (30.0 + width * column, 34.0 + ROW * row);
-            let frame = Frame { left, top, right: width * (column + 1.0) - 6.0, bottom: top + 88.0 };
+            let frame = Frame {
+                left,
+                top,
+                right: width * (column + 1.0) - 6.0,
+                bottom: top + 88.0,
+            };
             panel(canvas, frame, search)?;
         }
         Ok(())
@@ -40,24 +53,52 @@ pub(crate) fn planning_cost(name: &str, searches: &[Search]) -> Result<String> {
 }
 
 fn panel(canvas: &Canvas<'_>, frame: Frame, search: &Search) -> Painted {
-    let CostCurve { best, elite_mean, elite_std, .. } = &search.curve;
+    let CostCurve {
+        best,
+        elite_mean,
+        elite_std,
+        ..
+    } = &search.curve;
     let elites: Vec<(f64, f64, f64)> = elite_mean
         .iter()
         .zip(elite_std)
-        .map(|(mean, std)| (iteration(mean), (mean.median - std.median).max(0.0), mean.median + std.median))
+        .map(|(mean, std)| {
+            (
+                iteration(mean),
+                (mean.median - std.median).max(0.0),
+                mean.median + std.median,
+            )
+        })
         .collect();
-    let tops = elites.iter().map(|&(_, _, high)| high).chain(best.iter().map(|band| band.high));
-    let panel = Panel::new(canvas, frame, (1.0, (best.len() as f64).max(2.0)), from_zero(tops));
+    let tops = elites
+        .iter()
+        .map(|&(_, _, high)| high)
+        .chain(best.iter().map(|band| band.high));
+    let panel = Panel::new(
+        canvas,
+        frame,
+        (1.0, (best.len() as f64).max(2.0)),
+        from_zero(tops),
+    );
     panel.title(&search.title)?;
     panel.rows(5, tick)?;
     panel.columns(6, false, tick)?;
     panel.x_name("planner iteration")?;
     panel.band(&elites, Ink::series(1))?;
-    let quartiles: Vec<_> = best.iter().map(|band| (iteration(band), band.low, band.high)).collect();
+    let quartiles: Vec<_> = best
+        .iter()
+        .map(|band| (iteration(band), band.low, band.high))
+        .collect();
     panel.band(&quartiles, Ink::series(0))?;
-    let mean: Vec<_> = elite_mean.iter().map(|band| (iteration(band), band.median)).collect();
+    let mean: Vec<_> = elite_mean
+        .iter()
+        .map(|band| (iteration(band), band.median))
+        .collect();
     panel.line(&mean, Ink::series(1), &[5.0, 2.0])?;
-    let median: Vec<_> = best.iter().map(|band| (iteration(band), band.median)).collect();
+    let median: Vec<_> = best
+        .iter()
+        .map(|band| (iteration(band), band.median))
+        .collect();
     panel.line(&median, Ink::series(0), &[])
 }
 

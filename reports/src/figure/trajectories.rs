@@ -38,7 +38,17 @@ pub(crate) fn trajectories(name: &str, runs: &[Paths]) -> Result<String> {
         for (k, run) in runs.iter().enumerate() {
             let left = 24.0 + (side + 30.0) * (k % COLUMNS) as f64;
             let top = 36.0 + (side + 44.0) * (k / COLUMNS) as f64;
-            panel(canvas, Frame { left, top, right: left + side, bottom: top + side }, range, run)?;
+            panel(
+                canvas,
+                Frame {
+                    left,
+                    top,
+                    right: left + side,
+                    bottom: top + side,
+                },
+                range,
+                run,
+            )?;
         }
         Ok(())
     })
@@ -46,19 +56,33 @@ pub(crate) fn trajectories(name: &str, runs: &[Paths]) -> Result<String> {
 
 /// The smallest square range that holds every state and goal.
 fn shared_range(runs: &[Paths]) -> (f64, f64) {
-    let states = runs.iter().flat_map(|run| &run.paths).flat_map(|path| path.states.iter().chain([&path.goal]));
-    let (low, high) =
-        states.fold((f64::INFINITY, f64::NEG_INFINITY), |(low, high), &(x, y)| (low.min(x).min(y), high.max(x).max(y)));
-    if low < high { (low - 0.03 * (high - low), high + 0.03 * (high - low)) } else { (0.0, 1.0) }
+    let states = runs
+        .iter()
+        .flat_map(|run| &run.paths)
+        .flat_map(|path| path.states.iter().chain([&path.goal]));
+    let (low, high) = states.fold(
+        (f64::INFINITY, f64::NEG_INFINITY),
+        |(low, high), &(x, y)| (low.min(x).min(y), high.max(x).max(y)),
+    );
+    if low < high {
+        (low - 0.03 * (high - low), high + 0.03 * (high - low))
+    } else {
+        (0.0, 1.0)
+    }
 }
 
 fn panel(canvas: &Canvas<'_>, frame: Frame, (low, high): (f64, f64), run: &Paths) -> Painted {
     let panel = Panel::new(canvas, frame, (low, high), (high, low));
     panel.title(&run.title)?;
-    canvas.outline([(frame.left, frame.top), (frame.right, frame.bottom)], Ink::GRID, 0.8)?;
+    canvas.outline(
+        [(frame.left, frame.top), (frame.right, frame.bottom)],
+        Ink::GRID,
+        0.8,
+    )?;
     panel.rows(4, tick)?;
     panel.columns(4, false, tick)?;
-    let (reached, missed): (Vec<&Path>, Vec<&Path>) = run.paths.iter().partition(|path| path.success);
+    let (reached, missed): (Vec<&Path>, Vec<&Path>) =
+        run.paths.iter().partition(|path| path.success);
     for (paths, ink) in [(reached, Ink::GOOD), (missed, Ink::BAD)] {
         for path in paths {
             let points: Vec<_> = path.states.iter().map(|&state| panel.at(state)).collect();
