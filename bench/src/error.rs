@@ -115,7 +115,7 @@ fn known_names(kind: &str, name: &str, known: &[String]) -> String {
 }
 
 /// The known name at the smallest edit distance, if it is close enough to be a slip.
-pub fn closest<'a>(name: &str, known: &'a [String]) -> Option<&'a str> {
+pub(crate) fn closest<'a>(name: &str, known: &'a [String]) -> Option<&'a str> {
     let best = known.iter().map(|k| (edit_distance(name, k), k)).min_by_key(|(d, _)| *d)?;
     (best.0 <= 2.max(name.chars().count() / 3)).then_some(best.1.as_str())
 }

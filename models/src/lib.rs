@@ -3,11 +3,20 @@
 //! Planners and the program talk to [`WorldModel`]; the tensors of the back end (burn) stay inside.
 #![recursion_limit = "256"]
 
+mod encoder;
 mod error;
+mod layer;
+mod loss;
+pub mod pldm;
+mod predictor;
+pub mod train;
 mod world_model;
+pub mod zoo;
 
 pub use error::{Error, Result};
+pub use train::load;
 pub use world_model::{
     ActionBatch, CostSpec, Distance, Frame, Latent, ModelInfo, Rollout, Steps, TrainingInfo,
     WorldModel,
 };
+pub use zoo::{MODELS, ModelEntry, RECIPES, Recipe};

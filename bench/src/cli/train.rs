@@ -1,14 +1,240 @@
 //! `jepa-bench train`.
 
+use std::path::PathBuf;
 use std::process::ExitCode;
 
+use jepa_datasets::Dataset;
+use jepa_models::RECIPES;
+use jepa_models::train::{Finished, Hooks, TrainConfig, TrainRequest};
+
 use super::Context;
+use crate::protocol::{changes, overlay};
+use crate::{Error, Result};
 
 /// Train a world model.
+///
+/// The run continues from its last checkpoint when the same command is given again, and ends with the
+/// same weights however often it was stopped.
 #[derive(clap::Args, Debug)]
-pub struct Args {}
+#[command(after_help = "Example:\n  jepa-bench train --model pldm --recipe wall --data data/wall --out runs/train/wall-0")]
+pub struct Args {
+    /// Model of the zoo (`jepa-bench list models`).
+    #[arg(long, default_value = "pldm")]
+    pub model: String,
+    /// Dataset folder.
+    #[arg(long, value_name = "DIR")]
+    pub data: PathBuf,
+    /// Run folder, created or continued.
+    #[arg(long, value_name = "DIR")]
+    pub out: PathBuf,
+    /// A named configuration that was tried.
+    #[arg(long, value_name = "NAME")]
+    pub recipe: Option<String>,
+    /// TOML file with any of the configuration's keys.
+    #[arg(long, value_name = "FILE")]
+    pub config: Option<PathBuf>,
+    /// One key of the configuration, e.g. `training.learning_rate=1e-3`; repeatable.
+    #[arg(long = "set", value_name = "KEY=VALUE")]
+    pub settings: Vec<String>,
+    /// Training seed.
+    #[arg(long)]
+    pub seed: Option<u64>,
+    /// Optimiser steps.
+    #[arg(long, conflicts_with = "epochs")]
+    pub steps: Option<u64>,
+    /// Passes over the slices of the training split, in place of `--steps`.
+    #[arg(long)]
+    pub epochs: Option<f64>,
+    /// Where to compute: `auto` and `cpu` are the same in this build.
+    #[arg(long, default_value = "auto")]
+    pub device: String,
+    /// Print the resolved configuration and stop.
+    #[arg(long)]
+    pub dry_run: bool,
+}
 
 /// Runs the command.
-pub fn run(_args: &Args, _ctx: &Context) -> anyhow::Result<ExitCode> {
-    anyhow::bail!("written next")
+pub fn run(args: &Args, ctx: &Context) -> anyhow::Result<ExitCode> {
+    check_device(&args.device)?;
+    let config = resolve(args)?;
+    if args.dry_run {
+        print_plan(args, &config, ctx)?;
+        return Ok(ExitCode::SUCCESS);
+    }
+    let request = TrainRequest { config: &config, data: &args.data, out: &args.out };
+    let finished = train(&request, ctx)?;
+    if ctx.json {
+        ctx.print_json(&finished)?;
+    } else {
+        print_summary(args, &finished, ctx)?;
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+/// Trains with a progress bar.
+pub(crate) fn train(request: &TrainRequest<'_>, ctx: &Context) -> anyhow::Result<Finished> {
+    let bar = ctx.progress(request.config.training.steps, "train");
+    let on_step = |step: u64, loss: f64| {
+        bar.set_position(step);
+        bar.set_message(format!("loss {loss:.3}"));
+    };
+    let interrupted = || ctx.interrupted();
+    let hooks = Hooks { on_step: &on_step, interrupted: &interrupted };
+    let finished = jepa_models::train::run(request, &hooks);
+    bar.finish_and_clear();
+    Ok(finished?)
+}
+
+/// Defaults, then the recipe, then the file, then `--set`, then the flags.
+fn resolve(args: &Args) -> Result<TrainConfig> {
+    let recipe = args.recipe.as_deref().map(recipe_table).transpose()?;
+    let mut config = configuration(recipe, changes(args.config.as_deref(), &args.settings)?)?;
+    config.model.clone_from(&args.model);
+    config.training.seed = args.seed.unwrap_or(config.training.seed);
+    config.training.steps = args.steps.unwrap_or(config.training.steps);
+    if let Some(epochs) = args.epochs {
+        config.training.steps = steps_of(epochs, &config, args)?;
+    }
+    Ok(config)
+}
+
+/// The default configuration with a recipe and other changes laid over it.
+pub(crate) fn configuration(recipe: Option<toml::Table>, changes: toml::Table) -> Result<TrainConfig> {
+    let text = |error: &dyn std::fmt::Display| Error::Config {
+        what: "training configuration".into(),
+        detail: error.to_string(),
+        hint: Some("`jepa-bench train --dry-run` prints every key with its value".into()),
+    };
+    let mut table = toml::Table::try_from(TrainConfig::default()).map_err(|e| text(&e))?;
+    // TOML has no null: a table that is absent by default is a key all the same.
+    if let Some(training) = table.get_mut("training").and_then(toml::Value::as_table_mut) {
+        training.entry("crossing").or_insert_with(|| toml::Value::Boolean(false));
+    }
+    for layer in recipe.into_iter().chain([changes]) {
+        overlay(&mut table, layer, "")?;
+    }
+    if let Some(training) = table.get_mut("training").and_then(toml::Value::as_table_mut)
+        && training.get("crossing") == Some(&toml::Value::Boolean(false))
+    {
+        training.remove("crossing");
+    }
+    table.try_into().map_err(|e: toml::de::Error| text(&e.message()))
+}
+
+/// The TOML of a recipe.
+pub(crate) fn recipe_table(name: &str) -> Result<toml::Table> {
+    let recipe = RECIPES.iter().find(|r| r.name == name).ok_or_else(|| Error::UnknownName {
+        kind: "recipe",
+        name: name.to_string(),
+        known: RECIPES.iter().map(|r| r.name.to_string()).collect(),
+    })?;
+    recipe.toml.parse().map_err(|error: toml::de::Error| Error::Config {
+        what: format!("recipe `{name}`"),
+        detail: error.to_string(),
+        hint: None,
+    })
+}
+
+/// Steps that see every training slice `epochs` times.
+fn steps_of(epochs: f64, config: &TrainConfig, args: &Args) -> Result<u64> {
+    if !(epochs.is_finite() && epochs > 0.0) {
+        return Err(Error::Invalid {
+            what: "`--epochs`".into(),
+            detail: format!("must be above 0, is {epochs}"),
+        });
+    }
+    let dataset = Dataset::open(&args.data)?;
+    let slices = dataset.slices(&jepa_models::train::training_slices(config))?.len();
+    Ok((epochs * slices as f64 / config.training.batch as f64).ceil() as u64)
+}
+
+fn check_device(device: &str) -> Result<()> {
+    match device {
+        "auto" | "cpu" => Ok(()),
+        other => Err(jepa_models::Error::Device {
+            device: other.to_string(),
+            detail: "this build computes on the CPU only".into(),
+        }
+        .into()),
+    }
+}
+
+fn print_plan(args: &Args, config: &TrainConfig, ctx: &Context) -> anyhow::Result<()> {
+    if ctx.json {
+        return ctx.print_json(config);
+    }
+    let dataset = Dataset::open(&args.data)?;
+    let slices = dataset.slices(&jepa_models::train::training_slices(config))?.len();
+    let seen = config.training.steps * config.training.batch as u64;
+    ctx.say(&format!(
+        "reads {} ({} training slices, {:.2} passes), writes {}",
+        args.data.display(),
+        slices,
+        seen as f64 / slices as f64,
+        args.out.display()
+    ));
+    ctx.print(toml::to_string_pretty(config)?.trim_end())
+}
+
+fn print_summary(args: &Args, finished: &Finished, ctx: &Context) -> anyhow::Result<()> {
+    ctx.print(&format!(
+        "{} seed {}: {} steps in {:.0} s, {:.1}% of it waiting for data",
+        finished.model,
+        finished.seed,
+        finished.steps,
+        finished.seconds,
+        100.0 * finished.wait_share
+    ))?;
+    ctx.print(&format!(
+        "{} parameters ({} with the parts that only train)",
+        finished.parameters, finished.trained_parameters
+    ))?;
+    if let Some(errors) = &finished.validation {
+        let first = |values: &[f64]| {
+            let shown: Vec<String> = values.iter().take(3).map(|v| format!("{v:.4}")).collect();
+            shown.join("  ")
+        };
+        ctx.print("validation unroll at H = 1, 2, 3")?;
+        ctx.print(&format!("  visual L2       {}", first(&errors.visual_l2)))?;
+        ctx.print(&format!("  visual L1       {}", first(&errors.visual_l1)))?;
+        ctx.print(&format!("  proprio probe   {}", first(&errors.proprio)))?;
+        ctx.print(&format!("  latent variance {:.4}", errors.variance))?;
+    }
+    ctx.print(&format!("model in {}", args.out.display()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_recipe_resolves() {
+        for recipe in RECIPES {
+            let config = configuration(Some(recipe_table(recipe.name).unwrap()), toml::Table::new());
+            assert!(config.unwrap().training.crossing.is_some(), "{}", recipe.name);
+        }
+    }
+
+    #[test]
+    fn a_setting_wins_over_the_recipe() {
+        let settings = ["training.steps=7".to_string(), "training.crossing.share=0.5".to_string()];
+        let layer = changes(None, &settings).unwrap();
+        let config = configuration(Some(recipe_table("wall").unwrap()), layer).unwrap();
+        assert_eq!(config.training.steps, 7);
+        assert!((config.training.crossing.unwrap().share - 0.5).abs() < 1e-12);
+    }
+
+    #[test]
+    fn an_unknown_key_names_what_exists() {
+        let layer = changes(None, &["training.step=7".to_string()]).unwrap();
+        let error = configuration(None, layer).unwrap_err();
+        assert!(error.to_string().contains("training.step"), "{error}");
+        assert!(error.hint().unwrap().contains("did you mean `training.steps`"), "{:?}", error.hint());
+    }
+
+    #[test]
+    fn an_unknown_recipe_names_what_exists() {
+        let error = recipe_table("wal").unwrap_err();
+        assert!(error.hint().unwrap().contains("wall-long"));
+    }
 }

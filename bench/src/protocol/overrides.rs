@@ -39,7 +39,7 @@ pub struct Resolved {
 /// # Errors
 /// When a name or key is unknown, choices contradict each other, or a value is out of range.
 pub fn resolve(choices: &Choices<'_>) -> Result<Resolved> {
-    let changes = changes(choices)?;
+    let changes = changes(choices.file, choices.settings)?;
     let word = |key: &str| changes.get(key).and_then(toml::Value::as_str);
     let task = choices.task.or(word("task"));
     let task = Task::find(task.ok_or_else(|| missing("--task", "wall"))?)?;
@@ -71,12 +71,12 @@ pub fn resolve(choices: &Choices<'_>) -> Result<Resolved> {
 }
 
 /// The file of `--config` with every `--set` laid over it.
-fn changes(choices: &Choices<'_>) -> Result<toml::Table> {
-    let mut table = match choices.file {
+pub(crate) fn changes(file: Option<&Path>, settings: &[String]) -> Result<toml::Table> {
+    let mut table = match file {
         Some(path) => read_table(path)?,
         None => toml::Table::new(),
     };
-    for setting in choices.settings {
+    for setting in settings {
         let (key, value) = setting.split_once('=').ok_or_else(|| Error::Config {
             what: format!("`--set {setting}`"),
             detail: "it has no `=`".into(),
@@ -124,7 +124,7 @@ fn insert(table: &mut toml::Table, key: &str, value: toml::Value) -> Result<()> 
 }
 
 /// Lays `changes` over `base`, whose keys are all that exist.
-fn overlay(base: &mut toml::Table, changes: toml::Table, prefix: &str) -> Result<()> {
+pub(crate) fn overlay(base: &mut toml::Table, changes: toml::Table, prefix: &str) -> Result<()> {
     for (key, change) in changes {
         let path = format!("{prefix}{key}");
         let known: Vec<String> = base

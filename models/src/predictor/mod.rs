@@ -1,0 +1,3 @@
+//! Latent predictors.
+
+pub(crate) mod residual_mlp;

@@ -1,0 +1,168 @@
+//! What a training run is asked to do, in the form it is saved with the run.
+
+use serde::{Deserialize, Serialize};
+
+use crate::pldm::PldmConfig;
+use crate::{Error, Result};
+
+/// Optimisation settings (recipes.md section 4).
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct TrainingConfig {
+    /// Names the random streams `init` and `data_order`.
+    pub seed: u64,
+    /// Optimiser steps.
+    pub steps: u64,
+    /// Slices per step.
+    pub batch: usize,
+    /// Model steps `H` of a slice; the loss unrolls over all of them.
+    pub horizon: usize,
+    /// Peak learning rate of `AdamW` (betas 0.9 and 0.999, epsilon 1e-8).
+    pub learning_rate: f64,
+    /// Share of the steps with a linearly rising rate, `[0, 1)`.
+    pub warmup_fraction: f64,
+    /// Rate at the end of the cosine, as a share of the peak.
+    pub final_fraction: f64,
+    /// Weight decay of matrices and kernels; biases and norms have none.
+    pub weight_decay: f64,
+    /// Bound on the norm of the whole gradient.
+    pub clip_norm: f64,
+    /// Steps between validations; the last step always validates.
+    pub validate_every: u64,
+    /// Slices of the validation split that are unrolled.
+    pub validation_slices: usize,
+    /// Steps between checkpoints.
+    pub checkpoint_every: u64,
+    /// Steps between lines of `metrics.jsonl`.
+    pub log_every: u64,
+    /// Rare events that part of each batch is drawn from.
+    pub crossing: Option<CrossingConfig>,
+}
+
+/// Draws a share of each batch from slices in which a field crosses a value, chosen by what the data
+/// holds and not by the loss. On Wall the event is the passage through the door, which every evaluation
+/// episode needs and one trajectory in seven has (recipes.md section 1).
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct CrossingConfig {
+    /// Column of the step table.
+    pub field: String,
+    /// Dimension of the column.
+    pub dimension: usize,
+    /// The value that is crossed.
+    pub value: f64,
+    /// Share of each batch, `[0, 1]`; the rest is drawn uniformly.
+    pub share: f64,
+}
+
+impl Default for TrainingConfig {
+    fn default() -> Self {
+        Self {
+            seed: 0,
+            steps: 1600,
+            batch: 32,
+            horizon: 6,
+            learning_rate: 3e-3,
+            warmup_fraction: 0.1,
+            final_fraction: 0.01,
+            weight_decay: 1e-5,
+            clip_norm: 2.0,
+            validate_every: 400,
+            validation_slices: 128,
+            checkpoint_every: 100,
+            log_every: 10,
+            crossing: None,
+        }
+    }
+}
+
+/// A whole training run: which model, how it is built, how it is optimised.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct TrainConfig {
+    /// Zoo name.
+    pub model: String,
+    /// Architecture and losses.
+    pub pldm: PldmConfig,
+    /// Optimisation.
+    pub training: TrainingConfig,
+}
+
+impl Default for TrainConfig {
+    fn default() -> Self {
+        Self {
+            model: crate::zoo::PLDM.name.to_string(),
+            pldm: PldmConfig::default(),
+            training: TrainingConfig::default(),
+        }
+    }
+}
+
+impl TrainConfig {
+    /// Checks every value that the type does not bound.
+    pub(crate) fn check(&self) -> Result<()> {
+        crate::zoo::find(&self.model)?;
+        self.pldm.check()?;
+        let t = &self.training;
+        let positive = [
+            ("training.steps", t.steps),
+            ("training.batch", t.batch as u64),
+            ("training.horizon", t.horizon as u64),
+            ("training.validate_every", t.validate_every),
+            ("training.validation_slices", t.validation_slices as u64),
+            ("training.checkpoint_every", t.checkpoint_every),
+            ("training.log_every", t.log_every),
+        ];
+        for (key, value) in positive {
+            if value == 0 {
+                return Err(Error::Config { key, detail: "must be at least 1".into() });
+            }
+        }
+        let shares = [
+            ("training.warmup_fraction", t.warmup_fraction, 0.0..1.0),
+            ("training.final_fraction", t.final_fraction, 0.0..1.0 + f64::EPSILON),
+        ];
+        for (key, value, range) in shares {
+            if !range.contains(&value) {
+                return Err(Error::Config { key, detail: format!("must be in [0, 1), is {value}") });
+            }
+        }
+        let finite = [
+            ("training.learning_rate", t.learning_rate),
+            ("training.clip_norm", t.clip_norm),
+        ];
+        for (key, value) in finite {
+            if !(value.is_finite() && value > 0.0) {
+                return Err(Error::Config { key, detail: format!("must be above 0, is {value}") });
+            }
+        }
+        if let Some(share) = t.crossing.as_ref().map(|c| c.share).filter(|s| !(0.0..=1.0).contains(s)) {
+            let detail = format!("must be in [0, 1], is {share}");
+            return Err(Error::Config { key: "training.crossing.share", detail });
+        }
+        if !(t.weight_decay.is_finite() && t.weight_decay >= 0.0) {
+            let detail = format!("must be 0 or more, is {}", t.weight_decay);
+            return Err(Error::Config { key: "training.weight_decay", detail });
+        }
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn values_out_of_range_are_named() {
+        let mut config = TrainConfig::default();
+        assert!(config.check().is_ok());
+        config.training.batch = 0;
+        assert!(config.check().unwrap_err().to_string().contains("`training.batch`"));
+        config.training.batch = 1;
+        config.training.learning_rate = f64::NAN;
+        assert!(config.check().unwrap_err().to_string().contains("`training.learning_rate`"));
+        config.training.learning_rate = 1.0;
+        config.model = "pldn".into();
+        assert!(config.check().unwrap_err().to_string().contains("unknown model `pldn`"));
+    }
+}

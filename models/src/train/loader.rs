@@ -1,0 +1,239 @@
+//! Batches of trajectory slices, read ahead of the training loop.
+//!
+//! A batch depends on nothing but the seed and the step, so a resumed run draws the same
+//! ones. A thread reads and converts while the optimiser works; the time the loop still waits is
+//! measured.
+
+use std::sync::Arc;
+use std::sync::mpsc::{Receiver, sync_channel};
+use std::time::{Duration, Instant};
+
+use burn::tensor::{Device, Tensor, TensorData};
+use jepa_datasets::{Dataset, Normalizer, Order, SliceIndex, SliceRef, SliceSpec, Stream};
+
+use super::SliceTensors;
+use super::config::{CrossingConfig, TrainConfig};
+use crate::encoder::conv::frames_to_input;
+use crate::pldm::DataShape;
+use crate::{Error, Result};
+
+/// Batches that wait, ready, for the optimiser.
+const READ_AHEAD: usize = 4;
+
+/// The slices that a run trains on.
+pub fn training_slices(config: &TrainConfig) -> SliceSpec {
+    slices("train", config.pldm.frameskip, config.training.horizon)
+}
+
+fn slices(split: &str, frameskip: usize, horizon: usize) -> SliceSpec {
+    SliceSpec {
+        context: horizon,
+        frameskip,
+        split: split.to_string(),
+        order: Order::Sequential,
+        last_block: false,
+        camera: None,
+    }
+}
+
+/// Slices of one split of a dataset, converted for a model.
+#[derive(Debug, Clone)]
+pub(crate) struct SliceSource {
+    dataset: Arc<Dataset>,
+    spec: SliceSpec,
+    index: Arc<SliceIndex>,
+    action: Normalizer,
+    proprio: Normalizer,
+    shape: DataShape,
+    /// Slices drawn for part of each batch, see [`CrossingConfig`].
+    crossing: Option<(f64, Arc<Vec<SliceRef>>)>,
+}
+
+/// Slices in host memory.
+#[derive(Debug, Clone)]
+pub(crate) struct SliceArrays {
+    /// `[B * (H + 1), 3, h, w]`
+    images: Vec<f32>,
+    /// `[B, H, A]`, normalised
+    actions: Vec<f32>,
+    /// `[B, H + 1, P]`, native units
+    pub proprio: Vec<f32>,
+    proprio_normalizer: Normalizer,
+    slices: usize,
+    horizon: usize,
+    shape: DataShape,
+    block: usize,
+}
+
+impl SliceArrays {
+    /// Copies to the device.
+    pub(crate) fn to_device(&self, device: &Device) -> SliceTensors {
+        let DataShape { height, width, .. } = self.shape;
+        let frames = self.slices * (self.horizon + 1);
+        let images = TensorData::new(self.images.clone(), [frames, 3, height, width]);
+        let actions = TensorData::new(self.actions.clone(), [self.slices, self.horizon, self.block]);
+        let mut proprio = self.proprio.clone();
+        self.proprio_normalizer.normalize(&mut proprio);
+        let proprio = TensorData::new(proprio, [frames, self.shape.proprio_dim]);
+        SliceTensors {
+            images: Tensor::from_data(images, device),
+            actions: Tensor::from_data(actions, device),
+            proprio: Tensor::from_data(proprio, device),
+        }
+    }
+}
+
+impl SliceSource {
+    /// Slices of `horizon` model steps of `split`, drawn uniformly.
+    pub(crate) fn new(
+        dataset: &Arc<Dataset>,
+        split: &str,
+        frameskip: usize,
+        horizon: usize,
+        normalizers: (Normalizer, Normalizer),
+        shape: DataShape,
+    ) -> Result<Self> {
+        let (action, proprio) = normalizers;
+        let spec = slices(split, frameskip, horizon);
+        let index = Arc::new(dataset.slices(&spec)?);
+        if index.len() == 0 {
+            return Err(Error::Config {
+                key: "training.horizon",
+                detail: format!(
+                    "no episode of split `{split}` is long enough for {horizon} steps of {frameskip} rows"
+                ),
+            });
+        }
+        let dataset = Arc::clone(dataset);
+        Ok(Self { dataset, spec, index, action, proprio, shape, crossing: None })
+    }
+
+    /// Draws a share of each batch from the slices in which a field crosses a value.
+    pub(crate) fn with_crossing(mut self, config: &CrossingConfig) -> Result<Self> {
+        let mut found = Vec::new();
+        for episode in &self.dataset.split(&self.spec.split)?.episodes {
+            found.extend(self.crossings(*episode, config)?);
+        }
+        if found.is_empty() {
+            return Err(Error::Config {
+                key: "training.crossing",
+                detail: format!(
+                    "no slice of `{}` crosses {} in dimension {} of `{}`",
+                    self.spec.split, config.value, config.dimension, config.field
+                ),
+            });
+        }
+        self.crossing = Some((config.share, Arc::new(found)));
+        Ok(self)
+    }
+
+    /// Slices of an episode with rows on both sides of the value.
+    fn crossings(&self, episode: u64, config: &CrossingConfig) -> Result<Vec<SliceRef>> {
+        let length = self.dataset.episode(episode)?.length as usize;
+        let columns = self.dataset.read_rows(episode, 0..length)?;
+        let column = columns.get(&config.field).filter(|c| config.dimension < c.width());
+        let Some(column) = column else {
+            return Err(Error::Config {
+                key: "training.crossing",
+                detail: format!("field `{}` has no dimension {}", config.field, config.dimension),
+            });
+        };
+        let values = column.to_f64();
+        let above: Vec<bool> = values
+            .chunks_exact(column.width())
+            .map(|row| row[config.dimension] > config.value)
+            .collect();
+        let starts = above.windows(self.spec.rows()).enumerate();
+        let crossing = starts.filter(|(_, window)| window.iter().any(|a| *a != window[0]));
+        Ok(crossing.map(|(start, _)| SliceRef { episode, start }).collect())
+    }
+
+    /// Number of slices.
+    pub(crate) fn len(&self) -> usize {
+        self.index.len()
+    }
+
+    /// `count` slices drawn with replacement.
+    fn draw(&self, stream: &mut Stream, count: usize) -> Vec<SliceRef> {
+        let mut below = |n: usize| stream.below(n as u64) as usize;
+        let crossing = self.crossing.as_ref().map_or(0, |(share, _)| (share * count as f64).round() as usize);
+        (0..count)
+            .map(|i| match &self.crossing {
+                Some((_, slices)) if i < crossing => slices[below(slices.len())],
+                _ => self.index.get(below(self.index.len())),
+            })
+            .collect()
+    }
+
+    /// Reads and converts the slices drawn from `stream`.
+    pub(crate) fn read(&self, stream: &mut Stream, count: usize) -> Result<SliceArrays> {
+        let horizon = self.spec.context;
+        let block = self.spec.frameskip * self.shape.action_dim;
+        let mut arrays = SliceArrays {
+            images: Vec::with_capacity(
+                count * (horizon + 1) * 3 * self.shape.height * self.shape.width,
+            ),
+            actions: Vec::with_capacity(count * horizon * block),
+            proprio: Vec::with_capacity(count * (horizon + 1) * self.shape.proprio_dim),
+            proprio_normalizer: self.proprio.clone(),
+            slices: count,
+            horizon,
+            shape: self.shape,
+            block,
+        };
+        for at in self.draw(stream, count) {
+            let slice = self.dataset.read_slice(&self.spec, at)?;
+            let (height, width) = (slice.height, slice.width);
+            arrays.images.extend(frames_to_input(&slice.frames.into_u8(), height, width));
+            arrays.actions.extend(slice.action);
+            arrays.proprio.extend(slice.proprio);
+        }
+        self.action.normalize(&mut arrays.actions);
+        Ok(arrays)
+    }
+}
+
+/// Reads the batches of steps `first..=last` ahead of the training loop.
+pub(crate) struct Prefetcher {
+    receiver: Receiver<Result<SliceArrays>>,
+    waited: Duration,
+}
+
+impl Prefetcher {
+    /// Starts the reading thread. A step always gets the same slices.
+    pub(crate) fn start(
+        source: SliceSource,
+        seed: u64,
+        batch: usize,
+        steps: std::ops::RangeInclusive<u64>,
+    ) -> Self {
+        let (sender, receiver) = sync_channel(READ_AHEAD);
+        std::thread::spawn(move || {
+            for step in steps {
+                let mut stream = Stream::new(seed, &["data_order", &step.to_string()]);
+                let read = source.read(&mut stream, batch);
+                let failed = read.is_err();
+                // The loop hangs up when it ends early; there is nobody left to read for.
+                if sender.send(read).is_err() || failed {
+                    return;
+                }
+            }
+        });
+        Self { receiver, waited: Duration::ZERO }
+    }
+
+    /// The next batch.
+    pub(crate) fn next(&mut self) -> Result<SliceArrays> {
+        let start = Instant::now();
+        let batch = self.receiver.recv();
+        self.waited += start.elapsed();
+        batch.unwrap_or_else(|_| {
+            Err(Error::Config { key: "training.steps", detail: "the reading thread stopped early".into() })
+        })
+    }
+
+    /// Time the training loop spent waiting for data.
+    pub(crate) fn waited(&self) -> Duration {
+        self.waited
+    }
+}

@@ -1,0 +1,337 @@
+//! A training run from its folder's point of view: start, resume, finish, load.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use burn::module::Module;
+use burn::tensor::Device;
+use jepa_datasets::{ACTION, Dataset, Normalizer, PROPRIO};
+use serde::{Deserialize, Serialize};
+
+use super::checkpoint::{Progress, hash, weights_from_bytes, weights_to_bytes};
+use super::config::TrainConfig;
+use super::files::{create_dir, damaged, read_json, write_atomic, write_json};
+use super::fit::{Fit, METRICS};
+use super::loader::SliceSource;
+use super::metrics::MetricsLine;
+use super::validation::ValidationErrors;
+use crate::layer::init::initialise;
+use crate::pldm::{DataShape, Pldm, PldmConfig, PldmNet};
+use crate::world_model::{ModelInfo, TrainingInfo, WorldModel};
+use crate::{Error, Result};
+
+const CONFIG: &str = "config.json";
+const WEIGHTS: &str = "model.safetensors";
+const MODEL: &str = "model.json";
+const SUMMARY: &str = "training.json";
+
+/// What to train, on what, and where to put it.
+#[derive(Debug)]
+pub struct TrainRequest<'a> {
+    /// Resolved configuration.
+    pub config: &'a TrainConfig,
+    /// Dataset folder.
+    pub data: &'a Path,
+    /// Run folder; created, or continued when it holds the same configuration and data.
+    pub out: &'a Path,
+}
+
+/// How a training run talks to its caller.
+pub struct Hooks<'a> {
+    /// Called after every step with the step, from 1, and the total loss.
+    pub on_step: &'a (dyn Fn(u64, f64) + Sync),
+    /// Polled after every step; `true` saves a checkpoint and stops.
+    pub interrupted: &'a (dyn Fn() -> bool + Sync),
+}
+
+/// Summary of a finished run, `training.json`.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Finished {
+    /// Zoo name.
+    pub model: String,
+    /// Training seed.
+    pub seed: u64,
+    /// Optimiser steps.
+    pub steps: u64,
+    /// Training seconds, validation included, over all sessions.
+    pub seconds: f64,
+    /// Share of these that the loop waited for data.
+    pub wait_share: f64,
+    /// Trainable numbers, the parts that only training uses included.
+    pub trained_parameters: u64,
+    /// Numbers that planning uses.
+    pub parameters: u64,
+    /// Content hash of the dataset.
+    pub dataset_hash: String,
+    /// Hash of the training split.
+    pub train_split_hash: String,
+    /// blake3 of `model.safetensors`.
+    pub weights_hash: String,
+    /// Validation errors after the last step.
+    pub validation: Option<ValidationErrors>,
+}
+
+/// What a run folder belongs to; written first, and compared when a run continues.
+#[derive(Debug, PartialEq, Serialize, Deserialize)]
+struct RunIdentity {
+    config: TrainConfig,
+    dataset_hash: String,
+    train_split_hash: String,
+}
+
+/// `model.json`: what is needed to plan with the weights.
+#[derive(Debug, Serialize, Deserialize)]
+struct ModelFile {
+    format_version: u32,
+    pldm: PldmConfig,
+    shape: DataShape,
+    info: ModelInfo,
+}
+
+/// Trains a model, or finishes a run that was stopped.
+///
+/// The result depends on the configuration and the data only: not on threads, or on how often the run
+/// was stopped.
+///
+/// # Errors
+/// [`Error::Run`] when the folder belongs to another run, [`Error::Diverged`] when the loss stops being
+/// a number, [`Error::Interrupted`] when the caller asked to stop, and what reading the data can return.
+pub fn run(request: &TrainRequest<'_>, hooks: &Hooks<'_>) -> Result<Finished> {
+    request.config.check()?;
+    let dataset = Arc::new(Dataset::open(request.data)?);
+    let identity = RunIdentity {
+        config: request.config.clone(),
+        dataset_hash: dataset.content_hash().to_string(),
+        train_split_hash: dataset.split("train")?.hash.clone(),
+    };
+    claim_folder(request.out, &identity)?;
+    if let Ok(finished) = read_json(&request.out.join(SUMMARY)) {
+        return Ok(finished);
+    }
+    let data = TrainingData::open(&dataset, request.config)?;
+    let (net, progress) = fit(request, &data, hooks)?;
+    write_model(request, identity, &data, &net, progress)
+}
+
+/// A dataset as the trainer sees it.
+struct TrainingData {
+    shape: DataShape,
+    action: Normalizer,
+    proprio: Normalizer,
+    training: SliceSource,
+    validation: SliceSource,
+    track: String,
+}
+
+impl TrainingData {
+    fn open(dataset: &Arc<Dataset>, config: &TrainConfig) -> Result<Self> {
+        let shape = data_shape(dataset)?;
+        let normalizer = |field| -> Result<Normalizer> {
+            Ok(Normalizer::from_statistics(dataset.stats().get(field, "train")?))
+        };
+        let (action, proprio) = (normalizer(ACTION)?, normalizer(PROPRIO)?);
+        let slices = |split| {
+            let (frameskip, horizon) = (config.pldm.frameskip, config.training.horizon);
+            let normalizers = (action.clone(), proprio.clone());
+            SliceSource::new(dataset, split, frameskip, horizon, normalizers, shape)
+        };
+        let mut training = slices("train")?;
+        if let Some(crossing) = &config.training.crossing {
+            training = training.with_crossing(crossing)?;
+        }
+        Ok(Self {
+            training,
+            validation: slices("val")?,
+            track: track(dataset).to_string(),
+            shape,
+            action,
+            proprio,
+        })
+    }
+}
+
+/// `standard` for a whole released dataset, `reduced` for a part of one, `external` for anything else,
+/// episodes recorded with our own simulators among them (leaderboard.md section 2).
+fn track(dataset: &Dataset) -> &'static str {
+    let source = &dataset.manifest().draft.source;
+    let recorded_here = source.inputs.is_empty();
+    let released = jepa_datasets::catalog::find(&source.name).and_then(|entry| entry.episodes);
+    match released {
+        Some(count) if !recorded_here && dataset.manifest().counts.episodes >= count => "standard",
+        Some(_) if !recorded_here => "reduced",
+        _ => "external",
+    }
+}
+
+fn data_shape(dataset: &Dataset) -> Result<DataShape> {
+    let manifest = dataset.manifest();
+    let camera = manifest.camera(None)?;
+    for (field, width) in [(ACTION, manifest.action_width), (PROPRIO, manifest.proprio_width)] {
+        if width == 0 {
+            return Err(Error::Config { key: "data", detail: format!("has no field `{field}`") });
+        }
+    }
+    Ok(DataShape {
+        height: camera.height,
+        width: camera.width,
+        action_dim: manifest.action_width,
+        proprio_dim: manifest.proprio_width,
+    })
+}
+
+/// Creates the folder, or checks that it holds this very run.
+fn claim_folder(out: &Path, identity: &RunIdentity) -> Result<()> {
+    create_dir(out)?;
+    let path = out.join(CONFIG);
+    if !path.exists() {
+        let foreign = fs::read_dir(out).map_err(Error::io("read", out))?.next().is_some();
+        if foreign {
+            return Err(Error::Run {
+                path: out.to_path_buf(),
+                detail: "is not empty and holds no training run".into(),
+                hint: "choose another `--out`".into(),
+            });
+        }
+        return write_json(&path, identity);
+    }
+    let found: RunIdentity = read_json(&path)?;
+    if found == *identity {
+        return Ok(());
+    }
+    let what = if found.config == identity.config { "other data" } else { "another configuration" };
+    Err(Error::Run {
+        path: out.to_path_buf(),
+        detail: format!("belongs to a run with {what}"),
+        hint: "choose another `--out`, or delete the folder".into(),
+    })
+}
+
+fn fit(
+    request: &TrainRequest<'_>,
+    data: &TrainingData,
+    hooks: &Hooks<'_>,
+) -> Result<(PldmNet, Progress)> {
+    let config = &request.config.training;
+    let device = Device::flex().autodiff();
+    let net = initialise(request.config.pldm.init(&data.shape, &device)?, config.seed);
+    let fit = Fit {
+        run: request.out,
+        config,
+        weights: request.config.pldm.loss,
+        training: &data.training,
+        validation: &data.validation,
+        proprio_dim: data.shape.proprio_dim,
+        device,
+    };
+    fit.train(net, hooks)
+}
+
+/// Writes the model's files; `training.json`, which marks the run as finished, comes last.
+fn write_model(
+    request: &TrainRequest<'_>,
+    identity: RunIdentity,
+    data: &TrainingData,
+    net: &PldmNet,
+    progress: Progress,
+) -> Result<Finished> {
+    let RunIdentity { config, dataset_hash, train_split_hash } = identity;
+    let weights = weights_to_bytes(net, request.out)?;
+    let finished = Finished {
+        model: config.model.clone(),
+        seed: config.training.seed,
+        steps: config.training.steps,
+        seconds: progress.seconds,
+        wait_share: if progress.seconds > 0.0 { progress.waited / progress.seconds } else { 0.0 },
+        trained_parameters: net.num_params() as u64,
+        parameters: net.planning_parameters() as u64,
+        dataset_hash,
+        train_split_hash,
+        weights_hash: hash(&weights),
+        validation: last_validation(request.out)?,
+    };
+    write_atomic(&request.out.join(WEIGHTS), &weights)?;
+    write_json(&request.out.join(MODEL), &model_file(&config, data, &finished, request.out))?;
+    write_json(&request.out.join(SUMMARY), &finished)?;
+    Ok(finished)
+}
+
+fn model_file(config: &TrainConfig, data: &TrainingData, finished: &Finished, out: &Path) -> ModelFile {
+    let info = ModelInfo {
+        name: config.model.clone(),
+        action_dim: data.shape.action_dim,
+        frameskip: config.pldm.frameskip,
+        proprio_dim: data.shape.proprio_dim,
+        uses_proprio: false,
+        image_height: data.shape.height,
+        image_width: data.shape.width,
+        latent_width: config.pldm.latent_width(),
+        parameters: finished.parameters,
+        weights_hash: finished.weights_hash.clone(),
+        action: data.action.clone(),
+        proprio: data.proprio.clone(),
+        training: Some(TrainingInfo {
+            run: out.display().to_string(),
+            seed: finished.seed,
+            steps: finished.steps,
+            seconds: finished.seconds,
+            dataset_hash: finished.dataset_hash.clone(),
+            train_split_hash: finished.train_split_hash.clone(),
+            track: data.track.clone(),
+        }),
+    };
+    ModelFile { format_version: 1, pldm: config.pldm.clone(), shape: data.shape, info }
+}
+
+/// The validation errors on the last line of the metrics that has some.
+fn last_validation(out: &Path) -> Result<Option<ValidationErrors>> {
+    let path = out.join(METRICS);
+    let text = fs::read_to_string(&path).map_err(Error::io("read", &path))?;
+    for line in text.lines().rev() {
+        let line: MetricsLine =
+            serde_json::from_str(line).map_err(|e| damaged(&path, &e.to_string()))?;
+        if line.validation.is_some() {
+            return Ok(line.validation);
+        }
+    }
+    Ok(None)
+}
+
+/// Opens a finished training run for planning.
+///
+/// # Errors
+/// [`Error::Run`] when the folder is not a finished run, or its weights do not fit.
+pub fn load(run: &Path) -> Result<Box<dyn WorldModel>> {
+    let path = run.join(MODEL);
+    if !path.is_file() {
+        return Err(unfinished(run));
+    }
+    let file: ModelFile = read_json(&path)?;
+    if file.format_version != 1 {
+        return Err(Error::Run {
+            path,
+            detail: format!("has format version {}, this program reads 1", file.format_version),
+            hint: "use a newer version of the program".into(),
+        });
+    }
+    let weights_path: PathBuf = run.join(WEIGHTS);
+    let bytes = fs::read(&weights_path).map_err(Error::io("read", &weights_path))?;
+    if hash(&bytes) != file.info.weights_hash {
+        return Err(damaged(&weights_path, "its hash is not the one in model.json"));
+    }
+    let device = Device::flex();
+    let net = weights_from_bytes(file.pldm.init(&file.shape, &device)?, bytes, &weights_path)?;
+    Ok(Box::new(Pldm::new(&file.pldm, file.info, net, device)))
+}
+
+fn unfinished(run: &Path) -> Error {
+    let started = run.join(CONFIG).is_file();
+    let (detail, hint) = if started {
+        ("has not finished training", "run the same `train` command again; it continues")
+    } else if run.is_dir() {
+        ("holds no trained model", "give the folder that `train --out` wrote")
+    } else {
+        ("does not exist", "give the folder that `train --out` wrote")
+    };
+    Error::Run { path: run.to_path_buf(), detail: detail.into(), hint: hint.into() }
+}
