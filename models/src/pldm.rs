@@ -4,13 +4,14 @@
 //! slice, and the losses of PLDM (models.md sections 7.3 and 7.4), weighted as in recipes.md section 3:
 //!
 //! ```text
-//! L = 1.6 prediction + 16 std + 4 covariance + 2 similarity + 1 inverse + 1 proprio
+//! L = 1.6 prediction + 16 std + 4 covariance + 2 similarity + 1 inverse + 1 proprio + 3 rollout_proprio
 //! ```
 //!
 //! Differences from the published PLDM: no norm on the latent; residual perceptrons applied once per
 //! native action in place of a GRU; the prediction loss is a distance, not its square, because a model
-//! that cannot see whether the agent clears a door must not predict the middle; a linear head reads
-//! proprio from the latent while training (a planning model sees pixels only).
+//! that cannot see whether the agent clears a door must not predict the middle; and while training a
+//! linear head reads proprio from encodings and from the prediction after every native action, which
+//! ties the prediction down between the frames of a slice. A planning model sees pixels only.
 //!
 //! The predictors' latents lie side by side in one vector, `E` copies of the encoding at the start. So
 //! planning sees an ordinary latent whose mean squared error is the mean over predictors: a plan that
@@ -48,8 +49,11 @@ pub struct LossWeights {
     pub similarity: f64,
     /// Inverse dynamics.
     pub inverse: f64,
-    /// Squared error of normalised proprio read from the latent by a linear head.
+    /// Squared error of normalised proprio read from encodings by a linear head.
     pub proprio: f64,
+    /// Distance of normalised proprio read from predictions after every native action, by the same head
+    /// and with the same floor as the prediction loss.
+    pub rollout_proprio: f64,
 }
 
 impl Default for LossWeights {
@@ -62,6 +66,7 @@ impl Default for LossWeights {
             similarity: 2.0,
             inverse: 1.0,
             proprio: 1.0,
+            rollout_proprio: 3.0,
         }
     }
 }
@@ -183,8 +188,11 @@ impl Trainable for PldmNet {
         let latents = pooled.clone().reshape([batch, frames, width]);
         let start = latents.clone().slice([0..batch, 0..1]).reshape([batch, width]);
         let targets = latents.clone().slice([0..batch, 1..frames]);
-        // [E, B, H, D] against the same targets for every predictor.
-        let predicted = Tensor::stack::<4>(self.unroll(start, &slices.actions), 2);
+        // Predictions after every native action, and of these the ones that have a frame to meet.
+        let native = self.predictor.unroll_native(self.predictor.spread(start), &slices.actions);
+        let per_block = native.len() / horizon;
+        let at_frames = native.iter().skip(per_block - 1).step_by(per_block).cloned();
+        let predicted = Tensor::stack::<4>(at_frames.collect(), 2);
         let ensemble = predicted.dims()[0];
         let repeated = targets.clone().unsqueeze_dim::<4>(0).repeat_dim(0, ensemble);
 
@@ -193,9 +201,14 @@ impl Trainable for PldmNet {
         let inferred = self.inverse.forward(pairs.reshape([batch * horizon, 2 * width]));
         let actions = slices.actions.clone().reshape([batch * horizon, block]);
         let read = self.proprio.forward(pooled.clone());
+        let rows = slices.rows_proprio.dims()[1];
+        let later = slices.rows_proprio.clone().slice([0..batch, 1..rows]);
+        let moving = self.proprio.forward(Tensor::stack::<4>(native, 2));
+        let moved = later.unsqueeze_dim::<4>(0).repeat_dim(0, ensemble);
 
         let term = |name, weight, value| LossTerm { name, weight, value };
-        let prediction = mean_distance(predicted, repeated, weights.prediction_floor);
+        let floor = weights.prediction_floor;
+        let prediction = mean_distance(predicted, repeated, floor);
         vec![
             term("prediction", weights.prediction, prediction),
             term("std", weights.std, std_hinge(pooled.clone())),
@@ -203,6 +216,7 @@ impl Trainable for PldmNet {
             term("similarity", weights.similarity, time_similarity(latents)),
             term("inverse", weights.inverse, mean_squared(inferred, actions)),
             term("proprio", weights.proprio, mean_squared(read, slices.proprio.clone())),
+            term("rollout_proprio", weights.rollout_proprio, mean_distance(moving, moved, floor)),
         ]
     }
 }

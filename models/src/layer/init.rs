@@ -87,10 +87,10 @@ mod tests {
 
     #[test]
     fn weights_fill_the_interval_given_by_the_fan_in() {
-        let values = layer(1).weight.val().into_data().to_vec::<f32>().unwrap();
+        let values = layer(1).weight.val().into_data().try_to_vec::<f32>().unwrap();
         let (low, high) = values.iter().fold((f32::MAX, f32::MIN), |(l, h), v| (l.min(*v), h.max(*v)));
         assert!((-0.2..-0.198).contains(&low) && (0.198..0.2).contains(&high), "{low} {high}");
-        let bias = layer(1).bias.unwrap().val().into_data().to_vec::<f32>().unwrap();
+        let bias = layer(1).bias.unwrap().val().into_data().try_to_vec::<f32>().unwrap();
         assert!(bias.iter().all(|b| b.abs() <= 0.2));
         assert!(bias.iter().any(|b| b.abs() > 0.15), "the bias uses the fan-in of its weight");
     }

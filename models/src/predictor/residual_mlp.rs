@@ -50,33 +50,44 @@ pub(crate) struct ResidualMlp {
 }
 
 impl ResidualMlp {
-    /// One model step.
+    /// Latents after each native action of a block, `f` tensors `[E, B, D]`.
     ///
     /// # Shapes
     /// - `latents`: `[E, B, D]`; `block`: `[B, A]`, normalised native actions one after the other
-    /// - output: `[E, B, D]`
-    pub(crate) fn step(&self, latents: Tensor<3>, block: Tensor<2>) -> Tensor<3> {
-        block.split(self.action_dim, 1).into_iter().fold(latents, |z, action| {
+    fn step(&self, latents: Tensor<3>, block: Tensor<2>) -> Vec<Tensor<3>> {
+        let actions = block.split(self.action_dim, 1);
+        let mut z = latents;
+        let mut after = Vec::with_capacity(actions.len());
+        for action in actions {
             let action = action.unsqueeze_dim::<3>(0).repeat_dim(0, self.ensemble);
             let change = self.mlp.forward(Tensor::cat(vec![z.clone(), action], 2));
-            z + change
-        })
+            z = z + change;
+            after.push(z.clone());
+        }
+        after
     }
 
-    /// Latents after each of the `H` blocks, `[E, B, D]` each; the start is not included.
+    /// Latents after every native action of the `H` blocks, `H * f` tensors `[E, B, D]`; the start is
+    /// not included. The latents after the blocks are every `f`-th of them.
     ///
     /// # Shapes
     /// - `start`: `[E, B, D]`; `actions`: `[B, H, A]`
-    pub(crate) fn unroll(&self, start: Tensor<3>, actions: &Tensor<3>) -> Vec<Tensor<3>> {
+    pub(crate) fn unroll_native(&self, start: Tensor<3>, actions: &Tensor<3>) -> Vec<Tensor<3>> {
         let [batch, horizon, width] = actions.dims();
-        let mut latents: Vec<Tensor<3>> = Vec::with_capacity(horizon);
-        let mut latent = start;
+        let mut latents: Vec<Tensor<3>> = Vec::with_capacity(horizon * width / self.action_dim);
         for step in 0..horizon {
             let block = actions.clone().slice([0..batch, step..step + 1]).reshape([batch, width]);
-            latent = self.step(latent, block);
-            latents.push(latent.clone());
+            let from = latents.last().unwrap_or(&start).clone();
+            latents.extend(self.step(from, block));
         }
         latents
+    }
+
+    /// Latents after each of the `H` blocks, `[E, B, D]` each; the start is not included.
+    pub(crate) fn unroll(&self, start: Tensor<3>, actions: &Tensor<3>) -> Vec<Tensor<3>> {
+        let native = actions.dims()[2] / self.action_dim;
+        let all = self.unroll_native(start, actions);
+        all.into_iter().skip(native - 1).step_by(native).collect()
     }
 
     /// The same start for every network: `[B, D]` to `[E, B, D]`.
@@ -111,7 +122,10 @@ mod tests {
         let actions = Tensor::<3>::random([3, 3, 10], random, &device);
         let latents = predictor.unroll(start.clone(), &actions);
         let block = |t: usize| actions.clone().slice([0..3, t..t + 1]).reshape([3, 10]);
-        let by_hand = predictor.step(predictor.step(start.clone(), block(0)), block(1));
+        let last = |latents: Vec<Tensor<3>>| latents.into_iter().next_back().unwrap();
+        let first = last(predictor.step(start.clone(), block(0)));
+        let by_hand = last(predictor.step(first, block(1)));
+        assert_eq!(latents.len(), 3);
         assert_eq!(latents[1].to_data(), by_hand.to_data());
 
         let changed = actions.clone().slice_assign([0..3, 2..3], Tensor::zeros([3, 1, 10], &device));

@@ -157,7 +157,7 @@ mod tests {
     }
 
     fn bits(layer: &Linear) -> Vec<u32> {
-        let weights = layer.weight.val().into_data().to_vec::<f32>().unwrap();
+        let weights = layer.weight.val().into_data().try_to_vec::<f32>().unwrap();
         weights.into_iter().map(f32::to_bits).collect()
     }
 

@@ -149,6 +149,7 @@ impl<M: Trainable> Fit<'_, M> {
             loss_similarity: losses.term("similarity"),
             loss_inverse: losses.term("inverse"),
             loss_proprio: losses.term("proprio"),
+            loss_rollout_proprio: losses.term("rollout_proprio"),
             lr: learning_rate(self.config, progress.step),
             grad_norm: losses.grad_norm,
             seconds: progress.seconds,

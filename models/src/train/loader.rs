@@ -9,7 +9,7 @@ use std::sync::mpsc::{Receiver, sync_channel};
 use std::time::{Duration, Instant};
 
 use burn::tensor::{Device, Tensor, TensorData};
-use jepa_datasets::{Dataset, Normalizer, Order, SliceIndex, SliceRef, SliceSpec, Stream};
+use jepa_datasets::{Column, Dataset, Normalizer, PROPRIO, Order, SliceIndex, SliceRef, SliceSpec, Stream};
 
 use super::SliceTensors;
 use super::config::{CrossingConfig, TrainConfig};
@@ -56,8 +56,10 @@ pub(crate) struct SliceArrays {
     images: Vec<f32>,
     /// `[B, H, A]`, normalised
     actions: Vec<f32>,
-    /// `[B, H + 1, P]`, native units
+    /// Proprio of the frames, `[B, H + 1, P]`, native units
     pub proprio: Vec<f32>,
+    /// Proprio of all rows, `[B, H * f + 1, P]`, native units
+    rows_proprio: Vec<f32>,
     proprio_normalizer: Normalizer,
     slices: usize,
     horizon: usize,
@@ -72,13 +74,20 @@ impl SliceArrays {
         let frames = self.slices * (self.horizon + 1);
         let images = TensorData::new(self.images.clone(), [frames, 3, height, width]);
         let actions = TensorData::new(self.actions.clone(), [self.slices, self.horizon, self.block]);
-        let mut proprio = self.proprio.clone();
-        self.proprio_normalizer.normalize(&mut proprio);
-        let proprio = TensorData::new(proprio, [frames, self.shape.proprio_dim]);
+        let normalised = |values: &[f32]| {
+            let mut values = values.to_vec();
+            self.proprio_normalizer.normalize(&mut values);
+            values
+        };
+        let width = self.shape.proprio_dim;
+        let rows = self.rows_proprio.len() / (self.slices * width).max(1);
+        let proprio = TensorData::new(normalised(&self.proprio), [frames, width]);
+        let rows_proprio = TensorData::new(normalised(&self.rows_proprio), [self.slices, rows, width]);
         SliceTensors {
             images: Tensor::from_data(images, device),
             actions: Tensor::from_data(actions, device),
             proprio: Tensor::from_data(proprio, device),
+            rows_proprio: Tensor::from_data(rows_proprio, device),
         }
     }
 }
@@ -175,6 +184,7 @@ impl SliceSource {
             ),
             actions: Vec::with_capacity(count * horizon * block),
             proprio: Vec::with_capacity(count * (horizon + 1) * self.shape.proprio_dim),
+            rows_proprio: Vec::with_capacity(count * self.spec.rows() * self.shape.proprio_dim),
             proprio_normalizer: self.proprio.clone(),
             slices: count,
             horizon,
@@ -187,6 +197,8 @@ impl SliceSource {
             arrays.images.extend(frames_to_input(&slice.frames.into_u8(), height, width));
             arrays.actions.extend(slice.action);
             arrays.proprio.extend(slice.proprio);
+            let rows = self.dataset.read_rows(at.episode, at.start..at.start + self.spec.rows())?;
+            arrays.rows_proprio.extend(rows.get(PROPRIO).map(Column::to_f32).unwrap_or_default());
         }
         self.action.normalize(&mut arrays.actions);
         Ok(arrays)

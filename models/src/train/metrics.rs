@@ -31,6 +31,8 @@ pub struct MetricsLine {
     pub loss_inverse: f64,
     /// Unweighted squared error of normalised proprio.
     pub loss_proprio: f64,
+    /// Unweighted distance of normalised proprio after every native action of the unroll.
+    pub loss_rollout_proprio: f64,
     /// Learning rate of the step.
     pub lr: f64,
     /// Norm of the whole gradient before clipping.
@@ -96,6 +98,7 @@ mod tests {
             loss_similarity: 0.4,
             loss_inverse: 0.5,
             loss_proprio: 0.6,
+            loss_rollout_proprio: 0.7,
             lr: 1e-3,
             grad_norm: 2.0,
             seconds: 3.0,

@@ -42,6 +42,8 @@ pub(crate) struct SliceTensors {
     pub actions: Tensor<3>,
     /// Normalised proprio of every frame, `[B * (H + 1), P]`.
     pub proprio: Tensor<2>,
+    /// Normalised proprio of every row, `[B, H * f + 1, P]`.
+    pub rows_proprio: Tensor<3>,
 }
 
 /// What the training loop needs of a model with one latent vector per frame.

@@ -108,9 +108,9 @@ mod tests {
         let (layer, grads) = with_gradients();
         let (clipped, norm) = clip_global_norm(&layer, grads, 1.0);
         assert!((norm - 10f64.sqrt()).abs() < 1e-6);
-        let weight = clipped.get::<2>(layer.weight.id).unwrap().into_data().to_vec::<f32>().unwrap();
+        let weight = clipped.get::<2>(layer.weight.id).unwrap().into_data().try_to_vec::<f32>().unwrap();
         let bias_id = layer.bias.as_ref().unwrap().id;
-        let bias = clipped.get::<1>(bias_id).unwrap().into_data().to_vec::<f32>().unwrap();
+        let bias = clipped.get::<1>(bias_id).unwrap().into_data().try_to_vec::<f32>().unwrap();
         assert!((weight[0] - 3.0 / 10f32.sqrt()).abs() < 1e-5, "{weight:?}");
         assert!((bias[0] - 1.0 / 10f32.sqrt()).abs() < 1e-5, "{bias:?}");
     }
@@ -119,7 +119,7 @@ mod tests {
     fn a_small_gradient_is_left_alone() {
         let (layer, grads) = with_gradients();
         let (clipped, _) = clip_global_norm(&layer, grads, 100.0);
-        let weight = clipped.get::<2>(layer.weight.id).unwrap().into_data().to_vec::<f32>().unwrap();
+        let weight = clipped.get::<2>(layer.weight.id).unwrap().into_data().try_to_vec::<f32>().unwrap();
         assert_eq!(weight, [3.0, 0.0]);
     }
 
@@ -128,13 +128,13 @@ mod tests {
         // AdamW's first step moves by lr * g / (|g| + eps) after decaying matrices by 1 - lr * wd.
         let (layer, grads) = with_gradients();
         let config = TrainingConfig { weight_decay: 0.5, ..TrainingConfig::default() };
-        let before = layer.weight.val().into_data().to_vec::<f32>().unwrap();
+        let before = layer.weight.val().into_data().try_to_vec::<f32>().unwrap();
         let bias_before =
-            layer.bias.as_ref().unwrap().val().into_data().to_vec::<f32>().unwrap();
+            layer.bias.as_ref().unwrap().val().into_data().try_to_vec::<f32>().unwrap();
         let mut optimizer = adamw(&layer, &config);
         let layer = optimizer.step(0.1, layer, grads);
-        let after = layer.weight.val().into_data().to_vec::<f32>().unwrap();
-        let bias_after = layer.bias.as_ref().unwrap().val().into_data().to_vec::<f32>().unwrap();
+        let after = layer.weight.val().into_data().try_to_vec::<f32>().unwrap();
+        let bias_after = layer.bias.as_ref().unwrap().val().into_data().try_to_vec::<f32>().unwrap();
         assert!((after[0] - (before[0] * 0.95 - 0.1)).abs() < 1e-6, "{before:?} {after:?}");
         assert!((after[1] - before[1] * 0.95).abs() < 1e-6, "no gradient, only decay");
         assert!((bias_after[0] - (bias_before[0] - 0.1)).abs() < 1e-6, "no decay on a bias");
