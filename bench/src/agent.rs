@@ -227,8 +227,8 @@ fn unknown_model(name: &str) -> Error {
     let in_zoo = jepa_models::MODELS.iter().any(|entry| entry.name == name);
     if in_zoo {
         return Error::Config {
-            what: format!("model `{name}`"),
-            detail: "it has no weights yet".into(),
+            what: format!("`--model {name}`"),
+            detail: "it names a model without weights".into(),
             hint: Some(format!(
                 "train it with `jepa-bench train --model {name} --data DST --out RUN`, then pass `--model RUN`"
             )),

@@ -1,14 +1,148 @@
 //! `jepa-bench collect`.
 
+use std::path::PathBuf;
 use std::process::ExitCode;
+use std::time::Instant;
+
+use jepa_datasets::{Codec, SplitRule};
+use serde::Serialize;
 
 use super::Context;
+use crate::collect::{Recording, collect};
+use crate::env::Size;
 
 /// Record a dataset straight from a simulator.
+///
+/// The same command continues an interrupted recording. The defaults are the sizes of the released
+/// Wall data.
 #[derive(clap::Args, Debug)]
-pub struct Args {}
+#[command(
+    after_help = "Example:\n  jepa-bench collect wall data/wall --episodes 1920 --steps 50 --seed 0"
+)]
+pub struct Args {
+    /// Environment; `jepa-bench list environments` shows them.
+    env: String,
+    /// Dataset folder to write.
+    out: PathBuf,
+    /// Number of episodes.
+    #[arg(long, default_value_t = 1920, value_name = "N")]
+    episodes: u64,
+    /// Actions per episode.
+    #[arg(long, default_value_t = 50, value_name = "T")]
+    steps: usize,
+    /// Seed of the whole dataset.
+    #[arg(long, default_value_t = 0, value_name = "S")]
+    seed: u64,
+    /// Policy that chooses the actions.
+    #[arg(long, default_value = "random")]
+    policy: String,
+    /// Frames at the simulator's own size, or at 224 pixels as released planners see them.
+    #[arg(long, default_value = "native", value_name = "native|224")]
+    size: SizeArg,
+    /// How frames are stored: `lossless` or `raw`.
+    #[arg(long, default_value = "lossless")]
+    codec: Codec,
+    /// Which episodes are for training.
+    #[arg(long, default_value = "released", value_name = "RULE")]
+    split_rule: SplitRule,
+    /// Replace what is at OUT.
+    #[arg(long)]
+    overwrite: bool,
+    /// Say what would be recorded, with its size, and stop.
+    #[arg(long)]
+    dry_run: bool,
+}
+
+#[derive(clap::ValueEnum, Debug, Clone, Copy)]
+enum SizeArg {
+    Native,
+    #[value(name = "224")]
+    Planner,
+}
+
+/// The document of `--json`.
+#[derive(Serialize)]
+struct Report {
+    path: PathBuf,
+    episodes: u64,
+    rows: u64,
+    frames: u64,
+    content_hash: Option<String>,
+    seconds: f64,
+    frame_bytes: u64,
+}
+
+impl Args {
+    fn recording(&self) -> Recording {
+        Recording {
+            env: self.env.clone(),
+            policy: self.policy.clone(),
+            episodes: self.episodes,
+            steps: self.steps,
+            seed: self.seed,
+            size: match self.size {
+                SizeArg::Native => Size::Native,
+                SizeArg::Planner => Size::Planner,
+            },
+            codec: self.codec,
+            split: self.split_rule.clone(),
+            overwrite: self.overwrite,
+        }
+    }
+}
 
 /// Runs the command.
-pub fn run(_args: &Args, _ctx: &Context) -> anyhow::Result<ExitCode> {
-    anyhow::bail!("written next")
+pub fn run(args: &Args, ctx: &Context) -> anyhow::Result<ExitCode> {
+    let recording = args.recording();
+    recording.check()?;
+    let mut report = Report {
+        path: args.out.clone(),
+        episodes: args.episodes,
+        rows: args.episodes * args.steps as u64,
+        frames: args.episodes * (args.steps as u64 + 1),
+        content_hash: None,
+        seconds: 0.0,
+        frame_bytes: recording.frame_bytes()?,
+    };
+    if !args.dry_run {
+        let began = Instant::now();
+        let bar = ctx.progress(args.episodes, "episodes");
+        let progress = |done: u64, _| bar.set_position(bar.position().max(done));
+        let dataset = collect(&recording, &args.out, &progress, &|| ctx.interrupted())?;
+        bar.finish_and_clear();
+        report.content_hash = Some(dataset.content_hash().to_string());
+        report.seconds = began.elapsed().as_secs_f64();
+    }
+    print(&report, ctx)?;
+    Ok(ExitCode::SUCCESS)
+}
+
+fn print(report: &Report, ctx: &Context) -> anyhow::Result<()> {
+    if ctx.json {
+        return ctx.print_json(report);
+    }
+    let Report {
+        path,
+        episodes,
+        rows,
+        frames,
+        content_hash,
+        seconds,
+        frame_bytes,
+    } = report;
+    let megabytes = *frame_bytes as f64 / 1e6;
+    let counts = format!("{episodes} episodes, {rows} rows, {frames} frames");
+    match content_hash {
+        None => ctx.print(&format!(
+            "would record {counts} to {}: {megabytes:.0} MB of frames before compression",
+            path.display()
+        )),
+        Some(hash) => {
+            let rate = *episodes as f64 / seconds.max(1e-9);
+            ctx.print(&format!("{}: {counts}", path.display()))?;
+            ctx.print(&format!(
+                "content hash {hash}; {seconds:.1} s, {rate:.0} episodes/s"
+            ))
+        }
+    }
 }

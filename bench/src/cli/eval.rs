@@ -1,14 +1,286 @@
 //! `jepa-bench eval`.
 
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
+use indicatif::ProgressBar;
+use jepa_leaderboard::{EpisodeRow, RunRecord};
+use serde::Serialize;
+
 use super::Context;
+use crate::agent::Policy;
+use crate::protocol::{Choices, resolve};
+use crate::runner::{Continue, Destination, Estimate, Evaluation, Observer, Shard, evaluate};
 
 /// Plan with a world model in a simulator and score it.
+///
+/// Finished episodes are kept: the same command continues an interrupted run. The result is a folder
+/// RUNS/<task>/<model>/<time>_<hash> with every episode in it.
 #[derive(clap::Args, Debug)]
-pub struct Args {}
+#[command(
+    after_help = "Examples:\n  jepa-bench eval --model runs/pldm-1 --task wall --planner replan --films 8\n  jepa-bench eval --model oracle --task wall --set planner.candidates=100\n  jepa-bench eval --model floor:random --task wall --shard 1/4"
+)]
+pub struct Args {
+    /// What is evaluated and how.
+    #[command(flatten)]
+    pub(super) choice: ChoiceArgs,
+    /// Number of episodes; the task says how many by default.
+    #[arg(long, value_name = "N")]
+    episodes: Option<u32>,
+    /// Seed of the first episode; the others follow it.
+    #[arg(long, value_name = "S")]
+    seed: Option<u64>,
+    /// Folder of all runs.
+    #[arg(long, value_name = "RUNS")]
+    out: Option<PathBuf>,
+    /// Draw this many episodes as filmstrips, failures and successes.
+    #[arg(long, visible_alias = "videos", default_value_t = 0, value_name = "N")]
+    films: usize,
+    /// Run part i of n of the episodes; `jepa-bench merge` joins the parts.
+    #[arg(long, value_name = "i/n")]
+    shard: Option<Shard>,
+    /// Continue an unfinished run of this command if there is one (this is the default).
+    #[arg(long, conflicts_with = "fresh")]
+    resume: bool,
+    /// Start another run even if there is an unfinished one.
+    #[arg(long)]
+    fresh: bool,
+    /// Say what would be run and how much it takes, and stop.
+    #[arg(long)]
+    dry_run: bool,
+}
+
+/// Options that `eval` and `plan` share.
+#[derive(clap::Args, Debug)]
+pub(super) struct ChoiceArgs {
+    /// A training run, `oracle`, `floor:random` or `floor:noop`.
+    #[arg(long, value_name = "RUN|NAME")]
+    pub(super) model: Option<String>,
+    /// Task, with or without version; `jepa-bench list tasks` shows them.
+    #[arg(long, value_name = "TASK[@V]")]
+    pub(super) task: Option<String>,
+    /// Planner preset of the task, or a planner.
+    #[arg(long, value_name = "NAME")]
+    pub(super) planner: Option<String>,
+    /// TOML file with settings, e.g. the config.toml of an earlier run.
+    #[arg(long, value_name = "FILE")]
+    pub(super) config: Option<PathBuf>,
+    /// Change one setting, e.g. `planner.candidates=100` (repeatable).
+    #[arg(long = "set", value_name = "KEY=VALUE")]
+    pub(super) settings: Vec<String>,
+    /// Device that runs the model: `auto` or `cpu`.
+    #[arg(long, default_value = "auto", value_name = "DEVICE")]
+    pub(super) device: String,
+}
+
+impl ChoiceArgs {
+    /// The evaluation that was asked for.
+    pub(super) fn evaluation(
+        &self,
+        episodes: Option<u32>,
+        first_seed: Option<u64>,
+    ) -> anyhow::Result<Evaluation> {
+        check_device(&self.device)?;
+        let resolved = resolve(&Choices {
+            model: self.model.as_deref(),
+            task: self.task.as_deref(),
+            planner: self.planner.as_deref(),
+            episodes,
+            first_seed,
+            file: self.config.as_deref(),
+            settings: &self.settings,
+        })?;
+        let policy = Policy::find(&resolved.config.model)?;
+        let mut evaluation = Evaluation::new(resolved, policy)?;
+        evaluation.command = std::env::args().collect();
+        Ok(evaluation)
+    }
+}
+
+fn check_device(device: &str) -> anyhow::Result<()> {
+    if matches!(device, "auto" | "cpu") {
+        return Ok(());
+    }
+    let detail = "this build evaluates on the CPU".to_string();
+    Err(jepa_models::Error::Device {
+        device: device.to_string(),
+        detail,
+    }
+    .into())
+}
 
 /// Runs the command.
-pub fn run(_args: &Args, _ctx: &Context) -> anyhow::Result<ExitCode> {
-    anyhow::bail!("written next")
+pub fn run(args: &Args, ctx: &Context) -> anyhow::Result<ExitCode> {
+    let mut evaluation = args.choice.evaluation(args.episodes, args.seed)?;
+    evaluation.shard = args.shard;
+    evaluation.films = args.films;
+    let unfinished = if args.fresh {
+        Continue::Never
+    } else {
+        Continue::IfThere
+    };
+    let destination = Destination {
+        runs: runs_folder(args.out.as_deref()),
+        unfinished,
+    };
+    if args.dry_run {
+        announce(&evaluation, &destination, ctx)?;
+        return Ok(ExitCode::SUCCESS);
+    }
+    let watcher = Watcher {
+        ctx,
+        bar: ctx.progress(0, "episodes"),
+        resume: args.resume,
+    };
+    let finished = evaluate(&evaluation, &destination, &watcher)?;
+    watcher.bar.finish_and_clear();
+    if ctx.json {
+        ctx.print_json(&finished.record)?;
+    } else {
+        print(&finished.record, &finished.dir, ctx)?;
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+/// `--out`, or `runs` in `JEPA_BENCH_HOME`, or `runs` here.
+pub(super) fn runs_folder(out: Option<&Path>) -> PathBuf {
+    match (out, std::env::var_os("JEPA_BENCH_HOME")) {
+        (Some(out), _) => out.to_path_buf(),
+        (None, Some(home)) => PathBuf::from(home).join("runs"),
+        (None, None) => PathBuf::from("runs"),
+    }
+}
+
+/// Shows progress and passes Ctrl-C on.
+struct Watcher<'a> {
+    ctx: &'a Context,
+    bar: ProgressBar,
+    resume: bool,
+}
+
+impl Observer for Watcher<'_> {
+    fn opened(&self, folder: &Path, done: usize, total: usize) {
+        self.bar.set_length(total as u64);
+        self.bar.set_position(done as u64);
+        // Earlier episodes must not count towards the rate.
+        self.bar.reset_eta();
+        if done > 0 {
+            self.ctx.say(&format!(
+                "continuing {} after {done} of {total} episodes",
+                folder.display()
+            ));
+        } else if self.resume {
+            self.ctx.say(&format!(
+                "nothing to continue; starting {}",
+                folder.display()
+            ));
+        }
+    }
+
+    fn finished(&self, _row: &EpisodeRow) {
+        self.bar.inc(1);
+    }
+
+    fn interrupted(&self) -> bool {
+        self.ctx.interrupted()
+    }
+}
+
+/// The document of `--dry-run --json`.
+#[derive(Serialize)]
+struct Announcement<'a> {
+    config: &'a crate::protocol::RunConfig,
+    run_hash: String,
+    episodes: usize,
+    plans: u64,
+    world_model_calls: u64,
+    candidate_steps: u64,
+    runs: &'a Path,
+}
+
+/// Says what would be run.
+fn announce(
+    evaluation: &Evaluation,
+    destination: &Destination,
+    ctx: &Context,
+) -> anyhow::Result<()> {
+    let episodes = evaluation.episodes().len();
+    let Estimate {
+        plans,
+        world_model_calls,
+        candidate_steps,
+    } = evaluation.estimate();
+    let times = |number: u64| number * episodes as u64;
+    let announcement = Announcement {
+        config: evaluation.config(),
+        run_hash: evaluation.run_hash(),
+        episodes,
+        plans: times(plans),
+        world_model_calls: times(world_model_calls),
+        candidate_steps: times(candidate_steps),
+        runs: &destination.runs,
+    };
+    if ctx.json {
+        return ctx.print_json(&announcement);
+    }
+    let Announcement {
+        plans,
+        world_model_calls,
+        candidate_steps,
+        ..
+    } = announcement;
+    ctx.print(evaluation.config().to_toml()?.trim_end())?;
+    ctx.print("")?;
+    ctx.print(&format!(
+        "would run {episodes} episodes: {plans} plans, {world_model_calls} world-model calls, {candidate_steps} candidate steps"
+    ))?;
+    ctx.print(&format!("would write below {}", destination.runs.display()))
+}
+
+/// The result as a table.
+fn print(record: &RunRecord, dir: &Path, ctx: &Context) -> anyhow::Result<()> {
+    let summary = &record.summary;
+    let percent = |share: f64| format!("{:.1}%", 100.0 * share);
+    let at_any = summary.success_any as f64 / summary.episodes as f64;
+    let planner = format!("{}, {}", record.planner.name, record.planner.preset);
+    let rows = [
+        ("task", record.task.id()),
+        ("model", record.model.label.clone()),
+        ("planner", planner),
+        (
+            "success",
+            format!(
+                "{}   {} of {}   Wilson 95% [{}, {}]",
+                percent(summary.success_rate),
+                summary.successes,
+                summary.episodes,
+                percent(summary.wilson_low),
+                percent(summary.wilson_high)
+            ),
+        ),
+        ("at goal at any step", percent(at_any)),
+        (
+            "final distance",
+            format!(
+                "mean {:.2}, median {:.2}",
+                summary.final_distance_mean, summary.final_distance_median
+            ),
+        ),
+        (
+            "planning",
+            format!(
+                "{:.3} s per episode (p95 {:.3} s), {} candidate steps",
+                summary.plan_seconds_p50, summary.plan_seconds_p95, summary.candidate_steps
+            ),
+        ),
+        (
+            "wall clock",
+            format!("{:.1} s", record.provenance.wall_seconds),
+        ),
+        ("run", dir.display().to_string()),
+    ];
+    for (name, value) in rows {
+        ctx.print(&format!("{name:<20} {value}"))?;
+    }
+    Ok(())
 }

@@ -2,13 +2,165 @@
 
 use std::process::ExitCode;
 
+use serde::Serialize;
+use serde_json::{Value, json};
+
 use super::Context;
+use crate::agent::BASELINES;
+use crate::env::ENVIRONMENTS;
+use crate::metric::METRICS;
+use crate::planner::PLANNERS;
+use crate::protocol::{TASKS, Task};
 
 /// List models, tasks, planners, datasets and metrics.
 #[derive(clap::Args, Debug)]
-pub struct Args {}
+#[command(after_help = "Example:\n  jepa-bench list planners --json")]
+pub struct Args {
+    /// What to list.
+    what: What,
+}
+
+#[derive(clap::ValueEnum, Debug, Clone, Copy)]
+enum What {
+    Models,
+    Tasks,
+    Planners,
+    Datasets,
+    Metrics,
+    Environments,
+}
+
+/// One line of a list.
+#[derive(Debug, Serialize)]
+struct Item {
+    name: String,
+    summary: String,
+    /// What is worth knowing besides, under its name.
+    #[serde(flatten)]
+    details: serde_json::Map<String, Value>,
+}
 
 /// Runs the command.
-pub fn run(_args: &Args, _ctx: &Context) -> anyhow::Result<ExitCode> {
-    anyhow::bail!("written next")
+pub fn run(args: &Args, ctx: &Context) -> anyhow::Result<ExitCode> {
+    let items = match args.what {
+        What::Models => models(),
+        What::Tasks => tasks()?,
+        What::Planners => planners()?,
+        What::Datasets => datasets(),
+        What::Metrics => metrics(),
+        What::Environments => environments(),
+    };
+    if ctx.json {
+        ctx.print_json(&items)?;
+    } else {
+        print(&items, ctx)?;
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+fn print(items: &[Item], ctx: &Context) -> anyhow::Result<()> {
+    let width = items.iter().map(|item| item.name.len()).max().unwrap_or(0);
+    for item in items {
+        ctx.print(&format!("{:width$}  {}", item.name, item.summary))?;
+        for (key, value) in &item.details {
+            let value = value
+                .as_str()
+                .map_or_else(|| value.to_string(), String::from);
+            ctx.print(&format!("{:width$}    {key}: {value}", ""))?;
+        }
+    }
+    Ok(())
+}
+
+fn item(name: &str, summary: &str, details: Value) -> Item {
+    let details = match details {
+        Value::Object(map) => map,
+        _ => serde_json::Map::new(),
+    };
+    Item {
+        name: name.to_string(),
+        summary: summary.to_string(),
+        details,
+    }
+}
+
+fn models() -> Vec<Item> {
+    let zoo = jepa_models::MODELS
+        .iter()
+        .map(|entry| item(entry.name, entry.summary, json!({ "source": entry.source })));
+    let baselines = BASELINES
+        .iter()
+        .map(|(name, summary)| item(name, summary, json!({ "source": "built in, no training" })));
+    zoo.chain(baselines).collect()
+}
+
+fn tasks() -> anyhow::Result<Vec<Item>> {
+    let describe = |task: Task| {
+        let presets: Vec<&String> = task.presets.keys().collect();
+        let details = json!({
+            "environment": task.environment.name,
+            "episodes": task.episodes.count,
+            "max_steps": task.protocol.max_steps,
+            "presets": presets,
+            "default_preset": task.default_preset,
+        });
+        item(&task.id(), &task.summary, details)
+    };
+    TASKS
+        .iter()
+        .map(|entry| Ok(describe(Task::find(entry.id)?)))
+        .collect()
+}
+
+fn planners() -> anyhow::Result<Vec<Item>> {
+    let describe = |entry: &crate::planner::PlannerEntry| {
+        let settings = serde_json::to_value((entry.defaults)())?;
+        Ok(item(
+            entry.name,
+            entry.summary,
+            json!({ "paper": entry.paper, "settings": settings }),
+        ))
+    };
+    PLANNERS.iter().map(describe).collect()
+}
+
+fn datasets() -> Vec<Item> {
+    let describe = |entry: &jepa_datasets::CatalogEntry| {
+        let details = json!({
+            "url": entry.url,
+            "citation": entry.citation,
+            "frameskip": entry.frameskip,
+        });
+        item(entry.name, entry.summary, details)
+    };
+    jepa_datasets::DATASETS.iter().map(describe).collect()
+}
+
+fn metrics() -> Vec<Item> {
+    let describe = |entry: &crate::metric::MetricEntry| {
+        let better = if entry.higher_is_better {
+            "higher"
+        } else {
+            "lower"
+        };
+        item(
+            entry.name,
+            entry.summary,
+            json!({ "unit": entry.unit, "better": better }),
+        )
+    };
+    METRICS.iter().map(describe).collect()
+}
+
+fn environments() -> Vec<Item> {
+    let describe = |entry: &crate::env::EnvEntry| {
+        let details = json!({
+            "state_width": entry.limits.state_width,
+            "action_width": entry.limits.action_width,
+            "frame": format!("{0}x{0}", entry.limits.native_size),
+            "policies": entry.behaviours,
+        });
+        item(entry.name, entry.summary, details)
+    };
+    ENVIRONMENTS.iter().map(describe).collect()
 }

@@ -1,14 +1,115 @@
 //! `jepa-bench plan`.
 
+use std::path::PathBuf;
 use std::process::ExitCode;
 
+use jepa_leaderboard::EpisodeRow;
+
 use super::Context;
+use super::eval::ChoiceArgs;
+use crate::runner::{Evaluation, filmstrip, replay, run_episode};
 
 /// Plan one episode and show what the planner did.
+///
+/// Prints the cost per iteration of every plan and the distance to the goal before and after it.
 #[derive(clap::Args, Debug)]
-pub struct Args {}
+#[command(
+    after_help = "Example:\n  jepa-bench plan --model runs/pldm-1 --task wall --episode 3 --film episode.png"
+)]
+pub struct Args {
+    /// What plans and how.
+    #[command(flatten)]
+    choice: ChoiceArgs,
+    /// Episode of the task, from 0; its seed is the task's first seed plus this.
+    #[arg(long, default_value_t = 0, value_name = "K")]
+    episode: u32,
+    /// Write the episode as a filmstrip: every model step, then the goal.
+    #[arg(long, value_name = "FILE.png")]
+    film: Option<PathBuf>,
+}
 
 /// Runs the command.
-pub fn run(_args: &Args, _ctx: &Context) -> anyhow::Result<ExitCode> {
-    anyhow::bail!("written next")
+pub fn run(args: &Args, ctx: &Context) -> anyhow::Result<ExitCode> {
+    // Enough episodes for the one that is asked for.
+    let evaluation = args
+        .choice
+        .evaluation(Some(args.episode.saturating_add(1)), None)?;
+    let line = run_episode(&evaluation, args.episode)?;
+    if let Some(path) = &args.film {
+        filmstrip(&replay(evaluation.config(), &line.row)?).write_png(path)?;
+        ctx.say(&format!("wrote {}", path.display()));
+    }
+    if ctx.json {
+        ctx.print_json(&line.row)?;
+    } else {
+        print(&evaluation, &line.row, line.timing.plan_seconds, ctx)?;
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+fn print(
+    evaluation: &Evaluation,
+    row: &EpisodeRow,
+    plan_seconds: f64,
+    ctx: &Context,
+) -> anyhow::Result<()> {
+    let config = evaluation.config();
+    ctx.print(&format!(
+        "{}, seed {}, {}",
+        config.task,
+        row.seed,
+        evaluation.policy().name()
+    ))?;
+    ctx.print(&format!(
+        "from {} to {}",
+        numbers(&row.init),
+        numbers(&row.goal)
+    ))?;
+    let per_plan = row
+        .cost_best
+        .len()
+        .checked_div(row.plans as usize)
+        .unwrap_or(0);
+    for plan in 0..row.plans as usize {
+        let steps = config.planner.replan_every * config.protocol.frameskip;
+        let distance = |at: usize| row.distances.get(at).copied().unwrap_or(row.final_distance);
+        ctx.print("")?;
+        ctx.print(&format!(
+            "plan {}: distance {:.2} before, {:.2} after",
+            plan + 1,
+            distance(plan * steps),
+            distance((plan + 1) * steps)
+        ))?;
+        print_costs(row, plan * per_plan..(plan + 1) * per_plan, ctx)?;
+    }
+    let verdict = if row.success {
+        "reached the goal"
+    } else {
+        "missed the goal"
+    };
+    ctx.print("")?;
+    ctx.print(&format!(
+        "{verdict}: final distance {:.2}, {plan_seconds:.3} s of planning",
+        row.final_distance
+    ))
+}
+
+fn print_costs(
+    row: &EpisodeRow,
+    iterations: std::ops::Range<usize>,
+    ctx: &Context,
+) -> anyhow::Result<()> {
+    ctx.print("iteration    best cost   elite mean    elite std")?;
+    for (number, at) in iterations.enumerate() {
+        ctx.print(&format!(
+            "{number:>9} {:>12.5} {:>12.5} {:>12.5}",
+            row.cost_best[at], row.cost_elite_mean[at], row.cost_elite_std[at]
+        ))?;
+    }
+    Ok(())
+}
+
+fn numbers(state: &[f64]) -> String {
+    let parts: Vec<String> = state.iter().map(|value| format!("{value:.2}")).collect();
+    format!("({})", parts.join(", "))
 }

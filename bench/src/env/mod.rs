@@ -30,6 +30,21 @@ pub struct EnvEntry {
     pub build: fn(&toml::Table) -> Result<Box<dyn Env>>,
     /// Behaviours that [`Env::behaviour`] knows.
     pub behaviours: &'static [&'static str],
+    /// What its numbers mean, for the manifest of recorded data.
+    pub fields: Fields,
+}
+
+/// Names, units and meanings of recorded data.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Fields {
+    /// Name of the camera.
+    pub camera: &'static str,
+    /// Unit and meaning of an action.
+    pub action: [&'static str; 2],
+    /// Unit and meaning of proprio.
+    pub proprio: [&'static str; 2],
+    /// Unit and meaning of a state.
+    pub state: [&'static str; 2],
 }
 
 /// Sizes of an environment and the statistics its actions are normalised with.

@@ -16,7 +16,8 @@ use jepa_datasets::mt19937;
 use serde::Deserialize;
 
 use super::{
-    Behaviour, Env, EnvEntry, Image, Limits, Outcome, PLANNER_SIZE, Size, Start, check_vector,
+    Behaviour, Env, EnvEntry, Fields, Image, Limits, Outcome, PLANNER_SIZE, Size, Start,
+    check_vector,
 };
 use crate::{Error, Result};
 
@@ -30,6 +31,12 @@ pub const ENTRY: EnvEntry = EnvEntry {
     limits: LIMITS,
     build: |settings| Ok(Box::new(Wall::new(WallConfig::from_table(settings)?))),
     behaviours: &["random"],
+    fields: Fields {
+        camera: "top",
+        action: ["half pixels", "move of the dot (x, y); y points down"],
+        proprio: ["pixels", "position of the dot (x, y)"],
+        state: ["pixels", "position of the dot (x, y)"],
+    },
 };
 
 const LIMITS: Limits = Limits {

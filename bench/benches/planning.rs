@@ -1,0 +1,101 @@
+//! One CEM iteration in the simulator, and one Wall step with its frame.
+
+use std::hint::black_box;
+
+use criterion::{BatchSize, Criterion, Throughput, criterion_group, criterion_main};
+use jepa_bench::env::wall::Wall;
+use jepa_bench::env::{Env, Size};
+use jepa_bench::planner::cem::{Cem, CemConfig};
+use jepa_bench::planner::{ActionBatch, CostModel, PlanShape, Planner};
+use jepa_bench::seeds::{PlanKey, StreamNoise};
+
+const SHAPE: PlanShape = PlanShape {
+    horizon: 6,
+    width: 10,
+};
+
+/// Squared distance to a goal after a rollout in Wall; an action is two numbers.
+struct WallCost {
+    wall: Wall,
+    start: Vec<f64>,
+    goal: Vec<f64>,
+}
+
+impl WallCost {
+    fn new() -> Self {
+        let wall = Wall::default();
+        let start = wall.sample(1).expect("seed 1 is a valid seed");
+        Self {
+            wall,
+            start: start.init,
+            goal: start.goal,
+        }
+    }
+}
+
+impl CostModel for WallCost {
+    fn costs(&mut self, actions: &ActionBatch) -> jepa_bench::Result<Vec<f64>> {
+        let mut costs = Vec::with_capacity(actions.samples);
+        for candidate in 0..actions.samples {
+            self.wall.reset_to(&self.start)?;
+            for action in actions.candidate(candidate).chunks_exact(2) {
+                self.wall.step(action)?;
+            }
+            let distance = self.wall.state_distance(&self.goal, self.wall.state());
+            costs.push(distance * distance);
+        }
+        Ok(costs)
+    }
+}
+
+/// 300 candidates of 30 steps: sampling, simulation, selection, refit.
+fn cem_iteration(criterion: &mut Criterion) {
+    let config = CemConfig {
+        iterations: 1,
+        ..CemConfig::default()
+    };
+    let candidates = config.candidates as u64;
+    let planner = Cem::new(config).expect("the defaults are valid");
+    let mut group = criterion.benchmark_group("cem");
+    group.throughput(Throughput::Elements(candidates));
+    group.bench_function("iteration_in_wall", |bencher| {
+        let key = PlanKey {
+            suite: 1,
+            task: "wall@1",
+            episode_seed: 1,
+            replan: 0,
+        };
+        bencher.iter_batched_ref(
+            WallCost::new,
+            |cost| planner.plan(SHAPE, cost, &mut StreamNoise::new(&key)),
+            BatchSize::SmallInput,
+        );
+    });
+    group.finish();
+}
+
+fn wall_step(criterion: &mut Criterion) {
+    let mut group = criterion.benchmark_group("wall");
+    group.throughput(Throughput::Elements(1));
+    let mut wall = Wall::default();
+    group.bench_function("step", |bencher| {
+        let mut sign = 1.0;
+        bencher.iter(|| {
+            sign = -sign;
+            wall.step(black_box(&[sign, 0.3 * sign]))
+        });
+    });
+    group.bench_function("step_and_native_frame", |bencher| {
+        bencher.iter(|| {
+            let outcome = wall.step(black_box(&[0.01, 0.0]));
+            (outcome.is_ok(), wall.render(Size::Native))
+        });
+    });
+    group.bench_function("planner_frame", |bencher| {
+        bencher.iter(|| wall.render(Size::Planner))
+    });
+    group.finish();
+}
+
+criterion_group!(benches, cem_iteration, wall_step);
+criterion_main!(benches);

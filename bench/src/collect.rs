@@ -1,0 +1,407 @@
+//! Recording a dataset straight from a simulator.
+//!
+//! Every episode has a random stream of its own, so the dataset is the same bytes whatever the number
+//! of threads and interruptions. Episodes are laid out like the released ones: row `t` holds the state
+//! before action `t`, and there is one more frame than rows (the observation after the last action).
+
+use std::collections::BTreeMap;
+use std::path::Path;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use jepa_datasets::{
+    ACTION, Camera, CameraFrames, Codec, Column, Dataset, DatasetWriter, Dtype, Episode, Field,
+    ManifestDraft, PROPRIO, PixelType, STATE, Source, SplitRule, WriterOptions,
+};
+use rayon::prelude::*;
+
+use crate::env::{self, Env, EnvEntry, PLANNER_SIZE, Size};
+use crate::seeds::collect_stream;
+use crate::{Error, Result};
+
+/// What to record.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Recording {
+    /// Environment, a name in [`env::ENVIRONMENTS`].
+    pub env: String,
+    /// Behaviour that chooses the actions.
+    pub policy: String,
+    /// Number of episodes.
+    pub episodes: u64,
+    /// Actions per episode.
+    pub steps: usize,
+    /// Seed of the whole dataset.
+    pub seed: u64,
+    /// Resolution of the frames.
+    pub size: Size,
+    /// How frames are stored.
+    pub codec: Codec,
+    /// Which episodes are for training; the released rule of the environment's data by default.
+    pub split: SplitRule,
+    /// Replace what is at the destination.
+    pub overwrite: bool,
+}
+
+impl Recording {
+    /// The released Wall data in numbers: 1920 episodes of 50 random steps at native resolution.
+    pub fn new(env: &str) -> Self {
+        Self {
+            env: env.to_string(),
+            policy: "random".to_string(),
+            episodes: 1920,
+            steps: 50,
+            seed: 0,
+            size: Size::Native,
+            codec: Codec::Lossless,
+            split: SplitRule::Released,
+            overwrite: false,
+        }
+    }
+
+    /// Checks names and sizes.
+    ///
+    /// # Errors
+    /// When the environment or the policy is unknown, or there is nothing to record.
+    pub fn check(&self) -> Result<()> {
+        let entry = env::entry(&self.env)?;
+        if !entry.behaviours.contains(&self.policy.as_str()) {
+            return Err(Error::UnknownName {
+                kind: "policy",
+                name: self.policy.clone(),
+                known: entry.behaviours.iter().map(ToString::to_string).collect(),
+            });
+        }
+        if self.episodes == 0 || self.steps == 0 {
+            return Err(Error::Invalid {
+                what: "recording".into(),
+                detail: "`--episodes` and `--steps` must be at least 1".into(),
+            });
+        }
+        Ok(())
+    }
+
+    /// Bytes of all frames before compression.
+    ///
+    /// # Errors
+    /// When the environment is unknown.
+    pub fn frame_bytes(&self) -> Result<u64> {
+        let side = self.side(env::entry(&self.env)?) as u64;
+        Ok(self.episodes * (self.steps as u64 + 1) * side * side * 3)
+    }
+
+    fn side(&self, entry: &EnvEntry) -> usize {
+        match self.size {
+            Size::Native => entry.limits.native_size,
+            Size::Planner => PLANNER_SIZE,
+        }
+    }
+
+    /// What the dataset says about itself. Everything that decides its bytes is in the revision.
+    fn manifest(&self, entry: &EnvEntry) -> ManifestDraft {
+        let (limits, fields, side) = (entry.limits, entry.fields, self.side(entry));
+        let revision = format!(
+            "jepa-bench {} collect, policy {}, seed {}, {} episodes of {} steps",
+            env!("CARGO_PKG_VERSION"),
+            self.policy,
+            self.seed,
+            self.episodes,
+            self.steps
+        );
+        ManifestDraft {
+            source: Source {
+                name: self.env.clone(),
+                url: None,
+                revision: Some(revision),
+                inputs: BTreeMap::new(),
+            },
+            fields: vec![
+                Field::action(limits.action_width, fields.action[0], fields.action[1]),
+                Field::proprio(limits.proprio_width, fields.proprio[0], fields.proprio[1]),
+                Field::state(
+                    Dtype::F64,
+                    limits.state_width,
+                    fields.state[0],
+                    fields.state[1],
+                ),
+            ],
+            cameras: vec![Camera::new(fields.camera, side, side, PixelType::U8)],
+            fps: 1.0,
+            control_hz: None,
+            extra_last_obs: true,
+            licence: None,
+            citation: None,
+            notes: vec![
+                "simulated; time has no physical unit, so timestamps count steps".to_string(),
+            ],
+        }
+    }
+}
+
+/// Records a dataset, or what is left of an interrupted one. `progress` is called with the number of
+/// finished episodes and of all; `interrupted` is asked between episodes.
+///
+/// # Errors
+/// When the destination holds something else or cannot be written, a simulation fails, or the user
+/// interrupts; finished episodes are kept and the same call continues.
+pub fn collect(
+    recording: &Recording,
+    destination: &Path,
+    progress: &(dyn Fn(u64, u64) + Sync),
+    interrupted: &(dyn Fn() -> bool + Sync),
+) -> Result<Dataset> {
+    recording.check()?;
+    let entry = env::entry(&recording.env)?;
+    let options = WriterOptions {
+        manifest: recording.manifest(entry),
+        codec: recording.codec,
+        overwrite: recording.overwrite,
+        total_episodes: recording.episodes,
+        selection: None,
+    };
+    let writer = DatasetWriter::open(destination, options)?;
+    let pending = writer.pending();
+    let done = AtomicU64::new(recording.episodes - pending.len() as u64);
+    progress(done.load(Ordering::Relaxed), recording.episodes);
+    pending.par_iter().try_for_each(|&index| -> Result<()> {
+        if !interrupted() {
+            writer.accept(record(recording, entry, index)?)?;
+            progress(done.fetch_add(1, Ordering::Relaxed) + 1, recording.episodes);
+        }
+        Ok(())
+    })?;
+    let (done, total) = (done.into_inner() as usize, recording.episodes as usize);
+    if done < total {
+        return Err(Error::Interrupted {
+            done,
+            total,
+            what: "episodes",
+        });
+    }
+    Ok(writer.finish(&recording.split)?)
+}
+
+/// Simulates one episode.
+///
+/// # Errors
+/// When the environment or its behaviour refuses the settings.
+pub fn record(recording: &Recording, entry: &EnvEntry, index: u64) -> Result<Episode> {
+    let stream = collect_stream(recording.seed, entry.name, &recording.policy, index);
+    let mut env = (entry.build)(&toml::Table::new())?;
+    let mut behaviour = env.behaviour(&recording.policy, stream)?;
+    env.reset_to(&behaviour.start())?;
+    let mut tape = Tape::new(recording.size);
+    for _ in 0..recording.steps {
+        tape.observe(env.as_ref());
+        // Stored as f32, so that is what the simulator is given: the data replays to the same states.
+        let action: Vec<f32> = behaviour
+            .action(env.state())
+            .iter()
+            .map(|&a| a as f32)
+            .collect();
+        let native: Vec<f64> = action.iter().map(|&a| f64::from(a)).collect();
+        tape.action.extend(action);
+        tape.nan_guard_steps += u32::from(env.step(&native)?.nan_guard);
+    }
+    tape.film(env.as_ref());
+    Ok(tape.into_episode(recording, entry, index))
+}
+
+/// Rows and frames of one episode.
+struct Tape {
+    size: Size,
+    action: Vec<f32>,
+    proprio: Vec<f32>,
+    state: Vec<f64>,
+    rgb: Vec<u8>,
+    nan_guard_steps: u32,
+}
+
+impl Tape {
+    fn new(size: Size) -> Self {
+        Self {
+            size,
+            action: Vec::new(),
+            proprio: Vec::new(),
+            state: Vec::new(),
+            rgb: Vec::new(),
+            nan_guard_steps: 0,
+        }
+    }
+
+    /// Adds the present row, except its action.
+    fn observe(&mut self, env: &dyn Env) {
+        self.proprio.extend(env.proprio());
+        self.state.extend_from_slice(env.state());
+        self.film(env);
+    }
+
+    /// Adds the present frame.
+    fn film(&mut self, env: &dyn Env) {
+        self.rgb.extend(env.render(self.size).rgb);
+    }
+
+    fn into_episode(self, recording: &Recording, entry: &EnvEntry, index: u64) -> Episode {
+        let (limits, side) = (entry.limits, recording.side(entry));
+        let columns = [
+            (
+                ACTION,
+                Column::F32 {
+                    width: limits.action_width,
+                    values: self.action,
+                },
+            ),
+            (
+                PROPRIO,
+                Column::F32 {
+                    width: limits.proprio_width,
+                    values: self.proprio,
+                },
+            ),
+            (
+                STATE,
+                Column::F64 {
+                    width: limits.state_width,
+                    values: self.state,
+                },
+            ),
+        ];
+        let frames = CameraFrames {
+            camera: entry.fields.camera.to_string(),
+            height: side,
+            width: side,
+            count: recording.steps + 1,
+            pixels: self.rgb.into(),
+        };
+        Episode {
+            source_index: index,
+            source_path: format!("{}/{}", entry.name, recording.policy),
+            source_hash: String::new(),
+            task: entry.summary.to_string(),
+            seed: Some(recording.seed),
+            length: recording.steps,
+            columns: columns
+                .into_iter()
+                .map(|(name, column)| (name.to_string(), column))
+                .collect(),
+            cameras: vec![frames],
+            extras: BTreeMap::from([("nan_guard_steps".into(), f64::from(self.nan_guard_steps))]),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn small() -> Recording {
+        Recording {
+            episodes: 6,
+            steps: 8,
+            seed: 3,
+            ..Recording::new("wall")
+        }
+    }
+
+    fn wall() -> &'static EnvEntry {
+        env::entry("wall").unwrap()
+    }
+
+    #[test]
+    fn recorded_actions_replay_to_the_recorded_states_and_frames() {
+        let episode = record(&small(), wall(), 2).unwrap();
+        episode.check().unwrap();
+        let values = |name: &str| episode.columns[name].to_f64();
+        let (actions, states) = (values(ACTION), values(STATE));
+        let frames = episode.cameras[0].pixels.clone().into_u8();
+        let frame = |at: usize| &frames[at * 65 * 65 * 3..][..65 * 65 * 3];
+        let mut env = env::build("wall").unwrap();
+        env.reset_to(&states[..2]).unwrap();
+        for step in 0..8 {
+            assert_eq!(env.state(), &states[2 * step..2 * step + 2]);
+            assert_eq!(env.render(Size::Native).rgb, frame(step));
+            env.step(&actions[2 * step..2 * step + 2]).unwrap();
+        }
+        assert_eq!(env.render(Size::Native).rgb, frame(8));
+        assert_eq!(frames.len(), 9 * 65 * 65 * 3);
+    }
+
+    #[test]
+    fn episodes_depend_on_seed_and_index_only() {
+        let first = record(&small(), wall(), 2).unwrap();
+        assert_eq!(first, record(&small(), wall(), 2).unwrap());
+        assert_ne!(first.columns, record(&small(), wall(), 3).unwrap().columns);
+        let other = Recording { seed: 4, ..small() };
+        assert_ne!(first.columns, record(&other, wall(), 2).unwrap().columns);
+    }
+
+    #[test]
+    fn unknown_policies_and_empty_recordings_are_refused() {
+        let error = Recording {
+            policy: "randon".into(),
+            ..small()
+        }
+        .check()
+        .unwrap_err();
+        assert!(error.hint().unwrap().starts_with("did you mean `random`?"));
+        assert!(
+            Recording {
+                episodes: 0,
+                ..small()
+            }
+            .check()
+            .is_err()
+        );
+        assert!(
+            Recording {
+                steps: 0,
+                ..small()
+            }
+            .check()
+            .is_err()
+        );
+        assert!(
+            Recording {
+                env: "pong".into(),
+                ..small()
+            }
+            .check()
+            .is_err()
+        );
+    }
+
+    #[test]
+    fn sizes_are_known_before_recording() {
+        assert_eq!(small().frame_bytes().unwrap(), 6 * 9 * 65 * 65 * 3);
+        let large = Recording {
+            size: Size::Planner,
+            ..small()
+        };
+        assert_eq!(large.frame_bytes().unwrap(), 6 * 9 * 224 * 224 * 3);
+    }
+
+    /// Records into a folder, stopping after some episodes.
+    fn run(recording: &Recording, folder: &Path, stop_after: u64) -> Result<Dataset> {
+        let seen = AtomicU64::new(0);
+        let progress = |_, _| {
+            seen.fetch_add(1, Ordering::Relaxed);
+        };
+        // The first call reports where the recording begins.
+        collect(recording, folder, &progress, &|| {
+            seen.load(Ordering::Relaxed) > stop_after
+        })
+    }
+
+    #[test]
+    fn an_interrupted_recording_continues_to_the_same_dataset() {
+        let folder = tempfile::tempdir().unwrap();
+        let whole = run(&small(), &folder.path().join("whole"), u64::MAX).unwrap();
+        let parts = folder.path().join("parts");
+        let stopped = run(&small(), &parts, 2).unwrap_err();
+        assert!(
+            matches!(stopped, Error::Interrupted { total: 6, .. }),
+            "{stopped}"
+        );
+        let resumed = run(&small(), &parts, u64::MAX).unwrap();
+        assert_eq!(resumed.content_hash(), whole.content_hash());
+        assert_eq!(resumed.episodes().len(), 6);
+    }
+}
