@@ -154,9 +154,14 @@ mod tests {
     /// The numbers every published result rests on: if this fails, all of them change.
     #[test]
     fn the_first_words_never_change() {
-        assert_eq!(first_words(1, &["planner", "wall@1"]), PINNED);
+        let expected = [
+            3_270_789_666_715_887_243,
+            553_042_423_167_836_352,
+            3_391_555_207_364_330_139,
+            3_251_187_448_596_375_404,
+        ];
+        assert_eq!(first_words(1, &["planner", "wall@1"]), expected);
     }
-    const PINNED: [u64; 4] = [0, 0, 0, 0];
 
     #[test]
     fn normal_numbers_have_mean_zero_variance_one_and_normal_tails() {

@@ -587,9 +587,9 @@ struct Table<'a> {
 }
 
 impl<'a> Table<'a> {
-    fn read(path: &'a Path) -> Result<Self> {
+    fn read(path: &'a Path, bytes: Vec<u8>) -> Result<Self> {
         let corrupt = |e: &dyn std::fmt::Display| Error::corrupt(path, e);
-        let bytes = Bytes::from(super::disk::read_file(path)?);
+        let bytes = Bytes::from(bytes);
         let builder = ParquetRecordBatchReaderBuilder::try_new(bytes).map_err(|e| corrupt(&e))?;
         let schema = Arc::clone(builder.schema());
         let batches: Result<Vec<RecordBatch>, _> =
@@ -633,8 +633,12 @@ impl<'a> Table<'a> {
 }
 
 /// Reads `episodes.parquet`.
-pub(crate) fn read_episodes(path: &Path, cameras: &[String]) -> Result<Vec<EpisodeMeta>> {
-    let table = Table::read(path)?;
+pub(crate) fn read_episodes(
+    path: &Path,
+    bytes: Vec<u8>,
+    cameras: &[String],
+) -> Result<Vec<EpisodeMeta>> {
+    let table = Table::read(path, bytes)?;
     let numbers =
         ["episode_index", "source_index", "length", "first_row"].map(|name| table.ints(name));
     let [episode_index, source_index, length, first_row] = numbers;
@@ -692,8 +696,8 @@ fn read_extras(table: &Table<'_>, episodes: &mut [EpisodeMeta]) -> Result<()> {
 }
 
 /// Reads `ledger.parquet`.
-pub(crate) fn read_ledger(path: &Path) -> Result<Vec<LedgerRow>> {
-    let table = Table::read(path)?;
+pub(crate) fn read_ledger(path: &Path, bytes: Vec<u8>) -> Result<Vec<LedgerRow>> {
+    let table = Table::read(path, bytes)?;
     let (source_index, bytes) = (table.ints("source_index")?, table.ints("bytes")?);
     let [paths, outcome, code, detail] =
         ["path", "outcome", "code", "detail"].map(|name| table.texts(name));

@@ -51,7 +51,8 @@ impl Dataset {
     /// # Errors
     /// [`Error::NotADataset`], [`Error::Unfinished`], [`Error::NewerFormat`]; [`Error::Io`] or
     /// [`Error::Corrupt`], naming the file, for one that is missing or does not have its length.
-    /// Contents are checked when they are read, and all at once by [`crate::conformance::validate`].
+    /// Tables, splits and statistics are checked by hash, frames by checksum when they are read, and
+    /// everything at once by [`crate::conformance::validate`].
     pub fn open(path: &Path) -> Result<Self> {
         let manifest = read_manifest(path)?;
         check_files(path, &manifest)?;
@@ -61,17 +62,29 @@ impl Dataset {
             .iter()
             .map(|camera| camera.name.clone())
             .collect();
-        let episodes = read_episodes(&path.join(EPISODES), &names)?;
+        let episodes = read_episodes(
+            &path.join(EPISODES),
+            read_checked(path, &manifest, EPISODES)?,
+            &names,
+        )?;
         check_layout(path, &manifest, &episodes)?;
-        let splits: Splits = parse_json(&path.join(SPLITS), &read_file(&path.join(SPLITS))?)?;
+        let splits: Splits =
+            parse_json(&path.join(SPLITS), &read_checked(path, &manifest, SPLITS)?)?;
         check_splits(path, &splits, episodes.len() as u64)?;
-        let stats = parse_json(&path.join(STATS), &read_file(&path.join(STATS))?)?;
+        let stats = parse_json(&path.join(STATS), &read_checked(path, &manifest, STATS)?)?;
         let steps = StepTable::open(path, &manifest.draft.fields, manifest.counts.rows)?;
         let cameras: Result<Vec<FrameStore>> = manifest
             .draft
             .cameras
             .iter()
-            .map(|camera| FrameStore::open(path, camera, frames_in(&episodes, &camera.name)))
+            .map(|camera| {
+                FrameStore::open(
+                    path,
+                    camera,
+                    manifest.codec,
+                    frames_in(&episodes, &camera.name),
+                )
+            })
             .collect();
         Ok(Self {
             root: path.to_path_buf(),
@@ -132,7 +145,10 @@ impl Dataset {
 
     /// What became of every source episode.
     pub fn ledger(&self) -> Result<Vec<LedgerRow>> {
-        read_ledger(&self.root.join(LEDGER))
+        read_ledger(
+            &self.root.join(LEDGER),
+            read_checked(&self.root, &self.manifest, LEDGER)?,
+        )
     }
 
     /// Whether writing with these options and this rule would make this dataset again.
@@ -369,6 +385,20 @@ fn check_files(root: &Path, manifest: &Manifest) -> Result<()> {
         }
     }
     Ok(())
+}
+
+/// Reads a small file whole and checks its hash.
+fn read_checked(root: &Path, manifest: &Manifest, name: &str) -> Result<Vec<u8>> {
+    let path = root.join(name);
+    let bytes = read_file(&path)?;
+    match manifest.files.get(name) {
+        Some(entry) if entry.blake3 == blake3::hash(&bytes).to_hex().as_str() => Ok(bytes),
+        Some(_) => Err(Error::corrupt(
+            &path,
+            "its hash is not the one in `dataset.json`",
+        )),
+        None => Err(Error::corrupt(&path, "`dataset.json` does not list it")),
+    }
 }
 
 /// Episodes are numbered without gaps, and their rows and frames follow each other.

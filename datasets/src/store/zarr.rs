@@ -13,7 +13,7 @@ use std::sync::Arc;
 use zarrs::array::codec::{Crc32cCodec, ZstdCodec};
 use zarrs::array::{
     Array, ArrayBuilder, ArrayShardedExt, ArrayShardedReadableExt, ArrayShardedReadableExtCache,
-    BytesToBytesCodecTraits, CodecOptions, data_type,
+    BytesRepresentation, BytesToBytesCodecTraits, CodecOptions, data_type,
 };
 use zarrs::filesystem::{FilesystemStore, FilesystemStoreOptions};
 use zarrs::storage::storage_adapter::performance_metrics::PerformanceMetricsStorageAdapter;
@@ -158,6 +158,7 @@ pub(crate) struct FrameStore {
     array: Array<Store>,
     store: Arc<Store>,
     shards: ArrayShardedReadableExtCache,
+    codecs: Vec<Arc<dyn BytesToBytesCodecTraits>>,
     options: CodecOptions,
 }
 
@@ -172,7 +173,7 @@ impl std::fmt::Debug for FrameStore {
 
 impl FrameStore {
     /// Opens the array of a camera and checks that it holds `frames` frames in existing shards.
-    pub(crate) fn open(root: &Path, camera: &Camera, frames: u64) -> Result<Self> {
+    pub(crate) fn open(root: &Path, camera: &Camera, codec: Codec, frames: u64) -> Result<Self> {
         let path = root.join(array_name(&camera.name));
         let metadata = root.join(metadata_name(&camera.name));
         let corrupt = |e: &dyn Display| Error::corrupt(&metadata, e);
@@ -197,6 +198,7 @@ impl FrameStore {
             camera: camera.clone(),
             root: root.to_path_buf(),
             shards: ArrayShardedReadableExtCache::new(&array),
+            codecs: codecs(codec),
             options: CodecOptions::default().with_concurrent_target(1),
             path,
             array,
@@ -211,37 +213,52 @@ impl FrameStore {
 
     /// Reads frames by their index in the array, in the order asked for.
     pub(crate) fn read(&self, frames: impl Iterator<Item = u64>) -> Result<Pixels> {
-        let size = self.camera.height * self.camera.width * 3;
-        let capacity = frames.size_hint().0 * size;
-        match self.camera.dtype {
-            PixelType::U8 => {
-                let mut values = Vec::with_capacity(capacity);
-                for frame in frames {
-                    values.append(&mut self.read_one::<Vec<u8>>(frame)?);
-                }
-                Ok(Pixels::U8(values))
-            }
-            PixelType::F32 => {
-                let mut values = Vec::with_capacity(capacity);
-                for frame in frames {
-                    values.append(&mut self.read_one::<Vec<f32>>(frame)?);
-                }
-                Ok(Pixels::F32(values))
-            }
+        let mut bytes = Vec::with_capacity(frames.size_hint().0 * self.camera.frame_bytes());
+        for frame in frames {
+            let decoded = self
+                .read_one(frame)
+                .map_err(|detail| self.corrupt(frame, &detail))?;
+            bytes.extend_from_slice(&decoded);
+        }
+        Ok(match self.camera.dtype {
+            PixelType::U8 => Pixels::U8(bytes),
+            PixelType::F32 => Pixels::F32(
+                bytes
+                    .as_chunks()
+                    .0
+                    .iter()
+                    .map(|b| f32::from_le_bytes(*b))
+                    .collect(),
+            ),
+        })
+    }
+
+    /// One decoded frame. The codecs are applied here and not by the array, whose partial decoder
+    /// takes the checksum off without looking at it.
+    fn read_one(&self, frame: u64) -> Result<Vec<u8>, String> {
+        let encoded = self
+            .array
+            .retrieve_encoded_subchunk(&self.shards, &[frame, 0, 0, 0]);
+        let encoded = encoded
+            .map_err(|e| e.to_string())?
+            .ok_or("it is not in its shard")?;
+        let size = BytesRepresentation::FixedSize(self.camera.frame_bytes() as u64);
+        let mut bytes = Cow::Owned(encoded);
+        for codec in self.codecs.iter().rev() {
+            bytes = codec
+                .decode(bytes, &size, &self.options)
+                .map_err(|e| e.to_string())?;
+        }
+        if bytes.len() == self.camera.frame_bytes() {
+            Ok(bytes.into_owned())
+        } else {
+            Err("it has another size".into())
         }
     }
 
-    fn read_one<T: zarrs::array::FromArrayBytes>(&self, frame: u64) -> Result<T> {
-        let read = self
-            .array
-            .retrieve_subchunk_opt(&self.shards, &[frame, 0, 0, 0], &self.options);
-        read.map_err(|e| {
-            let shard = frame / shard_frames(&self.camera);
-            Error::corrupt(
-                &self.root.join(shard_name(&self.camera.name, shard)),
-                format!("frame {frame}: {e}"),
-            )
-        })
+    fn corrupt(&self, frame: u64, detail: &str) -> Error {
+        let shard = shard_name(&self.camera.name, frame / shard_frames(&self.camera));
+        Error::corrupt(&self.root.join(shard), format!("frame {frame}: {detail}"))
     }
 
     /// Reads and bytes so far.
