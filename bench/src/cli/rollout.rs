@@ -17,7 +17,6 @@ use crate::env::{self, Env, Size};
 #[command(
     after_help = "Example:\n  echo '[[3, 0.3], [3, 0.3]]' > actions.json\n  jepa-bench rollout --env wall --init 20,30 --actions actions.json --json"
 )]
-#[group(id = "begin", required = true)]
 pub struct Args {
     /// Environment; `jepa-bench list environments` shows them.
     #[arg(long)]
@@ -25,14 +24,15 @@ pub struct Args {
     /// State to begin in: numbers separated by commas.
     #[arg(
         long,
-        group = "begin",
+        required_unless_present = "seed",
+        conflicts_with = "seed",
         value_delimiter = ',',
         allow_negative_numbers = true,
         value_name = "X,Y,.."
     )]
     init: Option<Vec<f64>>,
     /// Begin in the initial state that the sampler draws for this seed, and report its goal.
-    #[arg(long, group = "begin", value_name = "S")]
+    #[arg(long, value_name = "S")]
     seed: Option<u64>,
     /// JSON file with the actions, `[[a0, a1], ..]`; without it the simulator is only reset.
     #[arg(long, value_name = "FILE")]

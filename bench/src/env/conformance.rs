@@ -283,3 +283,136 @@ fn claim(holds: bool, otherwise: &str) -> Verdict {
         Err(otherwise.to_string())
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::Result;
+    use crate::env::wall::Wall;
+    use crate::env::{Behaviour, Image, Limits, Outcome};
+
+    /// One broken promise.
+    #[derive(Clone, Copy, PartialEq)]
+    enum Flaw {
+        None,
+        HiddenWind,
+        StaleReset,
+        WideProprio,
+        SmallFrames,
+        OneSidedDistance,
+        EasyGoals,
+        ForgetsSeeds,
+        TakesNan,
+    }
+
+    /// Wall with a flaw.
+    #[derive(Clone)]
+    struct Flawed {
+        wall: Wall,
+        flaw: Flaw,
+        steps: u32,
+    }
+
+    impl Env for Flawed {
+        fn name(&self) -> &'static str {
+            self.wall.name()
+        }
+
+        fn limits(&self) -> Limits {
+            self.wall.limits()
+        }
+
+        fn reset_to(&mut self, state: &[f64]) -> Result<()> {
+            match self.flaw {
+                Flaw::StaleReset => self.wall.reset_to(&[state[0], 20.0]),
+                Flaw::TakesNan if !state.iter().all(|value| value.is_finite()) => Ok(()),
+                _ => self.wall.reset_to(state),
+            }
+        }
+
+        fn step(&mut self, action: &[f64]) -> Result<Outcome> {
+            self.steps += 1;
+            let outcome = self.wall.step(action)?;
+            if self.flaw == Flaw::HiddenWind {
+                self.wall.step(&[1e-6 * f64::from(self.steps), 0.0])?;
+            }
+            Ok(outcome)
+        }
+
+        fn state(&self) -> &[f64] {
+            self.wall.state()
+        }
+
+        fn proprio(&self) -> Vec<f32> {
+            let mut proprio = self.wall.proprio();
+            proprio.extend((self.flaw == Flaw::WideProprio).then_some(0.0));
+            proprio
+        }
+
+        fn render(&self, size: Size) -> Image {
+            match self.flaw {
+                Flaw::SmallFrames => self.wall.render(Size::Native),
+                _ => self.wall.render(size),
+            }
+        }
+
+        fn sample(&self, seed: u64) -> Result<Start> {
+            match self.flaw {
+                Flaw::ForgetsSeeds => self.wall.sample(0),
+                _ => self.wall.sample(seed),
+            }
+        }
+
+        fn success(&self, goal: &[f64], state: &[f64]) -> bool {
+            self.flaw == Flaw::EasyGoals || self.wall.success(goal, state)
+        }
+
+        fn state_distance(&self, goal: &[f64], state: &[f64]) -> f64 {
+            let bias = if self.flaw == Flaw::OneSidedDistance {
+                0.1 * goal[0]
+            } else {
+                0.0
+            };
+            let distance = self.wall.state_distance(goal, state);
+            if distance == 0.0 {
+                0.0
+            } else {
+                distance + bias
+            }
+        }
+
+        fn behaviour(&self, name: &str, stream: Stream) -> Result<Box<dyn Behaviour>> {
+            self.wall.behaviour(name, stream)
+        }
+
+        fn duplicate(&self) -> Box<dyn Env> {
+            Box::new(self.clone())
+        }
+    }
+
+    #[test]
+    fn every_broken_promise_is_found() {
+        let verdict = |flaw| {
+            let mut env = Flawed {
+                wall: Wall::default(),
+                flaw,
+                steps: 0,
+            };
+            check_all(&mut env, &["random"])
+        };
+        assert_eq!(verdict(Flaw::None), Ok(()));
+        for (flaw, words) in [
+            (Flaw::HiddenWind, "end elsewhere"),
+            (Flaw::StaleReset, "after a reset"),
+            (Flaw::WideProprio, "proprio has another width"),
+            (Flaw::SmallFrames, "a frame has another size"),
+            (Flaw::OneSidedDistance, "the distance back"),
+            (Flaw::EasyGoals, "begins at its goal"),
+            (Flaw::ForgetsSeeds, "seeds 1 and 2"),
+            (Flaw::TakesNan, "a NaN state is accepted"),
+        ] {
+            let found = verdict(flaw).unwrap_err();
+            assert!(found.contains(words), "{found}");
+        }
+    }
+}
