@@ -400,7 +400,10 @@ impl RunConfig {
 
 /// Every name that a task goes by: its bare name, and each version.
 fn known_tasks() -> Vec<String> {
-    let bare = TASKS.iter().filter_map(|entry| entry.id.split_once('@')).map(|(name, _)| name);
+    let bare = TASKS
+        .iter()
+        .filter_map(|entry| entry.id.split_once('@'))
+        .map(|(name, _)| name);
     let mut names: Vec<String> = bare.map(String::from).collect();
     names.dedup();
     names.extend(TASKS.iter().map(|entry| entry.id.to_string()));
@@ -596,7 +599,10 @@ mod tests {
     #[test]
     fn unknown_tasks_and_keys_are_errors() {
         let error = Task::find("wal").unwrap_err();
-        assert_eq!(error.hint().unwrap(), "did you mean `wall`? known tasks: wall, wall@1");
+        assert_eq!(
+            error.hint().unwrap(),
+            "did you mean `wall`? known tasks: wall, wall@1"
+        );
         let text = TASKS[0].text.replace("max_steps", "maximum_steps");
         let error = Task::parse("wall@1", &text).unwrap_err().to_string();
         assert!(error.contains("maximum_steps"), "{error}");

@@ -406,4 +406,5 @@ impl EpisodeLog {
 }
 
 #[cfg(test)]
+#[expect(clippy::float_cmp, reason = "the numbers must agree to the last bit")]
 mod tests;

@@ -50,6 +50,7 @@ impl Image {
     }
 
     /// This image resized to a square by [`bilinear`], rounded half up.
+    #[must_use]
     pub fn resized(&self, size: usize) -> Self {
         let values = bilinear(self, size, size);
         let rgb = values

@@ -230,6 +230,11 @@ impl Env for Wall {
 }
 
 #[cfg(test)]
+#[expect(
+    clippy::float_cmp,
+    clippy::unreadable_literal,
+    reason = "golden values, as printed and to the last bit"
+)]
 mod tests {
     use super::*;
     use crate::fixtures::Npz;
@@ -298,9 +303,10 @@ mod tests {
 
     #[test]
     fn the_documented_moves_are_reproduced() {
+        type Point = [f64; 2];
         let third = 1.0 / 3.0;
         #[rustfmt::skip]
-        let cases: [([f64; 2], [f64; 2], &[[f64; 2]]); 9] = [
+        let cases: [(Point, Point, &[Point]); 9] = [
             ([20., 30.], [3., 0.3], &[[26., 30.6], [32., 31.2], [38., 31.8], [44., 32.4], [50., 33.]]),
             ([20., 20.], [3., 0.3], &[[26., 20.6], [28.5, 21.4], [28.5, 21.95], [28.5, 22.5], [28.5, 23.05]]),
             ([32., 30.], [0.1, 3.], &[[32.3 + third, 33.5], [33.15, 33.5], [33. + 2. * third, 33.5]]),

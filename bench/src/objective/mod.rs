@@ -28,13 +28,15 @@ pub fn costs(rollout: &Rollout, goal: &Latent, spec: &CostSpec) -> Option<Vec<f6
     };
     let cost = |sample: usize| {
         let steps = (first..rollout.horizon).map(|step| sample * rollout.horizon + step);
-        steps.map(|cell| step_cost(rollout, goal, spec, cell)).sum()
+        steps
+            .map(|cell| step_cost(rollout, goal, *spec, cell))
+            .sum()
     };
     fits.then(|| (0..rollout.samples).map(cost).collect())
 }
 
 /// Cost of one predicted step of one candidate.
-fn step_cost(rollout: &Rollout, goal: &Latent, spec: &CostSpec, cell: usize) -> f64 {
+fn step_cost(rollout: &Rollout, goal: &Latent, spec: CostSpec, cell: usize) -> f64 {
     let row = |width: usize| cell * width..(cell + 1) * width;
     let visual = &rollout.visual[row(goal.visual.len())];
     let cost = mean_difference(visual, &goal.visual, spec.distance);
@@ -59,6 +61,7 @@ fn mean_difference(a: &[f32], b: &[f32], distance: Distance) -> f64 {
 }
 
 #[cfg(test)]
+#[expect(clippy::float_cmp, reason = "the numbers must agree to the last bit")]
 mod tests {
     use super::*;
 

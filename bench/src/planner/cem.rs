@@ -154,6 +154,11 @@ fn blend(new: f64, old: f64, momentum: f64) -> f64 {
 }
 
 #[cfg(test)]
+#[expect(
+    clippy::float_cmp,
+    clippy::unreadable_literal,
+    reason = "golden values, as printed and to the last bit"
+)]
 mod tests {
     use super::*;
     use crate::fixtures::Npz;
@@ -468,8 +473,8 @@ mod tests {
             .unwrap();
         let noise = formula_noise();
         // Candidate 0 is the mean, so the three elites are it and candidates 1 and 2.
-        let mut mean = vec![0.0; 4];
-        let mut std = vec![1.0; 4];
+        let mut mean = [0.0; 4];
+        let mut std = [1.0; 4];
         for z in &noise.0 {
             for i in 0..4 {
                 let x = [

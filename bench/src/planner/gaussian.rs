@@ -55,7 +55,10 @@ pub(super) fn clip(batch: &mut ActionBatch, limits: &[Limit]) {
 
 /// Checks that bounds are positive numbers.
 pub(super) fn check_limits(planner: &str, limits: &[Limit]) -> Result<()> {
-    match limits.iter().find(|limit| !(limit.bound > 0.0)) {
+    match limits
+        .iter()
+        .find(|limit| limit.bound.is_nan() || limit.bound <= 0.0)
+    {
         Some(limit) => Err(invalid(
             planner,
             format!("a limit has bound {}, not above 0", limit.bound),

@@ -183,7 +183,7 @@ fn missing(flag: &str, example: &str) -> Error {
 mod tests {
     use super::*;
 
-    fn choose<'a>(settings: &'a [String]) -> Choices<'a> {
+    fn choose(settings: &[String]) -> Choices<'_> {
         Choices {
             model: Some("oracle"),
             task: Some("wall"),

@@ -171,7 +171,9 @@ fn hit_jamb(p: Point, q: Point, line: &Line) -> Option<Point> {
         return None;
     };
     let x = line.raw_x_at(jamb);
-    (SLAB[0] <= x && x <= SLAB[1]).then_some([x + PUSH, jamb + inside])
+    (SLAB[0]..=SLAB[1])
+        .contains(&x)
+        .then_some([x + PUSH, jamb + inside])
 }
 
 /// Where the move is stopped by the left or else the right plane of the room.
@@ -182,7 +184,7 @@ fn hit_vertical(p: Point, q: Point, room: &Room, line: &mut Line) -> Option<Hit>
             return None;
         }
         let y = line.y_at(plane);
-        let is_blocked = !room.has_door[side] || y < DOOR[0] || y > DOOR[1];
+        let is_blocked = !room.has_door[side] || !(DOOR[0]..=DOOR[1]).contains(&y);
         is_blocked.then(|| Hit {
             at: [plane, y],
             push: [PUSH * sign(p[0] - plane), PUSH],
@@ -243,6 +245,11 @@ fn distance(a: Point, b: Point) -> f64 {
 }
 
 #[cfg(test)]
+#[expect(
+    clippy::float_cmp,
+    clippy::unreadable_literal,
+    reason = "golden values, as printed and to the last bit"
+)]
 mod tests {
     use super::*;
 

@@ -156,9 +156,9 @@ mod tests {
             assert!((7.4..=56.6).contains(&start[0]) && (7.4..=56.6).contains(&start[1]));
             assert!(!(25.6..38.4).contains(&start[0]));
             if start[0] < 32.0 {
-                left += 1
+                left += 1;
             } else {
-                right += 1
+                right += 1;
             }
         }
         assert!(
