@@ -5,6 +5,7 @@
 //! [`DatasetWriter`] and read by [`Dataset`]; a [`SliceIndex`] numbers the trajectory slices in it.
 
 pub mod catalog;
+pub mod conformance;
 mod episode;
 mod error;
 pub mod mt19937;
@@ -14,6 +15,7 @@ mod slice;
 mod split;
 mod store;
 mod stream;
+pub mod transform;
 
 pub use catalog::{CatalogEntry, DATASETS};
 pub use episode::{ACTION, CameraFrames, Column, Episode, PROPRIO, Pixels, REWARD, STATE};

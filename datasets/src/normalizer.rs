@@ -198,6 +198,35 @@ pub struct FieldStats {
     pub all: Option<Statistics>,
 }
 
+impl FieldStats {
+    /// Statistics of one field from the `[rows, width]` values of every episode, in order. `train` says
+    /// which of them the training split holds. Moments are merged in episode order.
+    pub(crate) fn of(values: &[Vec<f64>], width: usize, train: &[bool]) -> Self {
+        let over = |wanted: &dyn Fn(usize) -> bool| {
+            let chosen = || {
+                values
+                    .iter()
+                    .enumerate()
+                    .filter(|(episode, _)| wanted(*episode))
+                    .map(|(_, v)| v)
+            };
+            let mut moments = Moments::new(width);
+            chosen().for_each(|episode| moments.merge(&Moments::of(episode, width)));
+            let dimension = |d: usize| {
+                chosen()
+                    .flat_map(|v| v.iter().skip(d).step_by(width).copied())
+                    .collect()
+            };
+            let mut dimensions: Vec<Vec<f64>> = (0..width).map(dimension).collect();
+            Statistics::new(&moments, &mut dimensions)
+        };
+        Self {
+            train: over(&|episode| train[episode]),
+            all: over(&|_| true),
+        }
+    }
+}
+
 /// `stats.json`.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]

@@ -1,16 +1,262 @@
-//! Errors of this crate.
+//! What can go wrong with a raw release, and what to try next.
+
+use std::io;
+use std::path::{Path, PathBuf};
 
 /// Result of this crate.
 pub type Result<T, E = Error> = std::result::Result<T, E>;
 
-/// What can go wrong.
+/// Errors of containers and sources. [`Error::code`] is the reason code written to the ledger.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
-pub enum Error {}
+pub enum Error {
+    /// The system refused to read something.
+    #[error("cannot read `{}`", path.display())]
+    Io {
+        /// Which file or folder.
+        path: PathBuf,
+        /// What the system said.
+        source: io::Error,
+    },
+    /// A file or folder that has to be there is not.
+    #[error("`{}` is missing", path.display())]
+    Missing {
+        /// Which one.
+        path: PathBuf,
+    },
+    /// Several files claim to be the same episode.
+    #[error("`{}` and `{}` are both episode {episode}", first.display(), second.display())]
+    Ambiguous {
+        /// The episode.
+        episode: u64,
+        /// One file.
+        first: PathBuf,
+        /// Another one.
+        second: PathBuf,
+    },
+    /// A file of no bytes.
+    #[error("`{}` is empty", path.display())]
+    Empty {
+        /// The file.
+        path: PathBuf,
+    },
+    /// A file that ends too early.
+    #[error("`{}` is cut short: {detail}", path.display())]
+    Truncated {
+        /// The file.
+        path: PathBuf,
+        /// What is missing.
+        detail: String,
+    },
+    /// The content of an archive member is not what its checksum says.
+    #[error("`{}`: the checksum of `{member}` does not match", path.display())]
+    Checksum {
+        /// The archive.
+        path: PathBuf,
+        /// The member.
+        member: String,
+    },
+    /// A Git LFS pointer instead of the file itself.
+    #[error("`{}` is a Git LFS pointer; the file itself, {size} bytes, was not downloaded", path.display())]
+    LfsPointer {
+        /// The pointer.
+        path: PathBuf,
+        /// Size of the real file.
+        size: u64,
+    },
+    /// A web page or an API answer saved under the name of a data file.
+    #[error("`{}` holds a web page or JSON instead of data: it starts with `{head}`", path.display())]
+    WebPage {
+        /// The file.
+        path: PathBuf,
+        /// Its first characters.
+        head: String,
+    },
+    /// A file of the torch format before version 1.6.
+    #[error("`{}` is a torch file from before torch 1.6", path.display())]
+    LegacyTorch {
+        /// The file.
+        path: PathBuf,
+    },
+    /// A file that is not of the expected format.
+    #[error("`{}` is not {expected}: {detail}", path.display())]
+    Format {
+        /// The file.
+        path: PathBuf,
+        /// The format expected, with an article.
+        expected: &'static str,
+        /// What does not fit.
+        detail: String,
+    },
+    /// A pickle asks for a function or class outside the allow-list. Nothing was executed.
+    #[error("`{}` asks for `{name}`, which no data file needs; nothing was executed", path.display())]
+    ForbiddenGlobal {
+        /// The file.
+        path: PathBuf,
+        /// `module.name` as written in the pickle.
+        name: String,
+    },
+    /// A tensor that addresses bytes outside its storage.
+    #[error("`{}`: the tensor lies outside its storage: {detail}", path.display())]
+    ViewOutOfBounds {
+        /// The file.
+        path: PathBuf,
+        /// Shape, strides, offset and storage length.
+        detail: String,
+    },
+    /// A number type that cannot be used here without losing something.
+    #[error("`{}`: number type {found} cannot be used for {wanted}", path.display())]
+    Dtype {
+        /// The file.
+        path: PathBuf,
+        /// The type in the file.
+        found: String,
+        /// What it was wanted for.
+        wanted: &'static str,
+    },
+    /// Two counts that must agree do not.
+    #[error("`{}`: {detail}", path.display())]
+    Count {
+        /// The file.
+        path: PathBuf,
+        /// The two counts.
+        detail: String,
+    },
+    /// A number outside the range its meaning allows.
+    #[error("`{}`: {detail}", path.display())]
+    Range {
+        /// The file.
+        path: PathBuf,
+        /// The number and the range.
+        detail: String,
+    },
+    /// A number that is not finite.
+    #[error("`{}`: {what} is not finite at row {row}, dimension {dim}", path.display())]
+    NonFinite {
+        /// The file.
+        path: PathBuf,
+        /// Which quantity.
+        what: &'static str,
+        /// Row within the episode.
+        row: usize,
+        /// Dimension.
+        dim: usize,
+    },
+    /// A source name that this build does not read.
+    #[error("there is no source `{name}`{}", if *planned { " in this build" } else { "" })]
+    UnknownSource {
+        /// The name as typed.
+        name: String,
+        /// Whether it is a known dataset format.
+        planned: bool,
+        /// The sources that exist.
+        known: Vec<&'static str>,
+    },
+    /// An option that does not make sense for this source.
+    #[error("{what} `{value}` is not valid: {detail}")]
+    Invalid {
+        /// The option.
+        what: &'static str,
+        /// Its value.
+        value: String,
+        /// What is wrong with it.
+        detail: String,
+    },
+    /// The user asked to stop.
+    #[error("interrupted after {done} of {total} episodes")]
+    Interrupted {
+        /// Episodes in the ledger.
+        done: u64,
+        /// Episodes asked for.
+        total: u64,
+    },
+    /// The store refused.
+    #[error(transparent)]
+    Store(#[from] jepa_datasets::Error),
+}
 
 impl Error {
+    /// The reason code of the ledger.
+    pub fn code(&self) -> &'static str {
+        match self {
+            Self::Io { .. } => "read_error",
+            Self::Missing { .. } => "missing_file",
+            Self::Ambiguous { .. } => "duplicate_id",
+            Self::Empty { .. } => "empty_file",
+            Self::Truncated { .. } => "truncated_file",
+            Self::Checksum { .. } => "checksum_mismatch",
+            Self::LfsPointer { .. } => "lfs_pointer",
+            Self::WebPage { .. } => "html_or_json_instead_of_data",
+            Self::LegacyTorch { .. } => "unsupported_legacy_torch",
+            Self::Format { .. } => "invalid_header",
+            Self::ForbiddenGlobal { .. } => "forbidden_pickle_global",
+            Self::ViewOutOfBounds { .. } => "tensor_view_out_of_bounds",
+            Self::Dtype { .. } => "unsupported_dtype",
+            Self::Count { .. } => "count_mismatch",
+            Self::Range { .. } => "out_of_range",
+            Self::NonFinite { .. } => "non_finite",
+            Self::UnknownSource { .. } | Self::Invalid { .. } | Self::Interrupted { .. } => {
+                "not_attempted"
+            }
+            Self::Store(jepa_datasets::Error::Episode { code, .. }) => code,
+            Self::Store(_) => "store_error",
+        }
+    }
+
     /// The next thing to try, where there is one.
     pub fn hint(&self) -> Option<String> {
-        None
+        match self {
+            Self::UnknownSource { known, .. } => {
+                Some(format!("this build reads: {}", known.join(", ")))
+            }
+            Self::LfsPointer { .. } => {
+                Some("run `git lfs pull`, or download the file by hand".into())
+            }
+            Self::WebPage { .. } => {
+                Some("download it again; a gated repository needs a login".into())
+            }
+            Self::Truncated { .. } | Self::Checksum { .. } | Self::Empty { .. } => {
+                Some("download the file again".into())
+            }
+            Self::LegacyTorch { .. } => {
+                Some("load it in torch and save it again, or download the released file".into())
+            }
+            Self::ForbiddenGlobal { .. } => {
+                Some("do not open this file with other programs; download it again".into())
+            }
+            Self::Interrupted { .. } => Some("run the same command again to continue".into()),
+            Self::Store(error) => error.hint(),
+            _ => None,
+        }
+    }
+
+    pub(crate) fn io(path: &Path, source: io::Error) -> Self {
+        let path = path.to_path_buf();
+        match source.kind() {
+            io::ErrorKind::NotFound => Self::Missing { path },
+            _ => Self::Io { path, source },
+        }
+    }
+
+    pub(crate) fn truncated(path: &Path, detail: impl ToString) -> Self {
+        Self::Truncated {
+            path: path.to_path_buf(),
+            detail: detail.to_string(),
+        }
+    }
+
+    pub(crate) fn torch(path: &Path, detail: impl ToString) -> Self {
+        Self::Format {
+            path: path.to_path_buf(),
+            expected: "a torch file",
+            detail: detail.to_string(),
+        }
+    }
+
+    pub(crate) fn count(path: &Path, detail: impl ToString) -> Self {
+        Self::Count {
+            path: path.to_path_buf(),
+            detail: detail.to_string(),
+        }
     }
 }

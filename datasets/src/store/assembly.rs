@@ -12,7 +12,7 @@ use super::staging::{self, StagedRows};
 use super::writer::{DatasetWriter, NOT_SELECTED, assembly_mark, staging_episodes};
 use super::{EPISODES, LEDGER, MANIFEST, SPLITS, STATS, zarr};
 use crate::episode::{ACTION, Column, PROPRIO, STATE};
-use crate::normalizer::{FieldStats, Moments, Statistics, Stats};
+use crate::normalizer::{FieldStats, Stats};
 use crate::schema::{
     Camera, Counts, EpisodeMeta, FORMAT_VERSION, Field, FileEntry, FrameRange, LedgerRow, Manifest,
     Outcome, to_json,
@@ -288,36 +288,14 @@ impl Assembly<'_> {
         Ok(Stats { fields: stats? })
     }
 
-    /// Reads one field of every episode; moments are merged in episode order.
+    /// Reads one field of every episode.
     fn field_stats(&self, field: &Field, train: &[bool]) -> Result<FieldStats> {
         let values: Result<Vec<Vec<f64>>> = self
             .episodes
             .par_iter()
             .map(|meta| self.field_of(meta, field))
             .collect();
-        let values = values?;
-        let over = |wanted: &dyn Fn(usize) -> bool| {
-            let chosen = || {
-                values
-                    .iter()
-                    .enumerate()
-                    .filter(|(e, _)| wanted(*e))
-                    .map(|(_, v)| v)
-            };
-            let mut moments = Moments::new(field.width());
-            chosen().for_each(|episode| moments.merge(&Moments::of(episode, field.width())));
-            let dimension = |d: usize| {
-                chosen()
-                    .flat_map(|v| v.iter().skip(d).step_by(field.width()).copied())
-                    .collect()
-            };
-            let mut dimensions: Vec<Vec<f64>> = (0..field.width()).map(dimension).collect();
-            Statistics::new(&moments, &mut dimensions)
-        };
-        Ok(FieldStats {
-            train: over(&|e| train[e]),
-            all: over(&|_| true),
-        })
+        Ok(FieldStats::of(&values?, field.width(), train))
     }
 
     fn field_of(&self, meta: &EpisodeMeta, field: &Field) -> Result<Vec<f64>> {

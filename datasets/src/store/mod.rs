@@ -24,7 +24,9 @@ mod zarr;
 #[cfg(test)]
 mod tests;
 
+pub(crate) use disk::hash_file;
 pub use reader::{Dataset, ReadCount};
+pub(crate) use reader::{check_numbering, list_files, read_manifest};
 pub use writer::{DatasetWriter, WriterOptions};
 
 /// File name of the manifest.

@@ -357,6 +357,35 @@ impl StepTable {
         columns.collect()
     }
 
+    /// Calls `check` with episode, frame, index and task of every row, in order.
+    pub(crate) fn for_each_number(&self, mut check: impl FnMut([i64; 4])) -> Result<()> {
+        let names = [
+            BOOKKEEPING[0],
+            BOOKKEEPING[1],
+            BOOKKEEPING[3],
+            BOOKKEEPING[4],
+        ];
+        for part in &self.parts {
+            for batch in part.numbers(&names)? {
+                let columns = names.map(|name| {
+                    batch
+                        .column_by_name(name)?
+                        .as_any()
+                        .downcast_ref::<Int64Array>()
+                });
+                let [Some(a), Some(b), Some(c), Some(d)] = columns else {
+                    return Err(Error::corrupt(
+                        part.file.path(),
+                        "a numbering column is not int64",
+                    ));
+                };
+                (0..batch.num_rows())
+                    .for_each(|i| check([a.value(i), b.value(i), c.value(i), d.value(i)]));
+            }
+        }
+        Ok(())
+    }
+
     /// Reads and bytes so far.
     pub(crate) fn reads(&self) -> (u64, u64) {
         self.parts
@@ -398,6 +427,21 @@ impl Part {
             first_row,
             rows,
         })
+    }
+
+    /// Reads some columns of all rows.
+    fn numbers(&self, names: &[&str]) -> Result<Vec<RecordBatch>> {
+        let corrupt = |e: &dyn std::fmt::Display| Error::corrupt(self.file.path(), e);
+        let projection =
+            ProjectionMask::columns(self.metadata.parquet_schema(), names.iter().copied());
+        let reader = ParquetRecordBatchReaderBuilder::new_with_metadata(
+            self.file.clone(),
+            self.metadata.clone(),
+        )
+        .with_projection(projection)
+        .build()
+        .map_err(|e| corrupt(&e))?;
+        reader.collect::<Result<_, _>>().map_err(|e| corrupt(&e))
     }
 
     /// Reads rows of one row group of this part; the page index skips everything else.

@@ -328,7 +328,7 @@ fn check_range(what: &'static str, start: usize, end: usize, len: u64) -> Result
 }
 
 /// Reads `dataset.json`, the version first: newer ones may look different.
-fn read_manifest(root: &Path) -> Result<Manifest> {
+pub(crate) fn read_manifest(root: &Path) -> Result<Manifest> {
     #[derive(serde::Deserialize)]
     struct Version {
         format_version: u32,
@@ -368,6 +368,57 @@ fn not_finished(root: &Path) -> Error {
             detail: format!("it has no `{MANIFEST}`"),
         },
     }
+}
+
+/// Every file under a dataset, relative to it, in order.
+pub(crate) fn list_files(root: &Path) -> Result<Vec<String>> {
+    let mut files = Vec::new();
+    let mut folders = vec![root.to_path_buf()];
+    while let Some(folder) = folders.pop() {
+        for entry in fs::read_dir(&folder).map_err(|e| Error::io("read", &folder, e))? {
+            let path = entry.map_err(|e| Error::io("read", &folder, e))?.path();
+            if path.is_dir() {
+                folders.push(path);
+            } else if let Ok(name) = path.strip_prefix(root) {
+                files.push(name.to_string_lossy().replace('\\', "/"));
+            }
+        }
+    }
+    files.sort();
+    Ok(files)
+}
+
+/// Compares the numbering columns of the step table with the episodes: the first fault of each episode.
+pub(crate) fn check_numbering(dataset: &Dataset) -> Result<Vec<(u64, String)>> {
+    let mut faults: BTreeMap<u64, String> = BTreeMap::new();
+    let mut episodes = dataset
+        .episodes
+        .iter()
+        .flat_map(|e| (0..e.length).map(|row| (e.episode_index, row)));
+    let tasks = &dataset.manifest.tasks;
+    let mut index = 0;
+    dataset.steps.for_each_number(|found| {
+        let Some((episode, row)) = episodes.next() else {
+            return;
+        };
+        let task = tasks
+            .iter()
+            .position(|task| *task == dataset.episodes[episode as usize].task);
+        let expected = [
+            episode as i64,
+            row as i64,
+            index,
+            task.map_or(-1, |task| task as i64),
+        ];
+        if found != expected {
+            let text = format!(
+                "row {row}: episode, frame, index and task are {found:?}, not {expected:?}"
+            );
+            faults.entry(episode).or_insert(text);
+        }
+        index += 1;
+    })?;
+    Ok(faults.into_iter().collect())
 }
 
 /// Every file is there and has its length.

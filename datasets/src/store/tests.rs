@@ -652,9 +652,11 @@ fn reading_a_slice_touches_its_frames_and_one_run_of_rows_and_nothing_else() {
         let first = dataset.read_count();
         let first_row = dataset.episodes()[at.episode as usize].first_row + at.start as u64;
         let blocks = (first_row + 19) / 1024 - first_row / 1024 + 1;
+        let row_reads = first.row_reads - opened.row_reads;
+        // One page per field; the end of a list may show only in the page after it.
         assert!(
-            first.row_reads - opened.row_reads <= 4 * blocks,
-            "slice {k}: one page per field and block"
+            (4 * blocks..=4 * blocks + 3).contains(&row_reads),
+            "slice {k}: {row_reads} pages"
         );
         assert!(first.row_bytes - opened.row_bytes < table / 2, "slice {k}");
         let frame_reads = first.frame_reads - opened.frame_reads;

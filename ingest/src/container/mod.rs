@@ -1,0 +1,4 @@
+//! Containers that raw releases come in.
+
+pub mod pickle;
+pub mod torch_zip;

@@ -1,0 +1,163 @@
+//! Reads every episode of a source into a dataset, in parallel, resuming where an earlier run ended.
+
+use std::path::Path;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use jepa_datasets::{Dataset, DatasetWriter, Outcome, SplitRule, WriterOptions};
+use rayon::prelude::*;
+use serde::Serialize;
+
+use crate::source::Source;
+use crate::{Error, Result};
+
+/// What to do with episodes that cannot be used.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum OnBroken {
+    /// Record them as rejected: something is wrong with the data.
+    #[default]
+    Reject,
+    /// Record them as skipped: the user knows and goes without them.
+    Skip,
+}
+
+/// A source episode that is not in the dataset because something is wrong with it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Broken {
+    /// Position in the source.
+    pub episode: u64,
+    /// The file at fault, relative to the release.
+    pub path: String,
+    /// Reason code.
+    pub code: String,
+    /// Reason in words.
+    pub detail: String,
+}
+
+/// What an ingestion did.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Summary {
+    /// Episodes in the dataset.
+    pub accepted: u64,
+    /// Rows in the dataset.
+    pub rows: u64,
+    /// Episodes that an earlier run had finished.
+    pub resumed: u64,
+    /// Episodes that could not be used.
+    pub broken: Vec<Broken>,
+    /// Hash of the dataset.
+    pub content_hash: String,
+}
+
+/// Who is told, and who may stop it.
+pub struct Progress<'a> {
+    /// Called after every episode with the number finished and the number asked for.
+    pub tick: &'a (dyn Fn(u64, u64) + Sync),
+    /// Set to stop after the episodes in hand.
+    pub stop: &'a AtomicBool,
+}
+
+/// Reads a source into `dst` and opens the result.
+///
+/// # Errors
+/// [`Error::Interrupted`] when asked to stop; errors of the store, such as a full disk. An episode that
+/// cannot be used is not an error: it is in the ledger, and in the summary.
+pub fn run(
+    source: &dyn Source,
+    dst: &Path,
+    options: WriterOptions,
+    rule: &SplitRule,
+    on_broken: OnBroken,
+    progress: &Progress<'_>,
+) -> Result<(Dataset, Summary)> {
+    let rule = rule.resolve(&options.manifest.source.name)?;
+    let asked = options
+        .selection
+        .clone()
+        .map_or(options.total_episodes, |range| range.end - range.start);
+    let writer = DatasetWriter::open(dst, options)?;
+    let pending = writer.pending();
+    let resumed = asked - pending.len() as u64;
+    let done = std::sync::atomic::AtomicU64::new(resumed);
+    pending.par_iter().try_for_each(|&index| {
+        if progress.stop.load(Ordering::Relaxed) {
+            return Err(Error::Interrupted {
+                done: done.load(Ordering::Relaxed),
+                total: asked,
+            });
+        }
+        take(source, &writer, index, on_broken)?;
+        (progress.tick)(done.fetch_add(1, Ordering::Relaxed) + 1, asked);
+        Ok(())
+    })?;
+    let dataset = writer.finish(&rule)?;
+    let summary = summarize(&dataset, resumed)?;
+    Ok((dataset, summary))
+}
+
+/// Reads one episode and records it, one way or the other.
+fn take(
+    source: &dyn Source,
+    writer: &DatasetWriter,
+    index: u64,
+    on_broken: OnBroken,
+) -> Result<()> {
+    let outcome = source
+        .read(index)
+        .and_then(|episode| Ok(writer.accept(episode)?));
+    let fault = match outcome {
+        Ok(()) => return Ok(()),
+        // The store itself failed: nothing is wrong with the episode.
+        Err(Error::Store(error)) if !matches!(error, jepa_datasets::Error::Episode { .. }) => {
+            return Err(error.into());
+        }
+        Err(fault) => fault,
+    };
+    let (path, code, detail) = (
+        source.path_of(index),
+        fault.code(),
+        describe(&fault, source.root()),
+    );
+    tracing::debug!(index, code, "{detail}");
+    match on_broken {
+        OnBroken::Reject => writer.reject(index, &path, code, &detail)?,
+        OnBroken::Skip => writer.skip(index, &path, code, &detail)?,
+    }
+    Ok(())
+}
+
+/// An error with its causes, on one line, with paths relative to the release: the ledger of one input is
+/// the same wherever that lies.
+fn describe(error: &Error, root: &Path) -> String {
+    let mut text = error.to_string();
+    let mut cause = std::error::Error::source(error);
+    while let Some(error) = cause {
+        text.push_str(": ");
+        text.push_str(&error.to_string());
+        cause = error.source();
+    }
+    text.replace(
+        &format!("{}{}", root.display(), std::path::MAIN_SEPARATOR),
+        "",
+    )
+}
+
+/// What is in a finished dataset, as an ingestion reports it.
+pub fn summarize(dataset: &Dataset, resumed: u64) -> Result<Summary> {
+    let left_out = dataset
+        .ledger()?
+        .into_iter()
+        .filter(|row| row.outcome != Outcome::Accepted && !row.path.is_empty());
+    let broken = left_out.map(|row| Broken {
+        episode: row.source_index,
+        path: row.path,
+        code: row.code,
+        detail: row.detail,
+    });
+    Ok(Summary {
+        accepted: dataset.manifest().counts.episodes,
+        rows: dataset.manifest().counts.rows,
+        resumed,
+        broken: broken.collect(),
+        content_hash: dataset.content_hash().to_string(),
+    })
+}
