@@ -1,1 +1,7 @@
-//! End-to-end tests.
+//! End-to-end tests: the program is run as a user runs it, on small inputs.
+
+mod bad_input;
+mod determinism;
+mod kill;
+mod support;
+mod whole_loop;

@@ -13,6 +13,7 @@ mod fixtures;
 pub mod metric;
 pub mod objective;
 pub mod planner;
+pub mod program;
 pub mod protocol;
 pub mod runner;
 pub mod seeds;

@@ -123,12 +123,18 @@ impl PldmConfig {
         ];
         for (key, value) in counts {
             if value == 0 {
-                return Err(Error::Config { key, detail: "must be at least 1".into() });
+                return Err(Error::Config {
+                    key,
+                    detail: "must be at least 1".into(),
+                });
             }
         }
         if self.encoder.latent < 2 {
             let detail = "must be at least 2: the covariance loss compares dimensions".into();
-            return Err(Error::Config { key: "pldm.encoder.latent", detail });
+            return Err(Error::Config {
+                key: "pldm.encoder.latent",
+                detail,
+            });
         }
         Ok(())
     }
@@ -186,19 +192,33 @@ impl Trainable for PldmNet {
         let pooled = self.encode(slices.images.clone());
         let width = pooled.dims()[1];
         let latents = pooled.clone().reshape([batch, frames, width]);
-        let start = latents.clone().slice([0..batch, 0..1]).reshape([batch, width]);
+        let start = latents
+            .clone()
+            .slice([0..batch, 0..1])
+            .reshape([batch, width]);
         let targets = latents.clone().slice([0..batch, 1..frames]);
         // Predictions after every native action, and of these the ones that have a frame to meet.
-        let native = self.predictor.unroll_native(self.predictor.spread(start), &slices.actions);
+        let native = self
+            .predictor
+            .unroll_native(self.predictor.spread(start), &slices.actions);
         let per_block = native.len() / horizon;
-        let at_frames = native.iter().skip(per_block - 1).step_by(per_block).cloned();
+        let at_frames = native
+            .iter()
+            .skip(per_block - 1)
+            .step_by(per_block)
+            .cloned();
         let predicted = Tensor::stack::<4>(at_frames.collect(), 2);
         let ensemble = predicted.dims()[0];
-        let repeated = targets.clone().unsqueeze_dim::<4>(0).repeat_dim(0, ensemble);
+        let repeated = targets
+            .clone()
+            .unsqueeze_dim::<4>(0)
+            .repeat_dim(0, ensemble);
 
         let earlier = latents.clone().slice([0..batch, 0..horizon]);
         let pairs = Tensor::cat(vec![earlier, targets], 2);
-        let inferred = self.inverse.forward(pairs.reshape([batch * horizon, 2 * width]));
+        let inferred = self
+            .inverse
+            .forward(pairs.reshape([batch * horizon, 2 * width]));
         let actions = slices.actions.clone().reshape([batch * horizon, block]);
         let read = self.proprio.forward(pooled.clone());
         let rows = slices.rows_proprio.dims()[1];
@@ -206,7 +226,11 @@ impl Trainable for PldmNet {
         let moving = self.proprio.forward(Tensor::stack::<4>(native, 2));
         let moved = later.unsqueeze_dim::<4>(0).repeat_dim(0, ensemble);
 
-        let term = |name, weight, value| LossTerm { name, weight, value };
+        let term = |name, weight, value| LossTerm {
+            name,
+            weight,
+            value,
+        };
         let floor = weights.prediction_floor;
         let prediction = mean_distance(predicted, repeated, floor);
         vec![
@@ -215,8 +239,16 @@ impl Trainable for PldmNet {
             term("covariance", weights.covariance, covariance(pooled)),
             term("similarity", weights.similarity, time_similarity(latents)),
             term("inverse", weights.inverse, mean_squared(inferred, actions)),
-            term("proprio", weights.proprio, mean_squared(read, slices.proprio.clone())),
-            term("rollout_proprio", weights.rollout_proprio, mean_distance(moving, moved, floor)),
+            term(
+                "proprio",
+                weights.proprio,
+                mean_squared(read, slices.proprio.clone()),
+            ),
+            term(
+                "rollout_proprio",
+                weights.rollout_proprio,
+                mean_distance(moving, moved, floor),
+            ),
         ]
     }
 }
@@ -236,7 +268,13 @@ impl Pldm {
     /// `net` must be on `device`, without gradients.
     pub(crate) fn new(config: &PldmConfig, info: ModelInfo, net: PldmNet, device: Device) -> Self {
         let (width, ensemble) = (config.encoder.latent, config.predictor.ensemble);
-        Self { info, net, width, ensemble, device }
+        Self {
+            info,
+            net,
+            width,
+            ensemble,
+            device,
+        }
     }
 
     fn check_latent(&self, what: &'static str, latent: &Latent) -> Result<()> {
@@ -277,12 +315,23 @@ impl WorldModel for Pldm {
             return Err(Error::Shape {
                 what: "frame",
                 expected: format!("{height}x{width} RGB"),
-                actual: format!("{}x{}, {} bytes", frame.height, frame.width, frame.rgb.len()),
+                actual: format!(
+                    "{}x{}, {} bytes",
+                    frame.height,
+                    frame.width,
+                    frame.rgb.len()
+                ),
             });
         }
-        let input = TensorData::new(frames_to_input(frame.rgb, height, width), [1, 3, height, width]);
+        let input = TensorData::new(
+            frames_to_input(frame.rgb, height, width),
+            [1, 3, height, width],
+        );
         let code = floats(self.net.encode(Tensor::from_data(input, &self.device)));
-        Ok(Latent { visual: code.repeat(self.ensemble), proprio: Vec::new() })
+        Ok(Latent {
+            visual: code.repeat(self.ensemble),
+            proprio: Vec::new(),
+        })
     }
 
     fn unroll(&self, start: &Latent, actions: ActionBatch<'_>) -> Result<Rollout> {
@@ -292,7 +341,12 @@ impl WorldModel for Pldm {
         // [E, S, H, D] to [S, H, E, D].
         let steps = Tensor::stack::<4>(self.unroll_tensors(start, &actions), 2);
         let visual = floats(steps.permute([1, 2, 0, 3]));
-        Ok(Rollout { visual, proprio: Vec::new(), samples, horizon })
+        Ok(Rollout {
+            visual,
+            proprio: Vec::new(),
+            samples,
+            horizon,
+        })
     }
 
     fn costs(
@@ -345,11 +399,22 @@ mod tests {
     use super::*;
     use crate::layer::init::initialise;
 
-    const SHAPE: DataShape = DataShape { height: 65, width: 65, action_dim: 2, proprio_dim: 2 };
+    const SHAPE: DataShape = DataShape {
+        height: 65,
+        width: 65,
+        action_dim: 2,
+        proprio_dim: 2,
+    };
 
     fn model(ensemble: usize) -> Pldm {
-        let predictor = ResidualMlpConfig { width: 16, ensemble };
-        let config = PldmConfig { predictor, ..PldmConfig::default() };
+        let predictor = ResidualMlpConfig {
+            width: 16,
+            ensemble,
+        };
+        let config = PldmConfig {
+            predictor,
+            ..PldmConfig::default()
+        };
         let device = Device::flex();
         let net = initialise(config.init(&SHAPE, &device).unwrap(), 7);
         let info = ModelInfo {
@@ -372,11 +437,22 @@ mod tests {
 
     fn latent(model: &Pldm, salt: u8) -> Latent {
         let rgb: Vec<u8> = (0..65 * 65 * 3).map(|i| (i % 251) as u8 ^ salt).collect();
-        model.encode(Frame { rgb: &rgb, height: 65, width: 65 }, &[]).unwrap()
+        model
+            .encode(
+                Frame {
+                    rgb: &rgb,
+                    height: 65,
+                    width: 65,
+                },
+                &[],
+            )
+            .unwrap()
     }
 
     fn actions(samples: usize, horizon: usize) -> Vec<f32> {
-        (0..samples * horizon * 10).map(|i| ((i * 37 % 101) as f32 - 50.0) / 25.0).collect()
+        (0..samples * horizon * 10)
+            .map(|i| ((i * 37 % 101) as f32 - 50.0) / 25.0)
+            .collect()
     }
 
     #[test]
@@ -384,12 +460,23 @@ mod tests {
         let model = model(2);
         let (start, goal) = (latent(&model, 0), latent(&model, 3));
         let values = actions(4, 3);
-        let batch = ActionBatch { values: &values, samples: 4, horizon: 3, width: 10 };
+        let batch = ActionBatch {
+            values: &values,
+            samples: 4,
+            horizon: 3,
+            width: 10,
+        };
         let rollout = model.unroll(&start, batch).unwrap();
-        for (distance, steps) in
-            [(Distance::L2, Steps::Last), (Distance::L1, Steps::Last), (Distance::L2, Steps::All)]
-        {
-            let spec = CostSpec { distance, steps, proprio_weight: 0.0 };
+        for (distance, steps) in [
+            (Distance::L2, Steps::Last),
+            (Distance::L1, Steps::Last),
+            (Distance::L2, Steps::All),
+        ] {
+            let spec = CostSpec {
+                distance,
+                steps,
+                proprio_weight: 0.0,
+            };
             let costs = model.costs(&start, &goal, &spec, batch).unwrap();
             for (sample, cost) in costs.iter().enumerate() {
                 let first = if steps == Steps::Last { 2 } else { 0 };
@@ -397,7 +484,8 @@ mod tests {
                     .map(|step| {
                         let at = (sample * 3 + step) * 64;
                         let row = &rollout.visual[at..at + 64];
-                        let differences = row.iter().zip(&goal.visual).map(|(a, b)| f64::from(a - b));
+                        let differences =
+                            row.iter().zip(&goal.visual).map(|(a, b)| f64::from(a - b));
                         let sum: f64 = match distance {
                             Distance::L2 => differences.map(|d| d * d).sum(),
                             Distance::L1 => differences.map(f64::abs).sum(),
@@ -405,7 +493,10 @@ mod tests {
                         sum / 64.0
                     })
                     .sum();
-                assert!((cost - expected).abs() < 1e-5 * expected.max(1e-3), "{cost} {expected}");
+                assert!(
+                    (cost - expected).abs() < 1e-5 * expected.max(1e-3),
+                    "{cost} {expected}"
+                );
             }
         }
     }
@@ -416,7 +507,12 @@ mod tests {
         let start = latent(&model, 1);
         assert_eq!(start.visual[..32], start.visual[32..64]);
         let values = actions(1, 1);
-        let batch = ActionBatch { values: &values, samples: 1, horizon: 1, width: 10 };
+        let batch = ActionBatch {
+            values: &values,
+            samples: 1,
+            horizon: 1,
+            width: 10,
+        };
         let rollout = model.unroll(&start, batch).unwrap();
         assert_ne!(rollout.visual[..32], rollout.visual[32..64]);
     }
@@ -426,8 +522,18 @@ mod tests {
         let model = model(1);
         let start = latent(&model, 0);
         let values = actions(3, 2);
-        let all = ActionBatch { values: &values, samples: 3, horizon: 2, width: 10 };
-        let one = ActionBatch { values: &values[20..40], samples: 1, horizon: 2, width: 10 };
+        let all = ActionBatch {
+            values: &values,
+            samples: 3,
+            horizon: 2,
+            width: 10,
+        };
+        let one = ActionBatch {
+            values: &values[20..40],
+            samples: 1,
+            horizon: 2,
+            width: 10,
+        };
         let together = model.unroll(&start, all).unwrap();
         let alone = model.unroll(&start, one).unwrap();
         for (a, b) in together.visual[64..128].iter().zip(&alone.visual) {
@@ -440,14 +546,42 @@ mod tests {
         let model = model(1);
         let start = latent(&model, 0);
         let values = actions(1, 1);
-        let narrow = ActionBatch { values: &values[..8], samples: 1, horizon: 1, width: 8 };
+        let narrow = ActionBatch {
+            values: &values[..8],
+            samples: 1,
+            horizon: 1,
+            width: 8,
+        };
         let error = model.unroll(&start, narrow).unwrap_err().to_string();
-        assert!(error.contains("action block width: expected 10, got 8"), "{error}");
+        assert!(
+            error.contains("action block width: expected 10, got 8"),
+            "{error}"
+        );
         let rgb = vec![0; 12];
-        let error = model.encode(Frame { rgb: &rgb, height: 2, width: 2 }, &[]).unwrap_err();
-        assert!(error.to_string().contains("expected 65x65 RGB, got 2x2"), "{error}");
-        let short = Latent { visual: vec![0.0; 3], proprio: vec![] };
-        let batch = ActionBatch { values: &values, samples: 1, horizon: 1, width: 10 };
+        let error = model
+            .encode(
+                Frame {
+                    rgb: &rgb,
+                    height: 2,
+                    width: 2,
+                },
+                &[],
+            )
+            .unwrap_err();
+        assert!(
+            error.to_string().contains("expected 65x65 RGB, got 2x2"),
+            "{error}"
+        );
+        let short = Latent {
+            visual: vec![0.0; 3],
+            proprio: vec![],
+        };
+        let batch = ActionBatch {
+            values: &values,
+            samples: 1,
+            horizon: 1,
+            width: 10,
+        };
         assert!(model.unroll(&short, batch).is_err());
     }
 }

@@ -57,7 +57,10 @@ impl ActionBatch<'_> {
         if self.values.len() != expected || expected == 0 {
             return Err(Error::Shape {
                 what: "action batch",
-                expected: format!("[{}, {}, {}], not empty", self.samples, self.horizon, self.width),
+                expected: format!(
+                    "[{}, {}, {}], not empty",
+                    self.samples, self.horizon, self.width
+                ),
                 actual: format!("{} values", self.values.len()),
             });
         }

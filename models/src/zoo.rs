@@ -25,10 +25,13 @@ pub const MODELS: &[ModelEntry] = &[PLDM];
 
 /// The entry called `name`.
 pub fn find(name: &str) -> Result<&'static ModelEntry> {
-    MODELS.iter().find(|entry| entry.name == name).ok_or_else(|| Error::UnknownModel {
-        name: name.to_string(),
-        known: MODELS.iter().map(|entry| entry.name.to_string()).collect(),
-    })
+    MODELS
+        .iter()
+        .find(|entry| entry.name == name)
+        .ok_or_else(|| Error::UnknownModel {
+            name: name.to_string(),
+            known: MODELS.iter().map(|entry| entry.name.to_string()).collect(),
+        })
 }
 
 /// A named training configuration that was tried, as TOML laid over the defaults.

@@ -16,7 +16,9 @@ use crate::{Error, Result};
 /// The run continues from its last checkpoint when the same command is given again, and ends with the
 /// same weights however often it was stopped.
 #[derive(clap::Args, Debug)]
-#[command(after_help = "Example:\n  jepa-bench train --model pldm --recipe wall --data data/wall --out runs/train/wall-0")]
+#[command(
+    after_help = "Example:\n  jepa-bench train --model pldm --recipe wall --data data/wall --out runs/train/wall-0"
+)]
 pub struct Args {
     /// Model of the zoo (`jepa-bench list models`).
     #[arg(long, default_value = "pldm")]
@@ -61,7 +63,11 @@ pub fn run(args: &Args, ctx: &Context) -> anyhow::Result<ExitCode> {
         print_plan(args, &config, ctx)?;
         return Ok(ExitCode::SUCCESS);
     }
-    let request = TrainRequest { config: &config, data: &args.data, out: &args.out };
+    let request = TrainRequest {
+        config: &config,
+        data: &args.data,
+        out: &args.out,
+    };
     let finished = train(&request, ctx)?;
     if ctx.json {
         ctx.print_json(&finished)?;
@@ -79,7 +85,10 @@ pub(crate) fn train(request: &TrainRequest<'_>, ctx: &Context) -> anyhow::Result
         bar.set_message(format!("loss {loss:.3}"));
     };
     let interrupted = || ctx.interrupted();
-    let hooks = Hooks { on_step: &on_step, interrupted: &interrupted };
+    let hooks = Hooks {
+        on_step: &on_step,
+        interrupted: &interrupted,
+    };
     let finished = jepa_models::train::run(request, &hooks);
     bar.finish_and_clear();
     Ok(finished?)
@@ -99,7 +108,10 @@ fn resolve(args: &Args) -> Result<TrainConfig> {
 }
 
 /// The default configuration with a recipe and other changes laid over it.
-pub(crate) fn configuration(recipe: Option<toml::Table>, changes: toml::Table) -> Result<TrainConfig> {
+pub(crate) fn configuration(
+    recipe: Option<toml::Table>,
+    changes: toml::Table,
+) -> Result<TrainConfig> {
     let text = |error: &dyn std::fmt::Display| Error::Config {
         what: "training configuration".into(),
         detail: error.to_string(),
@@ -107,32 +119,47 @@ pub(crate) fn configuration(recipe: Option<toml::Table>, changes: toml::Table) -
     };
     let mut table = toml::Table::try_from(TrainConfig::default()).map_err(|e| text(&e))?;
     // TOML has no null: a table that is absent by default is a key all the same.
-    if let Some(training) = table.get_mut("training").and_then(toml::Value::as_table_mut) {
-        training.entry("crossing").or_insert_with(|| toml::Value::Boolean(false));
+    if let Some(training) = table
+        .get_mut("training")
+        .and_then(toml::Value::as_table_mut)
+    {
+        training
+            .entry("crossing")
+            .or_insert_with(|| toml::Value::Boolean(false));
     }
     for layer in recipe.into_iter().chain([changes]) {
         overlay(&mut table, layer, "")?;
     }
-    if let Some(training) = table.get_mut("training").and_then(toml::Value::as_table_mut)
+    if let Some(training) = table
+        .get_mut("training")
+        .and_then(toml::Value::as_table_mut)
         && training.get("crossing") == Some(&toml::Value::Boolean(false))
     {
         training.remove("crossing");
     }
-    table.try_into().map_err(|e: toml::de::Error| text(&e.message()))
+    table
+        .try_into()
+        .map_err(|e: toml::de::Error| text(&e.message()))
 }
 
 /// The TOML of a recipe.
 pub(crate) fn recipe_table(name: &str) -> Result<toml::Table> {
-    let recipe = RECIPES.iter().find(|r| r.name == name).ok_or_else(|| Error::UnknownName {
-        kind: "recipe",
-        name: name.to_string(),
-        known: RECIPES.iter().map(|r| r.name.to_string()).collect(),
-    })?;
-    recipe.toml.parse().map_err(|error: toml::de::Error| Error::Config {
-        what: format!("recipe `{name}`"),
-        detail: error.to_string(),
-        hint: None,
-    })
+    let recipe = RECIPES
+        .iter()
+        .find(|r| r.name == name)
+        .ok_or_else(|| Error::UnknownName {
+            kind: "recipe",
+            name: name.to_string(),
+            known: RECIPES.iter().map(|r| r.name.to_string()).collect(),
+        })?;
+    recipe
+        .toml
+        .parse()
+        .map_err(|error: toml::de::Error| Error::Config {
+            what: format!("recipe `{name}`"),
+            detail: error.to_string(),
+            hint: None,
+        })
 }
 
 /// Steps that see every training slice `epochs` times.
@@ -144,7 +171,9 @@ fn steps_of(epochs: f64, config: &TrainConfig, args: &Args) -> Result<u64> {
         });
     }
     let dataset = Dataset::open(&args.data)?;
-    let slices = dataset.slices(&jepa_models::train::training_slices(config))?.len();
+    let slices = dataset
+        .slices(&jepa_models::train::training_slices(config))?
+        .len();
     Ok((epochs * slices as f64 / config.training.batch as f64).ceil() as u64)
 }
 
@@ -164,7 +193,9 @@ fn print_plan(args: &Args, config: &TrainConfig, ctx: &Context) -> anyhow::Resul
         return ctx.print_json(config);
     }
     let dataset = Dataset::open(&args.data)?;
-    let slices = dataset.slices(&jepa_models::train::training_slices(config))?.len();
+    let slices = dataset
+        .slices(&jepa_models::train::training_slices(config))?
+        .len();
     let seen = config.training.steps * config.training.batch as u64;
     ctx.say(&format!(
         "reads {} ({} training slices, {:.2} passes), writes {}",
@@ -210,14 +241,22 @@ mod tests {
     #[test]
     fn every_recipe_resolves() {
         for recipe in RECIPES {
-            let config = configuration(Some(recipe_table(recipe.name).unwrap()), toml::Table::new());
-            assert!(config.unwrap().training.crossing.is_some(), "{}", recipe.name);
+            let config =
+                configuration(Some(recipe_table(recipe.name).unwrap()), toml::Table::new());
+            assert!(
+                config.unwrap().training.crossing.is_some(),
+                "{}",
+                recipe.name
+            );
         }
     }
 
     #[test]
     fn a_setting_wins_over_the_recipe() {
-        let settings = ["training.steps=7".to_string(), "training.crossing.share=0.5".to_string()];
+        let settings = [
+            "training.steps=7".to_string(),
+            "training.crossing.share=0.5".to_string(),
+        ];
         let layer = changes(None, &settings).unwrap();
         let config = configuration(Some(recipe_table("wall").unwrap()), layer).unwrap();
         assert_eq!(config.training.steps, 7);
@@ -229,7 +268,14 @@ mod tests {
         let layer = changes(None, &["training.step=7".to_string()]).unwrap();
         let error = configuration(None, layer).unwrap_err();
         assert!(error.to_string().contains("training.step"), "{error}");
-        assert!(error.hint().unwrap().contains("did you mean `training.steps`"), "{:?}", error.hint());
+        assert!(
+            error
+                .hint()
+                .unwrap()
+                .contains("did you mean `training.steps`"),
+            "{:?}",
+            error.hint()
+        );
     }
 
     #[test]

@@ -41,9 +41,22 @@ pub struct ConvEncoderConfig {
 
 impl Default for ConvEncoderConfig {
     fn default() -> Self {
-        let stem = StageConfig { filters: 16, kernel: 8, stride: 4, padding: 2 };
-        let stage = |filters| StageConfig { filters, kernel: 4, stride: 2, padding: 1 };
-        Self { stages: vec![stem, stage(32), stage(64)], latent: 32 }
+        let stem = StageConfig {
+            filters: 16,
+            kernel: 8,
+            stride: 4,
+            padding: 2,
+        };
+        let stage = |filters| StageConfig {
+            filters,
+            kernel: 4,
+            stride: 2,
+            padding: 1,
+        };
+        Self {
+            stages: vec![stem, stage(32), stage(64)],
+            latent: 32,
+        }
     }
 }
 
@@ -57,13 +70,19 @@ impl ConvEncoderConfig {
             let (Some(h), Some(w)) = (side(h), side(w)) else {
                 return Err(Error::Config {
                     key: "encoder.stages",
-                    detail: format!("stage {index}: kernel {} exceeds its {h}x{w} input", stage.kernel),
+                    detail: format!(
+                        "stage {index}: kernel {} exceeds its {h}x{w} input",
+                        stage.kernel
+                    ),
                 });
             };
-            if stage.filters == 0 || !stage.filters.is_multiple_of(NORM_GROUPS) || stage.stride == 0 {
+            if stage.filters == 0 || !stage.filters.is_multiple_of(NORM_GROUPS) || stage.stride == 0
+            {
                 return Err(Error::Config {
                     key: "encoder.stages",
-                    detail: format!("stage {index}: filters must be a multiple of {NORM_GROUPS}, stride at least 1"),
+                    detail: format!(
+                        "stage {index}: filters must be a multiple of {NORM_GROUPS}, stride at least 1"
+                    ),
                 });
             }
             shapes.push((stage.filters, h / stage.stride + 1, w / stage.stride + 1));
@@ -74,23 +93,33 @@ impl ConvEncoderConfig {
     /// An encoder for `height x width` images.
     pub(crate) fn init(&self, height: usize, width: usize, device: &Device) -> Result<ConvEncoder> {
         if self.latent == 0 {
-            return Err(Error::Config { key: "encoder.latent", detail: "must be at least 1".into() });
+            return Err(Error::Config {
+                key: "encoder.latent",
+                detail: "must be at least 1".into(),
+            });
         }
         let shapes = self.shapes(height, width)?;
-        let blocks = self.stages.iter().zip(&shapes).map(|(stage, (channels, ..))| {
-            let config = ConvNormConfig {
-                channels: *channels,
-                filters: stage.filters,
-                kernel: stage.kernel,
-                stride: stage.stride,
-                padding: stage.padding,
-                groups: NORM_GROUPS,
-            };
-            config.init(device)
-        });
+        let blocks = self
+            .stages
+            .iter()
+            .zip(&shapes)
+            .map(|(stage, (channels, ..))| {
+                let config = ConvNormConfig {
+                    channels: *channels,
+                    filters: stage.filters,
+                    kernel: stage.kernel,
+                    stride: stage.stride,
+                    padding: stage.padding,
+                    groups: NORM_GROUPS,
+                };
+                config.init(device)
+            });
         let blocks = blocks.collect();
         let flat = shapes.last().map_or(0, |(c, h, w)| c * h * w);
-        Ok(ConvEncoder { blocks, project: LinearConfig::new(flat, self.latent).init(device) })
+        Ok(ConvEncoder {
+            blocks,
+            project: LinearConfig::new(flat, self.latent).init(device),
+        })
     }
 }
 
@@ -116,7 +145,10 @@ impl ConvEncoder {
 pub(crate) fn frames_to_input(rgb: &[u8], height: usize, width: usize) -> Vec<f32> {
     let pixels = height * width;
     let mut input = vec![0.0; rgb.len()];
-    for (frame, planes) in rgb.chunks_exact(3 * pixels).zip(input.chunks_exact_mut(3 * pixels)) {
+    for (frame, planes) in rgb
+        .chunks_exact(3 * pixels)
+        .zip(input.chunks_exact_mut(3 * pixels))
+    {
         let (red, rest) = planes.split_at_mut(pixels);
         let (green, blue) = rest.split_at_mut(pixels);
         for (i, pixel) in frame.chunks_exact(3).enumerate() {
@@ -139,8 +171,16 @@ mod tests {
         let wide = ConvEncoderConfig::default().init(65, 65, &device).unwrap();
         assert_eq!(wide.num_params(), 77_168);
         // recipes.md section 2: four stages of kernel 4.
-        let stage = |filters| StageConfig { filters, kernel: 4, stride: 2, padding: 1 };
-        let narrow = ConvEncoderConfig { stages: [8, 16, 32, 64].map(stage).to_vec(), latent: 32 };
+        let stage = |filters| StageConfig {
+            filters,
+            kernel: 4,
+            stride: 2,
+            padding: 1,
+        };
+        let narrow = ConvEncoderConfig {
+            stages: [8, 16, 32, 64].map(stage).to_vec(),
+            latent: 32,
+        };
         let narrow = narrow.init(65, 65, &device).unwrap();
         assert_eq!(narrow.num_params(), 76_552);
         for encoder in [wide, narrow] {
@@ -158,10 +198,18 @@ mod tests {
     #[test]
     fn a_kernel_larger_than_its_input_is_an_error() {
         let config = ConvEncoderConfig {
-            stages: vec![StageConfig { filters: 8, kernel: 9, stride: 2, padding: 0 }],
+            stages: vec![StageConfig {
+                filters: 8,
+                kernel: 9,
+                stride: 2,
+                padding: 0,
+            }],
             latent: 4,
         };
         let error = config.init(8, 8, &Device::flex()).unwrap_err();
-        assert!(error.to_string().contains("kernel 9 exceeds its 8x8 input"), "{error}");
+        assert!(
+            error.to_string().contains("kernel 9 exceeds its 8x8 input"),
+            "{error}"
+        );
     }
 }

@@ -11,7 +11,11 @@ use jepa_datasets::Stream;
 /// Redraws every parameter: weights and biases of linear and convolution layers from
 /// `U(-1/sqrt(fan_in), 1/sqrt(fan_in))` (recipes.md section 2), norms to scale 1 and shift 0.
 pub(crate) fn initialise<M: Module>(module: M, seed: u64) -> M {
-    let mut mapper = Initialiser { seed, path: Vec::new(), fan_in: 1 };
+    let mut mapper = Initialiser {
+        seed,
+        path: Vec::new(),
+        fan_in: 1,
+    };
     module.map(&mut mapper)
 }
 
@@ -40,7 +44,9 @@ impl Initialiser {
                 let bound = 1.0 / (self.fan_in as f64).sqrt();
                 let path = self.path.join(".");
                 let mut stream = Stream::new(self.seed, &["init", &path]);
-                (0..count).map(|_| ((2.0 * stream.uniform() - 1.0) * bound) as f32).collect()
+                (0..count)
+                    .map(|_| ((2.0 * stream.uniform() - 1.0) * bound) as f32)
+                    .collect()
             }
         }
     }
@@ -61,7 +67,11 @@ impl ModuleMapper for Initialiser {
         let data = TensorData::new(self.draw(&dims), dims);
         let device = tensor.device();
         let fresh = Tensor::from_data(data, &device);
-        let fresh = if device.is_autodiff() { fresh.require_grad() } else { fresh };
+        let fresh = if device.is_autodiff() {
+            fresh.require_grad()
+        } else {
+            fresh
+        };
         Param::from_mapped_value(id_of(&self.path.join(".")), fresh, mapper)
     }
 }
@@ -87,12 +97,31 @@ mod tests {
 
     #[test]
     fn weights_fill_the_interval_given_by_the_fan_in() {
-        let values = layer(1).weight.val().into_data().try_to_vec::<f32>().unwrap();
-        let (low, high) = values.iter().fold((f32::MAX, f32::MIN), |(l, h), v| (l.min(*v), h.max(*v)));
-        assert!((-0.2..-0.198).contains(&low) && (0.198..0.2).contains(&high), "{low} {high}");
-        let bias = layer(1).bias.unwrap().val().into_data().try_to_vec::<f32>().unwrap();
+        let values = layer(1)
+            .weight
+            .val()
+            .into_data()
+            .try_to_vec::<f32>()
+            .unwrap();
+        let (low, high) = values
+            .iter()
+            .fold((f32::MAX, f32::MIN), |(l, h), v| (l.min(*v), h.max(*v)));
+        assert!(
+            (-0.2..-0.198).contains(&low) && (0.198..0.2).contains(&high),
+            "{low} {high}"
+        );
+        let bias = layer(1)
+            .bias
+            .unwrap()
+            .val()
+            .into_data()
+            .try_to_vec::<f32>()
+            .unwrap();
         assert!(bias.iter().all(|b| b.abs() <= 0.2));
-        assert!(bias.iter().any(|b| b.abs() > 0.15), "the bias uses the fan-in of its weight");
+        assert!(
+            bias.iter().any(|b| b.abs() > 0.15),
+            "the bias uses the fan-in of its weight"
+        );
     }
 
     #[test]

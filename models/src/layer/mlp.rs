@@ -12,8 +12,13 @@ pub(crate) struct MlpConfig {
 
 impl MlpConfig {
     pub(crate) fn init(&self, device: &Device) -> Mlp {
-        let layers = self.widths.windows(2).map(|w| LinearConfig::new(w[0], w[1]).init(device));
-        Mlp { layers: layers.collect() }
+        let layers = self
+            .widths
+            .windows(2)
+            .map(|w| LinearConfig::new(w[0], w[1]).init(device));
+        Mlp {
+            layers: layers.collect(),
+        }
     }
 
     /// `copies` networks that share nothing.
@@ -22,7 +27,9 @@ impl MlpConfig {
             weight: Param::from_tensor(Tensor::zeros([copies, w[0], w[1]], device)),
             bias: Param::from_tensor(Tensor::zeros([copies, 1, w[1]], device)),
         });
-        BatchedMlp { layers: layers.collect() }
+        BatchedMlp {
+            layers: layers.collect(),
+        }
     }
 }
 
@@ -81,7 +88,9 @@ mod tests {
     #[test]
     fn a_batch_of_networks_computes_what_each_would_alone() {
         let device = Device::flex();
-        let config = MlpConfig { widths: vec![3, 8, 2] };
+        let config = MlpConfig {
+            widths: vec![3, 8, 2],
+        };
         let batch = initialise(config.init_batch(2, &device), 5);
         let random = burn::tensor::Distribution::Normal(0.0, 1.0);
         let input = Tensor::<3>::random([2, 4, 3], random, &device);

@@ -46,7 +46,8 @@ mod tests {
 
     #[test]
     fn time_similarity_averages_over_pairs_and_dimensions() {
-        let latents = Tensor::<3>::from_floats([[[0.0, 1.0], [2.0, 1.0], [2.0, 4.0]]], &Device::flex());
+        let latents =
+            Tensor::<3>::from_floats([[[0.0, 1.0], [2.0, 1.0], [2.0, 4.0]]], &Device::flex());
         // Changes (2, 0) and (0, 3): (4 + 0 + 0 + 9) / 4.
         let value: f32 = time_similarity(latents).into_scalar();
         assert!((value - 3.25).abs() < 1e-6);
@@ -68,7 +69,12 @@ mod tests {
         let device = Device::flex().autodiff();
         let predicted = Tensor::<2>::ones([1, 3], &device).require_grad();
         let loss = mean_distance(predicted.clone(), Tensor::ones([1, 3], &device), 0.03);
-        let grad = predicted.grad(&loss.backward()).unwrap().into_data().try_to_vec::<f32>().unwrap();
+        let grad = predicted
+            .grad(&loss.backward())
+            .unwrap()
+            .into_data()
+            .try_to_vec::<f32>()
+            .unwrap();
         assert_eq!(grad, [0.0; 3]);
     }
 }

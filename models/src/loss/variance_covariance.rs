@@ -70,7 +70,10 @@ mod tests {
     #[test]
     fn values_and_gradients_equal_the_reference_classes() {
         // eb_jepa losses.py HingeStdLoss and CovarianceLoss, run by their authors' code.
-        let folder = concat!(env!("CARGO_MANIFEST_DIR"), "/../tests/fixtures/models/eb_jepa_losses/");
+        let folder = concat!(
+            env!("CARGO_MANIFEST_DIR"),
+            "/../tests/fixtures/models/eb_jepa_losses/"
+        );
         let read = |name: &str| std::fs::read(format!("{folder}{name}")).unwrap();
         let (inputs, outputs) = (read("inputs.safetensors"), read("outputs.safetensors"));
         let inputs = SafeTensors::deserialize(&inputs).unwrap();
@@ -79,7 +82,10 @@ mod tests {
         let x = Tensor::<2>::from_data(data(&inputs, "vic"), &device).require_grad();
         let check = |loss: Tensor<1>, value: &str, grad: &str| {
             let close = Tolerance::<f32>::absolute(1e-6).set_relative(1e-4);
-            let flat = |d: TensorData| Tensor::<1>::from_data(d.try_to_vec::<f32>().unwrap().as_slice(), &Device::flex()).into_data();
+            let flat = |d: TensorData| {
+                Tensor::<1>::from_data(d.try_to_vec::<f32>().unwrap().as_slice(), &Device::flex())
+                    .into_data()
+            };
             flat(loss.to_data()).assert_approx_eq::<f32>(&flat(data(&outputs, value)), close);
             let grads = loss.backward();
             let ours = x.grad(&grads).unwrap().into_data();
@@ -91,8 +97,11 @@ mod tests {
 
     fn data(file: &SafeTensors<'_>, name: &str) -> TensorData {
         let view = file.tensor(name).unwrap();
-        let values: Vec<f32> =
-            view.data().chunks_exact(4).map(|b| f32::from_le_bytes([b[0], b[1], b[2], b[3]])).collect();
+        let values: Vec<f32> = view
+            .data()
+            .chunks_exact(4)
+            .map(|b| f32::from_le_bytes([b[0], b[1], b[2], b[3]]))
+            .collect();
         TensorData::new(values, view.shape().to_vec())
     }
 }

@@ -29,7 +29,10 @@ pub struct ResidualMlpConfig {
 
 impl Default for ResidualMlpConfig {
     fn default() -> Self {
-        Self { width: 128, ensemble: 5 }
+        Self {
+            width: 128,
+            ensemble: 5,
+        }
     }
 }
 
@@ -37,7 +40,11 @@ impl ResidualMlpConfig {
     pub(crate) fn init(&self, latent: usize, action_dim: usize, device: &Device) -> ResidualMlp {
         let widths = vec![latent + action_dim, self.width, self.width, latent];
         let mlp = MlpConfig { widths }.init_batch(self.ensemble, device);
-        ResidualMlp { mlp, ensemble: self.ensemble, action_dim }
+        ResidualMlp {
+            mlp,
+            ensemble: self.ensemble,
+            action_dim,
+        }
     }
 }
 
@@ -76,7 +83,10 @@ impl ResidualMlp {
         let [batch, horizon, width] = actions.dims();
         let mut latents: Vec<Tensor<3>> = Vec::with_capacity(horizon * width / self.action_dim);
         for step in 0..horizon {
-            let block = actions.clone().slice([0..batch, step..step + 1]).reshape([batch, width]);
+            let block = actions
+                .clone()
+                .slice([0..batch, step..step + 1])
+                .reshape([batch, width]);
             let from = latents.last().unwrap_or(&start).clone();
             latents.extend(self.step(from, block));
         }
@@ -128,7 +138,9 @@ mod tests {
         assert_eq!(latents.len(), 3);
         assert_eq!(latents[1].to_data(), by_hand.to_data());
 
-        let changed = actions.clone().slice_assign([0..3, 2..3], Tensor::zeros([3, 1, 10], &device));
+        let changed = actions
+            .clone()
+            .slice_assign([0..3, 2..3], Tensor::zeros([3, 1, 10], &device));
         let again = predictor.unroll(start, &changed);
         assert_eq!(latents[1].to_data(), again[1].to_data());
         assert_ne!(latents[2].to_data(), again[2].to_data());

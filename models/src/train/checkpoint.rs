@@ -47,9 +47,15 @@ pub(crate) fn save<M: Module>(
     create_dir(&path)?;
     let weights = weights_to_bytes(model, &path)?;
     write_atomic(&path.join(WEIGHTS), &weights)?;
-    let optimizer = optimizer.into_bytes().map_err(|e| broken(&path, &e.to_string()))?;
+    let optimizer = optimizer
+        .into_bytes()
+        .map_err(|e| broken(&path, &e.to_string()))?;
     write_atomic(&path.join(OPTIMIZER), &optimizer)?;
-    let state = State { progress, weights: hash(&weights), optimizer: hash(&optimizer) };
+    let state = State {
+        progress,
+        weights: hash(&weights),
+        optimizer: hash(&optimizer),
+    };
     write_json(&path.join(STATE), &state)?;
     for older in checkpoints(folder)?.into_iter().filter(|p| *p < path) {
         fs::remove_dir_all(&older).map_err(Error::io("remove", &older))?;
@@ -64,7 +70,9 @@ pub(crate) fn load_newest<M: Module>(
     optimizer: ModuleOptimizer,
 ) -> Result<Option<(M, ModuleOptimizer, Progress)>> {
     for path in checkpoints(folder)?.into_iter().rev() {
-        let Ok(state) = read_json::<State>(&path.join(STATE)) else { continue };
+        let Ok(state) = read_json::<State>(&path.join(STATE)) else {
+            continue;
+        };
         let (Ok(weights), Ok(moments)) =
             (fs::read(path.join(WEIGHTS)), fs::read(path.join(OPTIMIZER)))
         else {
@@ -75,7 +83,9 @@ pub(crate) fn load_newest<M: Module>(
         }
         let model = weights_from_bytes(model, weights, &path)?;
         let bytes = burn::tensor::Bytes::from_bytes_vec(moments);
-        let optimizer = optimizer.from_bytes(bytes).map_err(|e| broken(&path, &e.to_string()))?;
+        let optimizer = optimizer
+            .from_bytes(bytes)
+            .map_err(|e| broken(&path, &e.to_string()))?;
         return Ok(Some((model, optimizer, state.progress)));
     }
     Ok(None)
@@ -86,7 +96,10 @@ fn checkpoints(folder: &Path) -> Result<Vec<PathBuf>> {
     let mut found = Vec::new();
     for entry in fs::read_dir(folder).map_err(Error::io("read", folder))? {
         let path = entry.map_err(Error::io("read", folder))?.path();
-        let name = path.file_name().map(|n| n.to_string_lossy().into_owned()).unwrap_or_default();
+        let name = path
+            .file_name()
+            .map(|n| n.to_string_lossy().into_owned())
+            .unwrap_or_default();
         if name.starts_with("checkpoint-") && path.is_dir() {
             found.push(path);
         }
@@ -102,20 +115,35 @@ pub(crate) fn weights_to_bytes<M: Module>(model: &M, path: &Path) -> Result<Vec<
         .clear_metadata()
         .metadata("format", "pt")
         .with_to_adapter(BurnToPyTorchAdapter);
-    model.save_into(&mut store).map_err(|e| broken(path, &e.to_string()))?;
+    model
+        .save_into(&mut store)
+        .map_err(|e| broken(path, &e.to_string()))?;
     store.get_bytes().map_err(|e| broken(path, &e.to_string()))
 }
 
 /// Reads such a file; every tensor must find its parameter and every parameter its tensor.
-pub(crate) fn weights_from_bytes<M: Module>(mut model: M, bytes: Vec<u8>, path: &Path) -> Result<M> {
+pub(crate) fn weights_from_bytes<M: Module>(
+    mut model: M,
+    bytes: Vec<u8>,
+    path: &Path,
+) -> Result<M> {
     let mut store =
         SafetensorsStore::from_bytes(Some(bytes)).with_from_adapter(PyTorchToBurnAdapter);
-    let outcome = model.load_from(&mut store).map_err(|e| broken(path, &e.to_string()))?;
+    let outcome = model
+        .load_from(&mut store)
+        .map_err(|e| broken(path, &e.to_string()))?;
     if outcome.missing.is_empty() && outcome.unused.is_empty() && outcome.errors.is_empty() {
         return Ok(model);
     }
-    let missing: Vec<&str> = outcome.missing.iter().map(|(name, _)| name.as_str()).collect();
-    Err(broken(path, &format!("missing {missing:?}, unexpected {:?}", outcome.unused)))
+    let missing: Vec<&str> = outcome
+        .missing
+        .iter()
+        .map(|(name, _)| name.as_str())
+        .collect();
+    Err(broken(
+        path,
+        &format!("missing {missing:?}, unexpected {:?}", outcome.unused),
+    ))
 }
 
 /// Hash of a file's bytes.
@@ -150,7 +178,8 @@ mod tests {
     }
 
     fn step(layer: Linear, optimizer: &mut ModuleOptimizer, scale: f32) -> Linear {
-        let input = Tensor::<2>::from_floats([[1.0, 2.0, -1.0]], &Device::flex().autodiff()) * scale;
+        let input =
+            Tensor::<2>::from_floats([[1.0, 2.0, -1.0]], &Device::flex().autodiff()) * scale;
         let grads = layer.forward(input).square().sum().backward();
         let grads = GradientsParams::from_grads(grads, &layer);
         optimizer.step(0.1, layer, grads)
@@ -166,22 +195,33 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let (mut layer, mut optimizer) = fresh();
         layer = step(step(layer, &mut optimizer, 1.0), &mut optimizer, 0.5);
-        let progress = Progress { step: 2, seconds: 1.5, waited: 0.25 };
+        let progress = Progress {
+            step: 2,
+            seconds: 1.5,
+            waited: 0.25,
+        };
         save(folder.path(), &layer, &optimizer, progress).unwrap();
         let uninterrupted = step(layer, &mut optimizer, 2.0);
 
         let (layer, optimizer) = fresh();
-        let (layer, mut optimizer, at) =
-            load_newest(folder.path(), layer, optimizer).unwrap().unwrap();
+        let (layer, mut optimizer, at) = load_newest(folder.path(), layer, optimizer)
+            .unwrap()
+            .unwrap();
         assert_eq!(at, progress);
-        assert_eq!(bits(&step(layer, &mut optimizer, 2.0)), bits(&uninterrupted));
+        assert_eq!(
+            bits(&step(layer, &mut optimizer, 2.0)),
+            bits(&uninterrupted)
+        );
     }
 
     #[test]
     fn a_damaged_checkpoint_does_not_count() {
         let folder = tempfile::tempdir().unwrap();
         let (layer, optimizer) = fresh();
-        let progress = |step| Progress { step, ..Progress::default() };
+        let progress = |step| Progress {
+            step,
+            ..Progress::default()
+        };
         save(folder.path(), &layer, &optimizer, progress(1)).unwrap();
         let kept = folder.path().join("checkpoint-00000001");
         let copy = folder.path().join("checkpoint-00000002");
@@ -192,7 +232,9 @@ mod tests {
         let mut bytes = fs::read(copy.join(WEIGHTS)).unwrap();
         *bytes.last_mut().unwrap() ^= 1;
         fs::write(copy.join(WEIGHTS), bytes).unwrap();
-        let (_, _, at) = load_newest(folder.path(), layer, optimizer).unwrap().unwrap();
+        let (_, _, at) = load_newest(folder.path(), layer, optimizer)
+            .unwrap()
+            .unwrap();
         assert_eq!(at.step, 1);
     }
 
@@ -201,7 +243,10 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let (layer, optimizer) = fresh();
         for step in [100, 200] {
-            let progress = Progress { step, ..Progress::default() };
+            let progress = Progress {
+                step,
+                ..Progress::default()
+            };
             save(folder.path(), &layer, &optimizer, progress).unwrap();
         }
         assert_eq!(checkpoints(folder.path()).unwrap().len(), 1);
@@ -213,6 +258,9 @@ mod tests {
         let bytes = weights_to_bytes(&layer, Path::new("x")).unwrap();
         let other: Linear = LinearConfig::new(4, 2).init(&Device::flex());
         let error = weights_from_bytes(other, bytes, Path::new("x")).unwrap_err();
-        assert!(error.to_string().contains("do not fit the model"), "{error}");
+        assert!(
+            error.to_string().contains("do not fit the model"),
+            "{error}"
+        );
     }
 }

@@ -115,16 +115,26 @@ impl TrainConfig {
         ];
         for (key, value) in positive {
             if value == 0 {
-                return Err(Error::Config { key, detail: "must be at least 1".into() });
+                return Err(Error::Config {
+                    key,
+                    detail: "must be at least 1".into(),
+                });
             }
         }
         let shares = [
             ("training.warmup_fraction", t.warmup_fraction, 0.0..1.0),
-            ("training.final_fraction", t.final_fraction, 0.0..1.0 + f64::EPSILON),
+            (
+                "training.final_fraction",
+                t.final_fraction,
+                0.0..1.0 + f64::EPSILON,
+            ),
         ];
         for (key, value, range) in shares {
             if !range.contains(&value) {
-                return Err(Error::Config { key, detail: format!("must be in [0, 1), is {value}") });
+                return Err(Error::Config {
+                    key,
+                    detail: format!("must be in [0, 1), is {value}"),
+                });
             }
         }
         let finite = [
@@ -133,16 +143,30 @@ impl TrainConfig {
         ];
         for (key, value) in finite {
             if !(value.is_finite() && value > 0.0) {
-                return Err(Error::Config { key, detail: format!("must be above 0, is {value}") });
+                return Err(Error::Config {
+                    key,
+                    detail: format!("must be above 0, is {value}"),
+                });
             }
         }
-        if let Some(share) = t.crossing.as_ref().map(|c| c.share).filter(|s| !(0.0..=1.0).contains(s)) {
+        if let Some(share) = t
+            .crossing
+            .as_ref()
+            .map(|c| c.share)
+            .filter(|s| !(0.0..=1.0).contains(s))
+        {
             let detail = format!("must be in [0, 1], is {share}");
-            return Err(Error::Config { key: "training.crossing.share", detail });
+            return Err(Error::Config {
+                key: "training.crossing.share",
+                detail,
+            });
         }
         if !(t.weight_decay.is_finite() && t.weight_decay >= 0.0) {
             let detail = format!("must be 0 or more, is {}", t.weight_decay);
-            return Err(Error::Config { key: "training.weight_decay", detail });
+            return Err(Error::Config {
+                key: "training.weight_decay",
+                detail,
+            });
         }
         Ok(())
     }
@@ -157,12 +181,30 @@ mod tests {
         let mut config = TrainConfig::default();
         assert!(config.check().is_ok());
         config.training.batch = 0;
-        assert!(config.check().unwrap_err().to_string().contains("`training.batch`"));
+        assert!(
+            config
+                .check()
+                .unwrap_err()
+                .to_string()
+                .contains("`training.batch`")
+        );
         config.training.batch = 1;
         config.training.learning_rate = f64::NAN;
-        assert!(config.check().unwrap_err().to_string().contains("`training.learning_rate`"));
+        assert!(
+            config
+                .check()
+                .unwrap_err()
+                .to_string()
+                .contains("`training.learning_rate`")
+        );
         config.training.learning_rate = 1.0;
         config.model = "pldn".into();
-        assert!(config.check().unwrap_err().to_string().contains("unknown model `pldn`"));
+        assert!(
+            config
+                .check()
+                .unwrap_err()
+                .to_string()
+                .contains("unknown model `pldn`")
+        );
     }
 }

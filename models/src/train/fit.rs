@@ -45,7 +45,10 @@ struct StepLosses {
 
 impl StepLosses {
     fn term(&self, name: &str) -> f64 {
-        self.terms.iter().find(|(n, _)| *n == name).map_or(0.0, |(_, value)| *value)
+        self.terms
+            .iter()
+            .find(|(n, _)| *n == name)
+            .map_or(0.0, |(_, value)| *value)
     }
 }
 
@@ -55,7 +58,11 @@ impl<M: Trainable> Fit<'_, M> {
         let folder = self.run.join(CHECKPOINTS);
         create_dir(&folder)?;
         let optimizer = adamw(&untrained, self.config);
-        let fresh = (untrained.clone(), adamw(&untrained, self.config), Progress::default());
+        let fresh = (
+            untrained.clone(),
+            adamw(&untrained, self.config),
+            Progress::default(),
+        );
         let (model, optimizer, progress) =
             checkpoint::load_newest(&folder, untrained, optimizer)?.unwrap_or(fresh);
         let (model, progress) = self.steps(model, optimizer, progress, hooks)?;
@@ -74,8 +81,12 @@ impl<M: Trainable> Fit<'_, M> {
         let checkpoints = self.run.join(CHECKPOINTS);
         let reference = ValidationSlices::read(self)?;
         let steps = from.step + 1..=config.steps;
-        let mut batches =
-            Prefetcher::start(self.training.clone(), config.seed, config.batch, steps.clone());
+        let mut batches = Prefetcher::start(
+            self.training.clone(),
+            config.seed,
+            config.batch,
+            steps.clone(),
+        );
         let started = Instant::now();
         let mut progress = from;
         for step in steps {
@@ -84,8 +95,11 @@ impl<M: Trainable> Fit<'_, M> {
             (model, losses) = self.step(model, &mut optimizer, &batch, step)?;
             let session = started.elapsed().as_secs_f64();
             let waited = batches.waited().as_secs_f64();
-            progress =
-                Progress { step, seconds: from.seconds + session, waited: from.waited + waited };
+            progress = Progress {
+                step,
+                seconds: from.seconds + session,
+                waited: from.waited + waited,
+            };
             let last = step == config.steps;
             let validation = (last || step.is_multiple_of(config.validate_every))
                 .then(|| reference.errors(&model.valid(), self));
@@ -98,7 +112,10 @@ impl<M: Trainable> Fit<'_, M> {
             (hooks.on_step)(step, losses.total);
             if (hooks.interrupted)() && !last {
                 checkpoint::save(&checkpoints, &model, &optimizer, progress)?;
-                return Err(Error::Interrupted { step, total: config.steps });
+                return Err(Error::Interrupted {
+                    step,
+                    total: config.steps,
+                });
             }
         }
         Ok((model, progress))
@@ -113,22 +130,46 @@ impl<M: Trainable> Fit<'_, M> {
         step: u64,
     ) -> Result<(M, StepLosses)> {
         let terms = model.losses(&batch.to_device(&self.device), &self.weights);
-        let values = terms.iter().map(|t| (t.name, scalar(t))).collect::<Vec<_>>();
-        let total = terms.into_iter().map(|t| t.value * t.weight).reduce(|a, b| a + b);
+        let values = terms
+            .iter()
+            .map(|t| (t.name, scalar(t)))
+            .collect::<Vec<_>>();
+        let total = terms
+            .into_iter()
+            .map(|t| t.value * t.weight)
+            .reduce(|a, b| a + b);
         let Some(total) = total else {
-            return Err(Error::Config { key: "loss", detail: "has no terms".into() });
+            return Err(Error::Config {
+                key: "loss",
+                detail: "has no terms".into(),
+            });
         };
         if let Some((term, value)) = values.iter().find(|(_, v)| !v.is_finite()) {
-            return Err(Error::Diverged { step, term, value: *value });
+            return Err(Error::Diverged {
+                step,
+                term,
+                value: *value,
+            });
         }
         let value = f64::from(total.clone().into_scalar::<f32>());
         let grads = GradientsParams::from_grads(total.backward(), &model);
         let (grads, grad_norm) = clip_global_norm(&model, grads, self.config.clip_norm);
         if !grad_norm.is_finite() {
-            return Err(Error::Diverged { step, term: "gradient norm", value: grad_norm });
+            return Err(Error::Diverged {
+                step,
+                term: "gradient norm",
+                value: grad_norm,
+            });
         }
         let model = optimizer.step(learning_rate(self.config, step), model, grads);
-        Ok((model, StepLosses { total: value, terms: values, grad_norm }))
+        Ok((
+            model,
+            StepLosses {
+                total: value,
+                terms: values,
+                grad_norm,
+            },
+        ))
     }
 
     fn line(
@@ -173,11 +214,16 @@ impl ValidationSlices {
     fn read<M: Trainable>(fit: &Fit<'_, M>) -> Result<Self> {
         let count = fit.config.validation_slices;
         let read = |source: &SliceSource, name: &str| -> Result<Vec<SliceArrays>> {
-                // The same slices for every seed, so that errors can be compared.
+            // The same slices for every seed, so that errors can be compared.
             let mut stream = Stream::new(0, &["validation", name]);
-            batches(count).map(|n| source.read(&mut stream, n)).collect()
+            batches(count)
+                .map(|n| source.read(&mut stream, n))
+                .collect()
         };
-        Ok(Self { probe: read(fit.training, "train")?, held_out: read(fit.validation, "val")? })
+        Ok(Self {
+            probe: read(fit.training, "train")?,
+            held_out: read(fit.validation, "val")?,
+        })
     }
 
     fn errors<M: Trainable>(&self, model: &M, fit: &Fit<'_, M>) -> ValidationErrors {

@@ -9,7 +9,9 @@ use std::sync::mpsc::{Receiver, sync_channel};
 use std::time::{Duration, Instant};
 
 use burn::tensor::{Device, Tensor, TensorData};
-use jepa_datasets::{Column, Dataset, Normalizer, PROPRIO, Order, SliceIndex, SliceRef, SliceSpec, Stream};
+use jepa_datasets::{
+    Column, Dataset, Normalizer, Order, PROPRIO, SliceIndex, SliceRef, SliceSpec, Stream,
+};
 
 use super::SliceTensors;
 use super::config::{CrossingConfig, TrainConfig};
@@ -73,7 +75,10 @@ impl SliceArrays {
         let DataShape { height, width, .. } = self.shape;
         let frames = self.slices * (self.horizon + 1);
         let images = TensorData::new(self.images.clone(), [frames, 3, height, width]);
-        let actions = TensorData::new(self.actions.clone(), [self.slices, self.horizon, self.block]);
+        let actions = TensorData::new(
+            self.actions.clone(),
+            [self.slices, self.horizon, self.block],
+        );
         let normalised = |values: &[f32]| {
             let mut values = values.to_vec();
             self.proprio_normalizer.normalize(&mut values);
@@ -82,7 +87,8 @@ impl SliceArrays {
         let width = self.shape.proprio_dim;
         let rows = self.rows_proprio.len() / (self.slices * width).max(1);
         let proprio = TensorData::new(normalised(&self.proprio), [frames, width]);
-        let rows_proprio = TensorData::new(normalised(&self.rows_proprio), [self.slices, rows, width]);
+        let rows_proprio =
+            TensorData::new(normalised(&self.rows_proprio), [self.slices, rows, width]);
         SliceTensors {
             images: Tensor::from_data(images, device),
             actions: Tensor::from_data(actions, device),
@@ -114,7 +120,15 @@ impl SliceSource {
             });
         }
         let dataset = Arc::clone(dataset);
-        Ok(Self { dataset, spec, index, action, proprio, shape, crossing: None })
+        Ok(Self {
+            dataset,
+            spec,
+            index,
+            action,
+            proprio,
+            shape,
+            crossing: None,
+        })
     }
 
     /// Draws a share of each batch from the slices in which a field crosses a value.
@@ -140,11 +154,16 @@ impl SliceSource {
     fn crossings(&self, episode: u64, config: &CrossingConfig) -> Result<Vec<SliceRef>> {
         let length = self.dataset.episode(episode)?.length as usize;
         let columns = self.dataset.read_rows(episode, 0..length)?;
-        let column = columns.get(&config.field).filter(|c| config.dimension < c.width());
+        let column = columns
+            .get(&config.field)
+            .filter(|c| config.dimension < c.width());
         let Some(column) = column else {
             return Err(Error::Config {
                 key: "training.crossing",
-                detail: format!("field `{}` has no dimension {}", config.field, config.dimension),
+                detail: format!(
+                    "field `{}` has no dimension {}",
+                    config.field, config.dimension
+                ),
             });
         };
         let values = column.to_f64();
@@ -154,7 +173,9 @@ impl SliceSource {
             .collect();
         let starts = above.windows(self.spec.rows()).enumerate();
         let crossing = starts.filter(|(_, window)| window.iter().any(|a| *a != window[0]));
-        Ok(crossing.map(|(start, _)| SliceRef { episode, start }).collect())
+        Ok(crossing
+            .map(|(start, _)| SliceRef { episode, start })
+            .collect())
     }
 
     /// Number of slices.
@@ -165,7 +186,10 @@ impl SliceSource {
     /// `count` slices drawn with replacement.
     fn draw(&self, stream: &mut Stream, count: usize) -> Vec<SliceRef> {
         let mut below = |n: usize| stream.below(n as u64) as usize;
-        let crossing = self.crossing.as_ref().map_or(0, |(share, _)| (share * count as f64).round() as usize);
+        let crossing = self
+            .crossing
+            .as_ref()
+            .map_or(0, |(share, _)| (share * count as f64).round() as usize);
         (0..count)
             .map(|i| match &self.crossing {
                 Some((_, slices)) if i < crossing => slices[below(slices.len())],
@@ -194,11 +218,17 @@ impl SliceSource {
         for at in self.draw(stream, count) {
             let slice = self.dataset.read_slice(&self.spec, at)?;
             let (height, width) = (slice.height, slice.width);
-            arrays.images.extend(frames_to_input(&slice.frames.into_u8(), height, width));
+            arrays
+                .images
+                .extend(frames_to_input(&slice.frames.into_u8(), height, width));
             arrays.actions.extend(slice.action);
             arrays.proprio.extend(slice.proprio);
-            let rows = self.dataset.read_rows(at.episode, at.start..at.start + self.spec.rows())?;
-            arrays.rows_proprio.extend(rows.get(PROPRIO).map(Column::to_f32).unwrap_or_default());
+            let rows = self
+                .dataset
+                .read_rows(at.episode, at.start..at.start + self.spec.rows())?;
+            arrays
+                .rows_proprio
+                .extend(rows.get(PROPRIO).map(Column::to_f32).unwrap_or_default());
         }
         self.action.normalize(&mut arrays.actions);
         Ok(arrays)
@@ -231,7 +261,10 @@ impl Prefetcher {
                 }
             }
         });
-        Self { receiver, waited: Duration::ZERO }
+        Self {
+            receiver,
+            waited: Duration::ZERO,
+        }
     }
 
     /// The next batch.
@@ -240,7 +273,10 @@ impl Prefetcher {
         let batch = self.receiver.recv();
         self.waited += start.elapsed();
         batch.unwrap_or_else(|_| {
-            Err(Error::Config { key: "training.steps", detail: "the reading thread stopped early".into() })
+            Err(Error::Config {
+                key: "training.steps",
+                detail: "the reading thread stopped early".into(),
+            })
         })
     }
 

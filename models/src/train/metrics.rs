@@ -62,22 +62,31 @@ impl MetricsFile {
             Err(error) => return Err(Error::io("read", path)(error)),
         };
         write_atomic(path, kept.as_bytes())?;
-        let file =
-            OpenOptions::new().append(true).open(path).map_err(Error::io("open", path))?;
-        Ok(Self { file, path: path.to_path_buf() })
+        let file = OpenOptions::new()
+            .append(true)
+            .open(path)
+            .map_err(Error::io("open", path))?;
+        Ok(Self {
+            file,
+            path: path.to_path_buf(),
+        })
     }
 
     pub(crate) fn append(&mut self, line: &MetricsLine) -> Result<()> {
         let mut text = serde_json::to_string(line)
             .map_err(|e| super::files::damaged(&self.path, &e.to_string()))?;
         text.push('\n');
-        self.file.write_all(text.as_bytes()).map_err(Error::io("write", &self.path))
+        self.file
+            .write_all(text.as_bytes())
+            .map_err(Error::io("write", &self.path))
     }
 }
 
 /// Whole lines up to and including `step`.
 fn keep_until(text: &str, step: u64) -> String {
-    let whole = text.split_inclusive('\n').filter(|line| line.ends_with('\n'));
+    let whole = text
+        .split_inclusive('\n')
+        .filter(|line| line.ends_with('\n'));
     whole
         .filter(|line| serde_json::from_str::<MetricsLine>(line).is_ok_and(|l| l.step <= step))
         .collect()
@@ -123,8 +132,10 @@ mod tests {
         let mut file = MetricsFile::open(&path, 20).unwrap();
         file.append(&line(30)).unwrap();
         let text = fs::read_to_string(&path).unwrap();
-        let steps: Vec<u64> =
-            text.lines().map(|l| serde_json::from_str::<MetricsLine>(l).unwrap().step).collect();
+        let steps: Vec<u64> = text
+            .lines()
+            .map(|l| serde_json::from_str::<MetricsLine>(l).unwrap().step)
+            .collect();
         assert_eq!(steps, [10, 20, 30]);
     }
 }

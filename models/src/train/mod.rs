@@ -18,8 +18,8 @@ use burn::module::Module;
 use burn::tensor::Tensor;
 
 pub use config::{CrossingConfig, TrainConfig, TrainingConfig};
-pub use metrics::MetricsLine;
 pub use loader::training_slices;
+pub use metrics::MetricsLine;
 pub use run::{Finished, Hooks, TrainRequest, load, run};
 pub use validation::ValidationErrors;
 

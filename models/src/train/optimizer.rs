@@ -9,10 +9,14 @@ use super::config::TrainingConfig;
 /// AdamW as in `PyTorch` (epsilon 1e-8), with weight decay on matrices and kernels only.
 pub(crate) fn adamw<M: Module>(module: &M, config: &TrainingConfig) -> ModuleOptimizer {
     let without_decay = AdamWConfig::new().with_epsilon(1e-8).with_weight_decay(0.0);
-    let with_decay = without_decay.clone().with_weight_decay(config.weight_decay as f32);
+    let with_decay = without_decay
+        .clone()
+        .with_weight_decay(config.weight_decay as f32);
     let mut decayed = Decayed::default();
     module.visit(&mut decayed);
-    without_decay.init().with_group(ParamGroup::from_ids(decayed.ids), with_decay.build(), None)
+    without_decay
+        .init()
+        .with_group(ParamGroup::from_ids(decayed.ids), with_decay.build(), None)
 }
 
 /// Ids of the parameters called `weight`: matrices and kernels, not biases and norms.
@@ -45,14 +49,21 @@ pub(crate) fn clip_global_norm<M: Module>(
     grads: GradientsParams,
     bound: f64,
 ) -> (GradientsParams, f64) {
-    let mut squares = SumOfSquares { grads: &grads, sum: 0.0 };
+    let mut squares = SumOfSquares {
+        grads: &grads,
+        sum: 0.0,
+    };
     module.visit(&mut squares);
     let norm = squares.sum.sqrt();
     let factor = (bound / (norm + 1e-6)).min(1.0);
     if factor == 1.0 {
         return (grads, norm);
     }
-    let mut scale = Scale { from: grads, to: GradientsParams::new(), factor };
+    let mut scale = Scale {
+        from: grads,
+        to: GradientsParams::new(),
+        factor,
+    };
     module.visit(&mut scale);
     (scale.to, norm)
 }
@@ -108,9 +119,19 @@ mod tests {
         let (layer, grads) = with_gradients();
         let (clipped, norm) = clip_global_norm(&layer, grads, 1.0);
         assert!((norm - 10f64.sqrt()).abs() < 1e-6);
-        let weight = clipped.get::<2>(layer.weight.id).unwrap().into_data().try_to_vec::<f32>().unwrap();
+        let weight = clipped
+            .get::<2>(layer.weight.id)
+            .unwrap()
+            .into_data()
+            .try_to_vec::<f32>()
+            .unwrap();
         let bias_id = layer.bias.as_ref().unwrap().id;
-        let bias = clipped.get::<1>(bias_id).unwrap().into_data().try_to_vec::<f32>().unwrap();
+        let bias = clipped
+            .get::<1>(bias_id)
+            .unwrap()
+            .into_data()
+            .try_to_vec::<f32>()
+            .unwrap();
         assert!((weight[0] - 3.0 / 10f32.sqrt()).abs() < 1e-5, "{weight:?}");
         assert!((bias[0] - 1.0 / 10f32.sqrt()).abs() < 1e-5, "{bias:?}");
     }
@@ -119,7 +140,12 @@ mod tests {
     fn a_small_gradient_is_left_alone() {
         let (layer, grads) = with_gradients();
         let (clipped, _) = clip_global_norm(&layer, grads, 100.0);
-        let weight = clipped.get::<2>(layer.weight.id).unwrap().into_data().try_to_vec::<f32>().unwrap();
+        let weight = clipped
+            .get::<2>(layer.weight.id)
+            .unwrap()
+            .into_data()
+            .try_to_vec::<f32>()
+            .unwrap();
         assert_eq!(weight, [3.0, 0.0]);
     }
 
@@ -127,16 +153,41 @@ mod tests {
     fn one_step_is_that_of_pytorch() {
         // AdamW's first step moves by lr * g / (|g| + eps) after decaying matrices by 1 - lr * wd.
         let (layer, grads) = with_gradients();
-        let config = TrainingConfig { weight_decay: 0.5, ..TrainingConfig::default() };
+        let config = TrainingConfig {
+            weight_decay: 0.5,
+            ..TrainingConfig::default()
+        };
         let before = layer.weight.val().into_data().try_to_vec::<f32>().unwrap();
-        let bias_before =
-            layer.bias.as_ref().unwrap().val().into_data().try_to_vec::<f32>().unwrap();
+        let bias_before = layer
+            .bias
+            .as_ref()
+            .unwrap()
+            .val()
+            .into_data()
+            .try_to_vec::<f32>()
+            .unwrap();
         let mut optimizer = adamw(&layer, &config);
         let layer = optimizer.step(0.1, layer, grads);
         let after = layer.weight.val().into_data().try_to_vec::<f32>().unwrap();
-        let bias_after = layer.bias.as_ref().unwrap().val().into_data().try_to_vec::<f32>().unwrap();
-        assert!((after[0] - (before[0] * 0.95 - 0.1)).abs() < 1e-6, "{before:?} {after:?}");
-        assert!((after[1] - before[1] * 0.95).abs() < 1e-6, "no gradient, only decay");
-        assert!((bias_after[0] - (bias_before[0] - 0.1)).abs() < 1e-6, "no decay on a bias");
+        let bias_after = layer
+            .bias
+            .as_ref()
+            .unwrap()
+            .val()
+            .into_data()
+            .try_to_vec::<f32>()
+            .unwrap();
+        assert!(
+            (after[0] - (before[0] * 0.95 - 0.1)).abs() < 1e-6,
+            "{before:?} {after:?}"
+        );
+        assert!(
+            (after[1] - before[1] * 0.95).abs() < 1e-6,
+            "no gradient, only decay"
+        );
+        assert!(
+            (bias_after[0] - (bias_before[0] - 0.1)).abs() < 1e-6,
+            "no decay on a bias"
+        );
     }
 }

@@ -16,8 +16,15 @@ impl LinearProbe {
     /// Fits rows of `latents` `[n, D]` to rows of `targets` `[n, P]`.
     ///
     /// `None` when there are no rows or the equations cannot be solved (values that are not finite).
-    pub(crate) fn fit(latents: &[f32], latent: usize, targets: &[f32], outputs: usize) -> Option<Self> {
-        let rows = latents.chunks_exact(latent).zip(targets.chunks_exact(outputs));
+    pub(crate) fn fit(
+        latents: &[f32],
+        latent: usize,
+        targets: &[f32],
+        outputs: usize,
+    ) -> Option<Self> {
+        let rows = latents
+            .chunks_exact(latent)
+            .zip(targets.chunks_exact(outputs));
         let side = latent + 1;
         let mut gram = vec![0.0; side * side];
         let mut moments = vec![0.0; side * outputs];
@@ -42,16 +49,26 @@ impl LinearProbe {
             gram[i * side + i] += RIDGE * mean_diagonal;
         }
         let weights = solve_cholesky(gram, moments, side, outputs)?;
-        Some(Self { weights, latent, outputs })
+        Some(Self {
+            weights,
+            latent,
+            outputs,
+        })
     }
 
     /// Mean absolute error on rows of `latents` against rows of `targets`; `None` when empty.
     pub(crate) fn mean_absolute_error(&self, latents: &[f32], targets: &[f32]) -> Option<f64> {
         let mut sum = 0.0;
         let mut count = 0;
-        for (x, y) in latents.chunks_exact(self.latent).zip(targets.chunks_exact(self.outputs)) {
+        for (x, y) in latents
+            .chunks_exact(self.latent)
+            .zip(targets.chunks_exact(self.outputs))
+        {
             for (k, target) in y.iter().enumerate() {
-                let linear = x.iter().enumerate().map(|(i, v)| f64::from(*v) * self.weights[i * self.outputs + k]);
+                let linear = x
+                    .iter()
+                    .enumerate()
+                    .map(|(i, v)| f64::from(*v) * self.weights[i * self.outputs + k]);
                 let predicted = linear.sum::<f64>() + self.weights[self.latent * self.outputs + k];
                 sum += (predicted - f64::from(*target)).abs();
                 count += 1;
@@ -96,9 +113,13 @@ mod tests {
 
     #[test]
     fn a_linear_relation_is_recovered() {
-        let latents: Vec<f32> = (0..60).map(|i| ((i * 7919) % 101) as f32 / 50.0 - 1.0).collect();
-        let targets: Vec<f32> =
-            latents.chunks(3).flat_map(|x| [2.0 * x[0] - x[2] + 5.0, x[1] + 1.0]).collect();
+        let latents: Vec<f32> = (0..60)
+            .map(|i| ((i * 7919) % 101) as f32 / 50.0 - 1.0)
+            .collect();
+        let targets: Vec<f32> = latents
+            .chunks(3)
+            .flat_map(|x| [2.0 * x[0] - x[2] + 5.0, x[1] + 1.0])
+            .collect();
         let probe = LinearProbe::fit(&latents, 3, &targets, 2).unwrap();
         assert!(probe.mean_absolute_error(&latents, &targets).unwrap() < 1e-4);
         let off: Vec<f32> = targets.iter().map(|t| t + 1.0).collect();

@@ -128,7 +128,9 @@ impl TrainingData {
     fn open(dataset: &Arc<Dataset>, config: &TrainConfig) -> Result<Self> {
         let shape = data_shape(dataset)?;
         let normalizer = |field| -> Result<Normalizer> {
-            Ok(Normalizer::from_statistics(dataset.stats().get(field, "train")?))
+            Ok(Normalizer::from_statistics(
+                dataset.stats().get(field, "train")?,
+            ))
         };
         let (action, proprio) = (normalizer(ACTION)?, normalizer(PROPRIO)?);
         let slices = |split| {
@@ -167,9 +169,15 @@ fn track(dataset: &Dataset) -> &'static str {
 fn data_shape(dataset: &Dataset) -> Result<DataShape> {
     let manifest = dataset.manifest();
     let camera = manifest.camera(None)?;
-    for (field, width) in [(ACTION, manifest.action_width), (PROPRIO, manifest.proprio_width)] {
+    for (field, width) in [
+        (ACTION, manifest.action_width),
+        (PROPRIO, manifest.proprio_width),
+    ] {
         if width == 0 {
-            return Err(Error::Config { key: "data", detail: format!("has no field `{field}`") });
+            return Err(Error::Config {
+                key: "data",
+                detail: format!("has no field `{field}`"),
+            });
         }
     }
     Ok(DataShape {
@@ -185,7 +193,10 @@ fn claim_folder(out: &Path, identity: &RunIdentity) -> Result<()> {
     create_dir(out)?;
     let path = out.join(CONFIG);
     if !path.exists() {
-        let foreign = fs::read_dir(out).map_err(Error::io("read", out))?.next().is_some();
+        let foreign = fs::read_dir(out)
+            .map_err(Error::io("read", out))?
+            .next()
+            .is_some();
         if foreign {
             return Err(Error::Run {
                 path: out.to_path_buf(),
@@ -199,7 +210,11 @@ fn claim_folder(out: &Path, identity: &RunIdentity) -> Result<()> {
     if found == *identity {
         return Ok(());
     }
-    let what = if found.config == identity.config { "other data" } else { "another configuration" };
+    let what = if found.config == identity.config {
+        "other data"
+    } else {
+        "another configuration"
+    };
     Err(Error::Run {
         path: out.to_path_buf(),
         detail: format!("belongs to a run with {what}"),
@@ -235,14 +250,22 @@ fn write_model(
     net: &PldmNet,
     progress: Progress,
 ) -> Result<Finished> {
-    let RunIdentity { config, dataset_hash, train_split_hash } = identity;
+    let RunIdentity {
+        config,
+        dataset_hash,
+        train_split_hash,
+    } = identity;
     let weights = weights_to_bytes(net, request.out)?;
     let finished = Finished {
         model: config.model.clone(),
         seed: config.training.seed,
         steps: config.training.steps,
         seconds: progress.seconds,
-        wait_share: if progress.seconds > 0.0 { progress.waited / progress.seconds } else { 0.0 },
+        wait_share: if progress.seconds > 0.0 {
+            progress.waited / progress.seconds
+        } else {
+            0.0
+        },
         trained_parameters: net.num_params() as u64,
         parameters: net.planning_parameters() as u64,
         dataset_hash,
@@ -251,12 +274,20 @@ fn write_model(
         validation: last_validation(request.out)?,
     };
     write_atomic(&request.out.join(WEIGHTS), &weights)?;
-    write_json(&request.out.join(MODEL), &model_file(&config, data, &finished, request.out))?;
+    write_json(
+        &request.out.join(MODEL),
+        &model_file(&config, data, &finished, request.out),
+    )?;
     write_json(&request.out.join(SUMMARY), &finished)?;
     Ok(finished)
 }
 
-fn model_file(config: &TrainConfig, data: &TrainingData, finished: &Finished, out: &Path) -> ModelFile {
+fn model_file(
+    config: &TrainConfig,
+    data: &TrainingData,
+    finished: &Finished,
+    out: &Path,
+) -> ModelFile {
     let info = ModelInfo {
         name: config.model.clone(),
         action_dim: data.shape.action_dim,
@@ -280,7 +311,12 @@ fn model_file(config: &TrainConfig, data: &TrainingData, finished: &Finished, ou
             track: data.track.clone(),
         }),
     };
-    ModelFile { format_version: 1, pldm: config.pldm.clone(), shape: data.shape, info }
+    ModelFile {
+        format_version: 1,
+        pldm: config.pldm.clone(),
+        shape: data.shape,
+        info,
+    }
 }
 
 /// The validation errors on the last line of the metrics that has some.
@@ -310,14 +346,20 @@ pub fn load(run: &Path) -> Result<Box<dyn WorldModel>> {
     if file.format_version != 1 {
         return Err(Error::Run {
             path,
-            detail: format!("has format version {}, this program reads 1", file.format_version),
+            detail: format!(
+                "has format version {}, this program reads 1",
+                file.format_version
+            ),
             hint: "use a newer version of the program".into(),
         });
     }
     let weights_path: PathBuf = run.join(WEIGHTS);
     let bytes = fs::read(&weights_path).map_err(Error::io("read", &weights_path))?;
     if hash(&bytes) != file.info.weights_hash {
-        return Err(damaged(&weights_path, "its hash is not the one in model.json"));
+        return Err(damaged(
+            &weights_path,
+            "its hash is not the one in model.json",
+        ));
     }
     let device = Device::flex();
     let net = weights_from_bytes(file.pldm.init(&file.shape, &device)?, bytes, &weights_path)?;
@@ -327,11 +369,21 @@ pub fn load(run: &Path) -> Result<Box<dyn WorldModel>> {
 fn unfinished(run: &Path) -> Error {
     let started = run.join(CONFIG).is_file();
     let (detail, hint) = if started {
-        ("has not finished training", "run the same `train` command again; it continues")
+        (
+            "has not finished training",
+            "run the same `train` command again; it continues",
+        )
     } else if run.is_dir() {
-        ("holds no trained model", "give the folder that `train --out` wrote")
+        (
+            "holds no trained model",
+            "give the folder that `train --out` wrote",
+        )
     } else {
         ("does not exist", "give the folder that `train --out` wrote")
     };
-    Error::Run { path: run.to_path_buf(), detail: detail.into(), hint: hint.into() }
+    Error::Run {
+        path: run.to_path_buf(),
+        detail: detail.into(),
+        hint: hint.into(),
+    }
 }

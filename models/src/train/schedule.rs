@@ -23,7 +23,11 @@ mod tests {
 
     #[test]
     fn the_rate_rises_to_the_peak_and_falls_to_its_final_share() {
-        let config = TrainingConfig { steps: 100, learning_rate: 2.0, ..TrainingConfig::default() };
+        let config = TrainingConfig {
+            steps: 100,
+            learning_rate: 2.0,
+            ..TrainingConfig::default()
+        };
         let rate = |step| learning_rate(&config, step);
         assert!((rate(1) - 0.2).abs() < 1e-12);
         assert!((rate(10) - 2.0).abs() < 1e-12);

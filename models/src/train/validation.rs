@@ -4,9 +4,9 @@
 use burn::tensor::{Device, Tensor};
 use serde::{Deserialize, Serialize};
 
+use super::Trainable;
 use super::loader::SliceArrays;
 use super::probe::LinearProbe;
-use super::Trainable;
 
 /// Frames encoded at a time, to bound memory.
 const SLICES_AT_A_TIME: usize = 32;
@@ -46,14 +46,28 @@ pub(crate) fn validate<M: Trainable>(
     let fitted = latents(model, training, horizon, device);
     let seen = latents(model, validation, horizon, device);
     let proprio = |slices: &[SliceArrays]| -> Vec<f32> {
-        slices.iter().flat_map(|s| s.proprio.iter().copied()).collect()
+        slices
+            .iter()
+            .flat_map(|s| s.proprio.iter().copied())
+            .collect()
     };
-    let probe = LinearProbe::fit(&fitted.encoded, fitted.width, &proprio(training), proprio_dim);
+    let probe = LinearProbe::fit(
+        &fitted.encoded,
+        fitted.width,
+        &proprio(training),
+        proprio_dim,
+    );
     let targets = proprio(validation);
     let steps = 0..horizon;
     ValidationErrors {
-        visual_l2: steps.clone().map(|h| seen.error(h, horizon, |d| d * d)).collect(),
-        visual_l1: steps.clone().map(|h| seen.error(h, horizon, f64::abs)).collect(),
+        visual_l2: steps
+            .clone()
+            .map(|h| seen.error(h, horizon, |d| d * d))
+            .collect(),
+        visual_l1: steps
+            .clone()
+            .map(|h| seen.error(h, horizon, f64::abs))
+            .collect(),
         proprio: steps
             .filter_map(|h| {
                 let target = pick(&targets, proprio_dim, horizon + 1, h + 1);
@@ -68,8 +82,17 @@ pub(crate) fn validate<M: Trainable>(
     }
 }
 
-fn latents<M: Trainable>(model: &M, slices: &[SliceArrays], horizon: usize, device: &Device) -> Latents {
-    let mut all = Latents { encoded: Vec::new(), predicted: Vec::new(), width: 0 };
+fn latents<M: Trainable>(
+    model: &M,
+    slices: &[SliceArrays],
+    horizon: usize,
+    device: &Device,
+) -> Latents {
+    let mut all = Latents {
+        encoded: Vec::new(),
+        predicted: Vec::new(),
+        width: 0,
+    };
     for slices in slices {
         let tensors = slices.to_device(device);
         let pooled = model.encode(tensors.images);
@@ -83,7 +106,11 @@ fn latents<M: Trainable>(model: &M, slices: &[SliceArrays], horizon: usize, devi
         all.width = width;
         all.encoded.extend(pooled.into_data().iter::<f32>());
         all.predicted.resize(ensemble, Vec::new());
-        for (of_one, values) in all.predicted.iter_mut().zip(values.chunks_exact(values.len() / ensemble)) {
+        for (of_one, values) in all
+            .predicted
+            .iter_mut()
+            .zip(values.chunks_exact(values.len() / ensemble))
+        {
             of_one.extend(values);
         }
     }
@@ -93,7 +120,8 @@ fn latents<M: Trainable>(model: &M, slices: &[SliceArrays], horizon: usize, devi
 /// Column `index` of rows of `count` items of `width` numbers.
 fn pick(values: &[f32], width: usize, count: usize, index: usize) -> Vec<f32> {
     let rows = values.chunks_exact(width * count);
-    rows.flat_map(|row| row[index * width..(index + 1) * width].iter().copied()).collect()
+    rows.flat_map(|row| row[index * width..(index + 1) * width].iter().copied())
+        .collect()
 }
 
 impl Latents {
@@ -102,7 +130,10 @@ impl Latents {
         let target = pick(&self.encoded, self.width, horizon + 1, step + 1);
         let errors = self.predicted.iter().flat_map(|of_one| {
             let predicted = pick(of_one, self.width, horizon, step);
-            let differences = predicted.into_iter().zip(&target).map(|(p, t)| measure(f64::from(p - t)));
+            let differences = predicted
+                .into_iter()
+                .zip(&target)
+                .map(|(p, t)| measure(f64::from(p - t)));
             differences.collect::<Vec<f64>>()
         });
         mean(&errors.collect::<Vec<f64>>()).unwrap_or(f64::NAN)
@@ -113,7 +144,13 @@ impl Latents {
         let rows = self.encoded.len() / self.width;
         let mut total = 0.0;
         for dimension in 0..self.width {
-            let column = || self.encoded.iter().skip(dimension).step_by(self.width).map(|v| f64::from(*v));
+            let column = || {
+                self.encoded
+                    .iter()
+                    .skip(dimension)
+                    .step_by(self.width)
+                    .map(|v| f64::from(*v))
+            };
             let mean = column().sum::<f64>() / rows as f64;
             total += column().map(|v| (v - mean) * (v - mean)).sum::<f64>() / (rows as f64 - 1.0);
         }
@@ -145,7 +182,11 @@ mod tests {
     #[test]
     fn errors_compare_each_prediction_with_the_frame_it_predicts() {
         // One slice, two steps, one dimension: encodings 0, 1, 3; predictions 1.5 and 2.
-        let latents = Latents { encoded: vec![0.0, 1.0, 3.0], predicted: vec![vec![1.5, 2.0]], width: 1 };
+        let latents = Latents {
+            encoded: vec![0.0, 1.0, 3.0],
+            predicted: vec![vec![1.5, 2.0]],
+            width: 1,
+        };
         assert!((latents.error(0, 2, |d| d * d) - 0.25).abs() < 1e-12);
         assert!((latents.error(1, 2, f64::abs) - 1.0).abs() < 1e-12);
         assert!((latents.variance() - 7.0 / 3.0).abs() < 1e-6);

@@ -143,7 +143,11 @@ pub(crate) fn forward(shape: &BlockShape, input: &[f32], weights: BlockWeights<'
             let images = input
                 .chunks_exact(shape.input_len())
                 .zip(output.chunks_exact_mut(out_len))
-                .zip(normed.chunks_exact_mut(out_len).zip(inverse_std.chunks_exact_mut(shape.groups)));
+                .zip(
+                    normed
+                        .chunks_exact_mut(out_len)
+                        .zip(inverse_std.chunks_exact_mut(shape.groups)),
+                );
             for ((image, output), (normed, inverse_std)) in images {
                 unfold(shape, image, &mut scratch);
                 convolve(shape, weights, &scratch.patches, normed);
@@ -151,7 +155,11 @@ pub(crate) fn forward(shape: &BlockShape, input: &[f32], weights: BlockWeights<'
                 activate(shape, weights, normed, output);
             }
         });
-    Forward { output, normed, inverse_std }
+    Forward {
+        output,
+        normed,
+        inverse_std,
+    }
 }
 
 /// Gradients of [`forward`] for the output gradient `[B, filters, h, w]`.
@@ -192,7 +200,13 @@ pub(crate) fn backward(
                 sums.add_image(shape, weights, &saved, &mut grad, &mut scratch);
                 if wants_input {
                     let at = (image - first) * in_len;
-                    propagate(shape, weights, &grad, &mut scratch, &mut input_grad[at..at + in_len]);
+                    propagate(
+                        shape,
+                        weights,
+                        &grad,
+                        &mut scratch,
+                        &mut input_grad[at..at + in_len],
+                    );
                 }
             }
             sums
@@ -240,13 +254,15 @@ impl ParameterSums {
 
     /// Sum in the order of the tasks.
     fn total(shape: &BlockShape, partial: Vec<Self>) -> Self {
-        partial.into_iter().fold(Self::zeros(shape), |mut total, sums| {
-            add_into(&mut total.weight, &sums.weight);
-            add_into(&mut total.bias, &sums.bias);
-            add_into(&mut total.gamma, &sums.gamma);
-            add_into(&mut total.beta, &sums.beta);
-            total
-        })
+        partial
+            .into_iter()
+            .fold(Self::zeros(shape), |mut total, sums| {
+                add_into(&mut total.weight, &sums.weight);
+                add_into(&mut total.bias, &sums.bias);
+                add_into(&mut total.gamma, &sums.gamma);
+                add_into(&mut total.beta, &sums.beta);
+                total
+            })
     }
 
     /// Adds one image; turns `grad` from the gradient of the output into that of the convolution.
@@ -266,7 +282,12 @@ impl ParameterSums {
         }
         unfold(shape, saved.input, scratch);
         let patches = Matrix::row_major(&scratch.patches, shape.patch_len(), pixels).transposed();
-        multiply(&mut self.weight, true, Matrix::row_major(grad, shape.filters, pixels), patches);
+        multiply(
+            &mut self.weight,
+            true,
+            Matrix::row_major(grad, shape.filters, pixels),
+            patches,
+        );
     }
 
     /// Back through ReLU, scale and shift; `grad` becomes the gradient of the normalised values.
@@ -278,7 +299,10 @@ impl ParameterSums {
         grad: &mut [f32],
     ) {
         let pixels = shape.pixels();
-        let rows = grad.chunks_exact_mut(pixels).zip(saved.normed.chunks_exact(pixels)).enumerate();
+        let rows = grad
+            .chunks_exact_mut(pixels)
+            .zip(saved.normed.chunks_exact(pixels))
+            .enumerate();
         for (filter, (grad, normed)) in rows {
             let (gamma, beta) = (weights.gamma[filter], weights.beta[filter]);
             for (g, &x) in grad.iter_mut().zip(normed) {
@@ -296,7 +320,9 @@ impl ParameterSums {
 /// Back through the norm: `dz = s * (dx - mean(dx) - x * mean(dx * x))` per group.
 fn through_norm(shape: &BlockShape, saved: &ImageState<'_>, grad: &mut [f32]) {
     let group_len = shape.output_len() / shape.groups;
-    let groups = grad.chunks_exact_mut(group_len).zip(saved.normed.chunks_exact(group_len));
+    let groups = grad
+        .chunks_exact_mut(group_len)
+        .zip(saved.normed.chunks_exact(group_len));
     for ((grad, normed), &inverse_std) in groups.zip(saved.inverse_std) {
         let mean = sum_of(grad) / group_len as f32;
         let projection = dot(grad, normed) / group_len as f32;
@@ -323,7 +349,12 @@ fn propagate(
 /// `normed = weight * patches + bias`, before normalisation.
 fn convolve(shape: &BlockShape, weights: BlockWeights<'_>, patches: &[f32], normed: &mut [f32]) {
     let kernel = Matrix::row_major(weights.weight, shape.filters, shape.patch_len());
-    multiply(normed, false, kernel, Matrix::row_major(patches, shape.patch_len(), shape.pixels()));
+    multiply(
+        normed,
+        false,
+        kernel,
+        Matrix::row_major(patches, shape.patch_len(), shape.pixels()),
+    );
     for (row, &bias) in normed.chunks_exact_mut(shape.pixels()).zip(weights.bias) {
         for value in row {
             *value += bias;
@@ -350,7 +381,10 @@ fn normalise(shape: &BlockShape, values: &mut [f32], inverse_std: &mut [f32]) {
 /// Scale, shift and ReLU.
 fn activate(shape: &BlockShape, weights: BlockWeights<'_>, normed: &[f32], output: &mut [f32]) {
     let pixels = shape.pixels();
-    let rows = output.chunks_exact_mut(pixels).zip(normed.chunks_exact(pixels)).enumerate();
+    let rows = output
+        .chunks_exact_mut(pixels)
+        .zip(normed.chunks_exact(pixels))
+        .enumerate();
     for (filter, (output, normed)) in rows {
         let (gamma, beta) = (weights.gamma[filter], weights.beta[filter]);
         for (y, &x) in output.iter_mut().zip(normed) {
@@ -410,7 +444,9 @@ fn for_each_tap(shape: &BlockShape, mut visit: impl FnMut(usize, usize, usize)) 
 
 /// Input row under kernel row `ky` of output row `oy`; `None` in the padding.
 fn source_row(shape: &BlockShape, oy: usize, ky: usize) -> Option<usize> {
-    (oy * shape.stride + ky).checked_sub(shape.padding).filter(|y| *y < shape.height)
+    (oy * shape.stride + ky)
+        .checked_sub(shape.padding)
+        .filter(|y| *y < shape.height)
 }
 
 /// Where the run of columns `kx, kx + stride, ..` of a padded row starts in the phases.
@@ -421,7 +457,10 @@ fn phase_start(shape: &BlockShape, channel: usize, y: usize, kx: usize) -> usize
 
 fn split_phases(shape: &BlockShape, image: &[f32], phases: &mut [f32]) {
     let row_len = shape.stride * shape.phase_len();
-    for (source, split) in image.chunks_exact(shape.width).zip(phases.chunks_exact_mut(row_len)) {
+    for (source, split) in image
+        .chunks_exact(shape.width)
+        .zip(phases.chunks_exact_mut(row_len))
+    {
         for (phase, run) in split.chunks_exact_mut(shape.phase_len()).enumerate() {
             for (q, value) in run.iter_mut().enumerate() {
                 let column = (q * shape.stride + phase).checked_sub(shape.padding);
@@ -433,12 +472,19 @@ fn split_phases(shape: &BlockShape, image: &[f32], phases: &mut [f32]) {
 
 fn join_phases(shape: &BlockShape, phases: &[f32], image: &mut [f32]) {
     let row_len = shape.stride * shape.phase_len();
-    for (target, split) in image.chunks_exact_mut(shape.width).zip(phases.chunks_exact(row_len)) {
+    for (target, split) in image
+        .chunks_exact_mut(shape.width)
+        .zip(phases.chunks_exact(row_len))
+    {
         for (column, value) in target.iter_mut().enumerate() {
             let padded = column + shape.padding;
             let (q, phase) = (padded / shape.stride, padded % shape.stride);
             // Columns past the last patch are never read, so their gradient is 0.
-            *value = if q < shape.phase_len() { split[phase * shape.phase_len() + q] } else { 0.0 };
+            *value = if q < shape.phase_len() {
+                split[phase * shape.phase_len() + q]
+            } else {
+                0.0
+            };
         }
     }
 }
@@ -466,7 +512,12 @@ fn sum_of(values: &[f32]) -> f32 {
 fn dot(a: &[f32], b: &[f32]) -> f32 {
     let mut lanes = [0.0f32; LANES];
     let (a_chunks, b_chunks) = (a.chunks_exact(LANES), b.chunks_exact(LANES));
-    let rest: f32 = a_chunks.remainder().iter().zip(b_chunks.remainder()).map(|(x, y)| x * y).sum();
+    let rest: f32 = a_chunks
+        .remainder()
+        .iter()
+        .zip(b_chunks.remainder())
+        .map(|(x, y)| x * y)
+        .sum();
     for (x, y) in a_chunks.zip(b_chunks) {
         for lane in 0..LANES {
             lanes[lane] += x[lane] * y[lane];
@@ -488,7 +539,13 @@ struct Matrix<'a> {
 impl<'a> Matrix<'a> {
     fn row_major(values: &'a [f32], rows: usize, columns: usize) -> Self {
         assert_eq!(values.len(), rows * columns, "matrix of {rows} x {columns}");
-        Self { values, rows, columns, row_stride: columns, column_stride: 1 }
+        Self {
+            values,
+            rows,
+            columns,
+            row_stride: columns,
+            column_stride: 1,
+        }
     }
 
     fn transposed(self) -> Self {
@@ -603,12 +660,20 @@ mod tests {
         let mut scratch = s.scratch();
         unfold(&s, &image, &mut scratch);
         let weights = values(scratch.patches.len(), 5);
-        let left: f64 =
-            scratch.patches.iter().zip(&weights).map(|(a, b)| f64::from(*a) * f64::from(*b)).sum();
+        let left: f64 = scratch
+            .patches
+            .iter()
+            .zip(&weights)
+            .map(|(a, b)| f64::from(*a) * f64::from(*b))
+            .sum();
         scratch.patches.copy_from_slice(&weights);
         let mut back = vec![0.0; s.input_len()];
         fold(&s, &mut scratch, &mut back);
-        let right: f64 = image.iter().zip(&back).map(|(a, b)| f64::from(*a) * f64::from(*b)).sum();
+        let right: f64 = image
+            .iter()
+            .zip(&back)
+            .map(|(a, b)| f64::from(*a) * f64::from(*b))
+            .sum();
         assert!((left - right).abs() < 1e-4, "{left} {right}");
     }
 
@@ -628,15 +693,29 @@ mod tests {
         let input = values(images * s.input_len(), 11);
         let (weight, bias) = (values(4 * 48, 12), values(4, 13));
         let (gamma, beta) = (values(4, 14), values(4, 15));
-        let weights =
-            BlockWeights { weight: &weight, bias: &bias, gamma: &gamma, beta: &beta };
+        let weights = BlockWeights {
+            weight: &weight,
+            bias: &bias,
+            gamma: &gamma,
+            beta: &beta,
+        };
         let grad = values(images * s.output_len(), 16);
         let run = |threads: usize| {
-            let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build().unwrap();
+            let pool = rayon::ThreadPoolBuilder::new()
+                .num_threads(threads)
+                .build()
+                .unwrap();
             pool.install(|| {
                 let f = forward(&s, &input, weights);
                 let g = backward(&s, &input, weights, &f.normed, &f.inverse_std, &grad, true);
-                (f.output, g.weight, g.input.unwrap(), g.gamma, g.beta, g.bias)
+                (
+                    f.output,
+                    g.weight,
+                    g.input.unwrap(),
+                    g.gamma,
+                    g.beta,
+                    g.bias,
+                )
             })
         };
         assert_eq!(run(1), run(3));

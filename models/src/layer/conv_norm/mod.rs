@@ -46,7 +46,9 @@ impl ConvNormConfig {
             .with_bias(true);
         ConvNorm {
             conv: conv.init(device),
-            norm: GroupNormConfig::new(self.groups, self.filters).with_epsilon(EPSILON).init(device),
+            norm: GroupNormConfig::new(self.groups, self.filters)
+                .with_epsilon(EPSILON)
+                .init(device),
         }
     }
 }
@@ -177,7 +179,11 @@ impl Saved {
 
 fn floats(tensor: &FlexTensor) -> &[f32] {
     let values = tensor.as_slice::<f32>();
-    assert!(values.is_some(), "a contiguous f32 tensor of shape {:?}", tensor.shape());
+    assert!(
+        values.is_some(),
+        "a contiguous f32 tensor of shape {:?}",
+        tensor.shape()
+    );
     values.unwrap_or_default()
 }
 
@@ -256,7 +262,11 @@ impl Backward<Flex, 5> for ConvNormBackward {
         if let Some(node) = weight {
             grads.register::<Flex>(node.id, tensor(result.weight, patch));
         }
-        for (node, values) in [(bias, result.bias), (gamma, result.gamma), (beta, result.beta)] {
+        for (node, values) in [
+            (bias, result.bias),
+            (gamma, result.gamma),
+            (beta, result.beta),
+        ] {
             if let Some(node) = node {
                 grads.register::<Flex>(node.id, tensor(values, [shape.filters]));
             }
@@ -273,7 +283,13 @@ impl<C: CheckpointStrategy> FusedOps for Autodiff<Flex, C> {
         beta: FloatTensor<Self>,
         geometry: Geometry,
     ) -> FloatTensor<Self> {
-        let nodes = [input.node(), weight.node(), bias.node(), gamma.node(), beta.node()];
+        let nodes = [
+            input.node(),
+            weight.node(),
+            bias.node(),
+            gamma.node(),
+            beta.node(),
+        ];
         let mut state = saved(
             input.into_parts().0,
             weight.into_parts().0,
@@ -282,7 +298,11 @@ impl<C: CheckpointStrategy> FusedOps for Autodiff<Flex, C> {
             beta.into_parts().0,
             geometry,
         );
-        match ConvNormBackward.prepare::<C>(nodes).compute_bound().stateful() {
+        match ConvNormBackward
+            .prepare::<C>(nodes)
+            .compute_bound()
+            .stateful()
+        {
             OpsKind::Tracked(prep) => {
                 let output = state.forward();
                 prep.finish(state, output)
@@ -304,11 +324,14 @@ mod tests {
         device.seed(5);
         let block = config.init(&device);
         let dims = [batch, config.channels, height, width];
-        let input = Tensor::<4>::random(dims, burn::tensor::Distribution::Normal(0.0, 1.0), &device)
-            .require_grad();
+        let input =
+            Tensor::<4>::random(dims, burn::tensor::Distribution::Normal(0.0, 1.0), &device)
+                .require_grad();
         let (fused, plain) = (block.forward(input.clone()), block.plain(input.clone()));
         let tolerance = Tolerance::<f32>::absolute(2e-4).set_relative(2e-4);
-        fused.to_data().assert_approx_eq::<f32>(&plain.to_data(), tolerance);
+        fused
+            .to_data()
+            .assert_approx_eq::<f32>(&plain.to_data(), tolerance);
         let direction = Tensor::<4>::random(
             fused.dims(),
             burn::tensor::Distribution::Normal(0.0, 1.0),
@@ -339,23 +362,41 @@ mod tests {
 
     #[test]
     fn the_fused_block_equals_the_plain_one_in_values_and_gradients() {
-        let config =
-            ConvNormConfig { channels: 3, filters: 8, kernel: 4, stride: 2, padding: 1, groups: 4 };
+        let config = ConvNormConfig {
+            channels: 3,
+            filters: 8,
+            kernel: 4,
+            stride: 2,
+            padding: 1,
+            groups: 4,
+        };
         compare(config, 11, 17, 13);
     }
 
     #[test]
     fn a_wide_kernel_with_stride_four_is_the_same_too() {
-        let config =
-            ConvNormConfig { channels: 3, filters: 16, kernel: 8, stride: 4, padding: 2, groups: 4 };
+        let config = ConvNormConfig {
+            channels: 3,
+            filters: 16,
+            kernel: 8,
+            stride: 4,
+            padding: 2,
+            groups: 4,
+        };
         compare(config, 3, 33, 33);
     }
 
     #[test]
     fn an_input_that_needs_no_gradient_gets_none() {
         let device = Device::flex().autodiff();
-        let config =
-            ConvNormConfig { channels: 1, filters: 4, kernel: 4, stride: 2, padding: 1, groups: 4 };
+        let config = ConvNormConfig {
+            channels: 1,
+            filters: 4,
+            kernel: 4,
+            stride: 2,
+            padding: 1,
+            groups: 4,
+        };
         let block = config.init(&device);
         let input = Tensor::<4>::ones([2, 1, 8, 8], &device);
         let grads = block.forward(input.clone()).sum().backward();

@@ -1,0 +1,29 @@
+# Two commands are enough: `make demo` and `make test`. Each installs what is missing, builds, and runs.
+# DEMO_OUT is where the demo writes; everything else is said by `jepa-bench --help`.
+
+DEMO_OUT ?= runs/demo
+
+.PHONY: demo test check fix bench setup
+
+demo: setup
+	cargo run --release -- demo --out $(DEMO_OUT)
+
+test: setup
+	cargo test --release --workspace
+
+# What a change has to pass before it is committed.
+check: setup
+	cargo fmt --all -- --check
+	cargo clippy --release --workspace --all-targets -- -D warnings
+	RUSTDOCFLAGS="-D warnings" cargo doc --release --workspace --no-deps
+	cargo test --release --workspace
+
+fix:
+	cargo fmt --all
+	cargo clippy --release --workspace --all-targets --fix --allow-dirty
+
+bench: setup
+	cargo bench --workspace
+
+setup:
+	@.ci/setup

@@ -1,1 +1,0 @@
-//! End-to-end tests of the `jepa-bench` program live in `main.rs`.
