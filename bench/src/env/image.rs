@@ -121,18 +121,28 @@ impl Image {
 /// Bilinear interpolation with half-pixel centres and no antialiasing, unrounded, `[h, w, 3]`
 /// (evaluation.md section 1.1).
 pub fn bilinear(image: &Image, height: usize, width: usize) -> Vec<f64> {
-    let rows = taps(image.height, height);
     let columns = taps(image.width, width);
+    let stride = 3 * image.width;
+    let wide: Vec<Vec<f64>> = image
+        .rgb
+        .chunks_exact(stride)
+        .map(|row| stretch(row, &columns))
+        .collect();
     let mut out = Vec::with_capacity(height * width * 3);
-    for row in &rows {
-        for column in &columns {
-            for channel in 0..3 {
-                let at =
-                    |r: usize, c: usize| f64::from(image.rgb[(r * image.width + c) * 3 + channel]);
-                let upper = column.mix(at(row.low, column.low), at(row.low, column.high));
-                let lower = column.mix(at(row.high, column.low), at(row.high, column.high));
-                out.push(row.mix(upper, lower));
-            }
+    for tap in taps(image.height, height) {
+        let pairs = wide[tap.low].iter().zip(&wide[tap.high]);
+        out.extend(pairs.map(|(upper, lower)| tap.mix(*upper, *lower)));
+    }
+    out
+}
+
+/// One row of pixels interpolated to other columns, `[w, 3]`.
+fn stretch(row: &[u8], columns: &[Tap]) -> Vec<f64> {
+    let mut out = Vec::with_capacity(3 * columns.len());
+    for tap in columns {
+        for channel in 0..3 {
+            let at = |column: usize| f64::from(row[3 * column + channel]);
+            out.push(tap.mix(at(tap.low), at(tap.high)));
         }
     }
     out

@@ -10,12 +10,14 @@ use super::{BORDER, DOOR, DOT_STD, Image, SIZE, SLAB};
 pub(super) fn draw(position: [f64; 2]) -> Image {
     let across = axis(position[0]);
     let down = axis(position[1]);
+    let walls = Walls::new();
     let mut image = Image::filled(SIZE, SIZE, [0; 3]);
-    for (at, pixel) in image.rgb.chunks_exact_mut(3).enumerate() {
-        let (row, column) = (at / SIZE, at % SIZE);
-        if !is_wall(row, column) {
-            let level = 255 - (255.0 * (down[row] * across[column])) as u8;
-            pixel.copy_from_slice(&[255, level, level]);
+    for (row, pixels) in image.rgb.chunks_exact_mut(3 * SIZE).enumerate() {
+        for (column, pixel) in pixels.chunks_exact_mut(3).enumerate() {
+            if !walls.hold(row, column) {
+                let level = 255 - (255.0 * (down[row] * across[column])) as u8;
+                pixel.copy_from_slice(&[255, level, level]);
+            }
         }
     }
     image
@@ -29,14 +31,30 @@ fn axis(centre: f64) -> [f64; SIZE] {
     std::array::from_fn(|pixel| libm::exp((nearest - square(pixel)) / scale))
 }
 
-/// Whether a pixel belongs to a border line or to the dividing wall beside its door.
-fn is_wall(row: usize, column: usize) -> bool {
-    let within = |value: usize, range: [f64; 2]| {
-        let value = value as f64;
-        range[0] <= value && value <= range[1]
-    };
-    let on_border = |value: usize| BORDER.contains(&(value as f64));
-    on_border(row) || on_border(column) || within(column, SLAB) && !within(row, DOOR)
+/// Which rows and columns of pixels carry walls.
+struct Walls {
+    is_border: [bool; SIZE],
+    is_slab: [bool; SIZE],
+    is_door: [bool; SIZE],
+}
+
+impl Walls {
+    fn new() -> Self {
+        let within = |range: [f64; 2]| {
+            std::array::from_fn(|pixel| (range[0]..=range[1]).contains(&(pixel as f64)))
+        };
+        let is_border = std::array::from_fn(|pixel| BORDER.contains(&(pixel as f64)));
+        Self {
+            is_border,
+            is_slab: within(SLAB),
+            is_door: within(DOOR),
+        }
+    }
+
+    /// Whether a pixel belongs to a border line or to the dividing wall beside its door.
+    fn hold(&self, row: usize, column: usize) -> bool {
+        self.is_border[row] || self.is_border[column] || self.is_slab[column] && !self.is_door[row]
+    }
 }
 
 #[cfg(test)]
