@@ -3,14 +3,15 @@
 //! Delays come from a fixed sequence spread over the time that the command takes on this machine, so
 //! fast and slow machines are hit at every stage.
 
+use std::collections::BTreeSet;
 use std::fmt::Debug;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use jepa_datasets::Stream;
 
 use crate::support::{
-    SMALL_MODEL, SMALL_PLANNER, collect, killed_after, only_run, succeeds, text, torch, tree,
+    SMALL_MODEL, SMALL_PLANNER, collect, finished_runs, killed_after, succeeds, text, torch, tree,
 };
 
 /// Kills per command; there are four commands.
@@ -132,9 +133,11 @@ fn eval_survives() {
             SMALL_PLANNER,
         ])
     };
-    let result = |out: &Path| {
-        let episodes = std::fs::read(only_run(out).join("episodes.parquet")).unwrap();
-        blake3::hash(&episodes).to_hex().to_string()
+    // A run that was killed after its last write is finished; the same command then starts another.
+    let result = |out: &Path| -> BTreeSet<String> {
+        let episodes = |run: PathBuf| std::fs::read(run.join("episodes.parquet")).unwrap();
+        let hash = |bytes: Vec<u8>| blake3::hash(&bytes).to_hex().to_string();
+        finished_runs(out).into_iter().map(episodes).map(hash).collect()
     };
     survives("eval", folder.path(), &command, &result);
 }

@@ -157,6 +157,14 @@ pub fn collect(
         total_episodes: recording.episodes,
         selection: None,
     };
+    // The same command again: everything is there.
+    if let Ok(dataset) = Dataset::open(destination)
+        && !recording.overwrite
+        && dataset.was_written_with(&options, &recording.split)
+    {
+        progress(recording.episodes, recording.episodes);
+        return Ok(dataset);
+    }
     let writer = DatasetWriter::open(destination, options)?;
     let pending = writer.pending();
     let done = AtomicU64::new(recording.episodes - pending.len() as u64);

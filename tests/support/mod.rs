@@ -89,6 +89,13 @@ pub(crate) fn tree(folder: &Path) -> BTreeMap<String, String> {
 
 /// The only finished run below a folder of runs.
 pub(crate) fn only_run(runs: &Path) -> PathBuf {
+    let mut found = finished_runs(runs);
+    assert_eq!(found.len(), 1, "one finished run below {}: {found:?}", runs.display());
+    found.remove(0)
+}
+
+/// Every finished run below a folder of runs.
+pub(crate) fn finished_runs(runs: &Path) -> Vec<PathBuf> {
     let mut found = Vec::new();
     let mut pending = vec![runs.to_path_buf()];
     while let Some(next) = pending.pop() {

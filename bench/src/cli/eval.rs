@@ -18,7 +18,7 @@ use crate::runner::{Continue, Destination, Estimate, Evaluation, Observer, Shard
 /// RUNS/<task>/<model>/<time>_<hash> with every episode in it.
 #[derive(clap::Args, Debug)]
 #[command(
-    after_help = "Examples:\n  jepa-bench eval --model runs/pldm-1 --task wall --planner replan --films 8\n  jepa-bench eval --model oracle --task wall --set planner.candidates=100\n  jepa-bench eval --model floor:random --task wall --shard 1/4"
+    after_help = "Examples:\n  jepa-bench eval --model runs/pldm-1 --task wall --planner replan --films 8\n  jepa-bench eval --model oracle --task wall --set planner.candidates=100\n  jepa-bench eval --model floor:random --task wall --shard 0/4"
 )]
 pub struct Args {
     /// What is evaluated and how.

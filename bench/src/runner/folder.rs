@@ -47,7 +47,7 @@ impl RunFolder {
             Continue::Never => None,
         };
         let path =
-            unfinished.unwrap_or_else(|| parent.join(format!("{}{suffix}", started.compact())));
+            unfinished.unwrap_or_else(|| fresh_path(&parent, &started.compact(), &suffix));
         std::fs::create_dir_all(&path).map_err(|source| io("create", &path, source))?;
         let lock = lock(&path)?;
         // Between looking and locking, another process may have finished this very run.
@@ -84,6 +84,13 @@ fn suffix(evaluation: &Evaluation) -> String {
         Some(shard) => format!("_{hash}-shard-{}-of-{}", shard.index, shard.count),
         None => format!("_{hash}"),
     }
+}
+
+/// A path that does not exist yet: two runs may start in the same second.
+fn fresh_path(parent: &Path, utc: &str, suffix: &str) -> PathBuf {
+    let first = parent.join(format!("{utc}{suffix}"));
+    let more = (2..).map(|n: u32| parent.join(format!("{utc}-{n}{suffix}")));
+    std::iter::once(first).chain(more).find(|path| !path.exists()).unwrap_or_default()
 }
 
 /// The newest folder with this suffix that has no record.

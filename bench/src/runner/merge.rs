@@ -119,7 +119,7 @@ fn check(out: &Path, parts: &[(Run, RunManifest)]) -> Result<()> {
     }
     let count = first.shard.map_or(0, |shard| shard.count);
     let missing =
-        (1..=count).find(|&index| !seen.iter().any(|s| s.index == index && s.count == count));
+        (0..count).find(|&index| !seen.iter().any(|s| s.index == index && s.count == count));
     match missing {
         Some(index) => {
             let detail = format!("shard {index}/{count} is missing");

@@ -264,7 +264,7 @@ fn shards(folder: &Path, count: u32) -> Vec<PathBuf> {
             .unwrap()
             .dir
     };
-    (1..=count).map(run).collect()
+    (0..count).map(run).collect()
 }
 
 #[test]
@@ -292,11 +292,11 @@ fn incomplete_or_foreign_shards_are_refused() {
     let shards = shards(folder.path(), 2);
     let out = folder.path().join("merged");
     let refused = |shards: &[PathBuf]| merge(&out, shards).unwrap_err().to_string();
-    assert!(refused(&shards[..1]).contains("shard 2/2 is missing"));
+    assert!(refused(&shards[..1]).contains("shard 1/2 is missing"));
     assert!(refused(&[shards[0].clone(), shards[0].clone()]).contains("given twice"));
     assert!(refused(&[]).contains("no shards"));
     let mut other = evaluation(Policy::Noop, SMALL);
-    other.shard = Some(Shard { index: 2, count: 2 });
+    other.shard = Some(Shard { index: 1, count: 2 });
     let foreign = evaluate(&other, &into(folder.path()), &Unobserved)
         .unwrap()
         .dir;
