@@ -8,6 +8,7 @@ pub mod catalog;
 pub mod conformance;
 mod episode;
 mod error;
+pub mod export;
 pub mod mt19937;
 mod normalizer;
 mod schema;

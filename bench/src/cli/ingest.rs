@@ -1,14 +1,346 @@
 //! `jepa-bench ingest`.
 
+use std::ops::Range;
+use std::path::PathBuf;
 use std::process::ExitCode;
+use std::str::FromStr;
+use std::time::Instant;
+
+use jepa_datasets::{Camera, Codec, Dataset, Error as DataError, SplitRule, WriterOptions};
+use jepa_ingest::{OnBroken, Progress, Source, SourceOptions, Summary, source};
+use serde::Serialize;
 
 use super::Context;
 
 /// Turn a raw release into a dataset of trajectory slices.
+///
+/// The same command continues an interrupted ingestion. An episode that cannot be used is listed, is in the
+/// ledger with a reason code, and does not stop the others.
 #[derive(clap::Args, Debug)]
-pub struct Args {}
+#[command(after_help = "Examples:
+  jepa-bench ingest wall raw/wall_single data/wall
+  jepa-bench ingest wall raw/wall_single data/wall --split-rule dino-wm --strict
+  jepa-bench ingest wall raw/wall_single data/wall --dry-run")]
+pub struct Args {
+    /// Format of the release: `wall`.
+    source: String,
+    /// Folder of the release.
+    src: PathBuf,
+    /// Dataset folder to write.
+    dst: PathBuf,
+    /// Camera to keep; may be given several times. All of them unless given.
+    #[arg(long, value_name = "NAME")]
+    camera: Vec<String>,
+    /// Size of the stored frames: `native`, or `HxW` by bilinear interpolation without antialias.
+    #[arg(long, default_value = "native", value_name = "native|HxW")]
+    size: FrameSize,
+    /// How frames are stored: `lossless` or `raw`.
+    #[arg(long, default_value = "lossless", value_name = "CODEC")]
+    codec: Codec,
+    /// Which episodes are for training: `released`, `dino-wm`, `jepa-wms[:FRACTION[:SEED]]` or
+    /// `random:SEED:FRACTION`.
+    #[arg(long, default_value = "released", value_name = "RULE")]
+    split_rule: SplitRule,
+    /// Take only these source episodes, `A..B` without B; the split stays that of the whole release.
+    #[arg(long, value_name = "A..B")]
+    episodes: Option<Episodes>,
+    /// Exit with 1 when an episode could not be used.
+    #[arg(long, conflicts_with = "skip_broken")]
+    strict: bool,
+    /// Record episodes that cannot be used as skipped: you know about them and go without.
+    #[arg(long)]
+    skip_broken: bool,
+    /// Replace what is at DST.
+    #[arg(long)]
+    overwrite: bool,
+    /// Say what would be read and written, with sizes, and stop.
+    #[arg(long)]
+    dry_run: bool,
+}
+
+/// `native` or `HxW`.
+#[derive(Debug, Clone, Copy)]
+struct FrameSize(Option<[usize; 2]>);
+
+impl FromStr for FrameSize {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        if text == "native" {
+            return Ok(Self(None));
+        }
+        let side = |text: &str| text.parse().ok().filter(|side| (1..=8192).contains(side));
+        let parsed = text
+            .split_once('x')
+            .and_then(|(h, w)| Some([side(h)?, side(w)?]));
+        parsed
+            .map(|size| Self(Some(size)))
+            .ok_or_else(|| "write `native` or HxW, for example `224x224`".into())
+    }
+}
+
+/// `A..B`.
+#[derive(Debug, Clone)]
+struct Episodes(Range<u64>);
+
+impl FromStr for Episodes {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        let range = text
+            .split_once("..")
+            .and_then(|(a, b)| Some(a.parse().ok()?..b.parse().ok()?));
+        range
+            .filter(|r| !r.is_empty())
+            .map(Self)
+            .ok_or_else(|| "write A..B with A below B, for example `0..100`".into())
+    }
+}
 
 /// Runs the command.
-pub fn run(_args: &Args, _ctx: &Context) -> anyhow::Result<ExitCode> {
-    anyhow::bail!("written next")
+pub fn run(args: &Args, ctx: &Context) -> anyhow::Result<ExitCode> {
+    let options = SourceOptions { size: args.size.0 };
+    let source = source::open(&args.source, &args.src, options)?;
+    check_cameras(args, source.as_ref())?;
+    let writer = WriterOptions {
+        manifest: source.manifest().clone(),
+        codec: args.codec,
+        overwrite: args.overwrite,
+        total_episodes: source.total(),
+        selection: args.episodes.as_ref().map(|episodes| episodes.0.clone()),
+    };
+    if args.dry_run {
+        return dry_run(args, ctx, source.as_ref(), &writer);
+    }
+    if let Some(dataset) = finished_before(args, &writer) {
+        let asked = writer
+            .selection
+            .map_or(writer.total_episodes, |range| range.end - range.start);
+        ctx.say(&format!("`{}` is complete already", args.dst.display()));
+        return report(args, ctx, &jepa_ingest::summarize(&dataset, asked)?, 0.0);
+    }
+    let started = Instant::now();
+    let (_, summary) = ingest(args, ctx, source.as_ref(), writer)?;
+    report(args, ctx, &summary, started.elapsed().as_secs_f64())
+}
+
+fn ingest(
+    args: &Args,
+    ctx: &Context,
+    source: &dyn Source,
+    writer: WriterOptions,
+) -> anyhow::Result<(Dataset, Summary)> {
+    let missing = source.missing();
+    if !missing.is_empty() {
+        ctx.say(&format!(
+            "warning: the files of {} episodes are missing: {}",
+            missing.len(),
+            listed(&missing)
+        ));
+    }
+    let bar = ctx.progress(writer.total_episodes, "ingest");
+    let tick = |done, total| {
+        bar.set_length(total);
+        bar.set_position(done);
+    };
+    let on_broken = if args.skip_broken {
+        OnBroken::Skip
+    } else {
+        OnBroken::Reject
+    };
+    let progress = Progress {
+        tick: &tick,
+        stop: ctx.interrupt_flag(),
+    };
+    let outcome = jepa_ingest::run(
+        source,
+        &args.dst,
+        writer,
+        &args.split_rule,
+        on_broken,
+        &progress,
+    );
+    bar.finish_and_clear();
+    Ok(outcome?)
+}
+
+/// A finished dataset that this very command has written.
+fn finished_before(args: &Args, writer: &WriterOptions) -> Option<Dataset> {
+    let dataset = Dataset::open(&args.dst).ok()?;
+    (!args.overwrite && dataset.was_written_with(writer, &args.split_rule)).then_some(dataset)
+}
+
+fn check_cameras(args: &Args, source: &dyn Source) -> anyhow::Result<()> {
+    let known: Vec<String> = source
+        .manifest()
+        .cameras
+        .iter()
+        .map(|camera| camera.name.clone())
+        .collect();
+    match args.camera.iter().find(|name| !known.contains(name)) {
+        Some(name) => Err(DataError::UnknownName {
+            kind: "camera",
+            name: name.clone(),
+            known,
+        }
+        .into()),
+        None => Ok(()),
+    }
+}
+
+/// The first few numbers of a list.
+fn listed(numbers: &[u64]) -> String {
+    let shown: Vec<String> = numbers.iter().take(20).map(u64::to_string).collect();
+    let rest = numbers.len().saturating_sub(shown.len());
+    if rest == 0 {
+        shown.join(", ")
+    } else {
+        format!("{} and {rest} more", shown.join(", "))
+    }
+}
+
+#[derive(Serialize)]
+struct Plan<'a> {
+    source: &'a str,
+    episodes: u64,
+    missing: Vec<u64>,
+    bytes_to_read: u64,
+    frame_bytes_before_compression: u64,
+    codec: Codec,
+    split_rule: String,
+    manifest: &'a jepa_datasets::ManifestDraft,
+}
+
+fn dry_run(
+    args: &Args,
+    ctx: &Context,
+    source: &dyn Source,
+    writer: &WriterOptions,
+) -> anyhow::Result<ExitCode> {
+    let rule = args.split_rule.resolve(&writer.manifest.source.name)?;
+    let plan = Plan {
+        source: &args.source,
+        episodes: writer
+            .selection
+            .as_ref()
+            .map_or(writer.total_episodes, |range| range.end - range.start),
+        missing: source.missing(),
+        bytes_to_read: source.bytes(),
+        frame_bytes_before_compression: writer
+            .manifest
+            .cameras
+            .iter()
+            .map(|c| c.frame_bytes() as u64)
+            .sum(),
+        codec: args.codec,
+        split_rule: rule.to_string(),
+        manifest: &writer.manifest,
+    };
+    if ctx.json {
+        ctx.print_json(&plan)?;
+        return Ok(ExitCode::SUCCESS);
+    }
+    ctx.print(&format!(
+        "would read   {} episodes, {:.1} MB",
+        plan.episodes,
+        plan.bytes_to_read as f64 / 1e6
+    ))?;
+    for camera in &plan.manifest.cameras {
+        let Camera {
+            name,
+            height,
+            width,
+            dtype,
+            ..
+        } = camera;
+        ctx.print(&format!(
+            "would store  camera `{name}`, {height}x{width} {dtype}, codec {}",
+            plan.codec
+        ))?;
+    }
+    ctx.print(&format!("would split  by {}", plan.split_rule))?;
+    ctx.print(&format!("would write  {}", args.dst.display()))?;
+    if !plan.missing.is_empty() {
+        ctx.print(&format!("missing      {}", listed(&plan.missing)))?;
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+#[derive(Serialize)]
+struct Report<'a> {
+    dataset: &'a std::path::Path,
+    #[serde(flatten)]
+    summary: &'a Summary,
+    seconds: f64,
+}
+
+fn report(args: &Args, ctx: &Context, summary: &Summary, seconds: f64) -> anyhow::Result<ExitCode> {
+    if ctx.json {
+        ctx.print_json(&Report {
+            dataset: &args.dst,
+            summary,
+            seconds,
+        })?;
+    } else {
+        let Summary {
+            accepted,
+            rows,
+            resumed,
+            ..
+        } = summary;
+        ctx.print(&format!(
+            "{}: {accepted} episodes, {rows} rows ({resumed} done before)",
+            args.dst.display()
+        ))?;
+        ctx.print(&format!("content hash {}", summary.content_hash))?;
+        let outcome = if args.skip_broken {
+            "skipped"
+        } else {
+            "rejected"
+        };
+        for broken in &summary.broken {
+            let jepa_ingest::Broken {
+                episode,
+                path,
+                code,
+                detail,
+            } = broken;
+            ctx.print(&format!(
+                "{outcome}: episode {episode}, `{path}`: {code}: {detail}"
+            ))?;
+        }
+    }
+    let failed = args.strict && !summary.broken.is_empty();
+    Ok(if failed {
+        ExitCode::FAILURE
+    } else {
+        ExitCode::SUCCESS
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn sizes_and_ranges_are_read_as_written() {
+        assert_eq!("native".parse::<FrameSize>().map(|s| s.0), Ok(None));
+        assert_eq!(
+            "96x128".parse::<FrameSize>().map(|s| s.0),
+            Ok(Some([96, 128]))
+        );
+        assert_eq!("3..7".parse::<Episodes>().map(|e| e.0), Ok(3..7));
+        for bad in ["96", "0x5", "axb", "99999x1"] {
+            assert!(bad.parse::<FrameSize>().is_err(), "{bad}");
+        }
+        for bad in ["3", "7..3", "3..3", "a..b", "..3"] {
+            assert!(bad.parse::<Episodes>().is_err(), "{bad}");
+        }
+    }
+
+    #[test]
+    fn long_lists_are_cut() {
+        assert_eq!(listed(&[1, 2]), "1, 2");
+        assert!(listed(&(0..30).collect::<Vec<_>>()).ends_with("19 and 10 more"));
+    }
 }

@@ -28,6 +28,9 @@ pub trait Source: Send + Sync {
     /// Whatever makes this episode unusable; the others do not depend on it.
     fn read(&self, index: u64) -> Result<Episode>;
 
+    /// Indices of the episodes whose file is missing, as far as is known without reading them.
+    fn missing(&self) -> Vec<u64>;
+
     /// Bytes of the release that have to be read, as far as is known, for `--dry-run`.
     fn bytes(&self) -> u64;
 }

@@ -166,16 +166,6 @@ impl WallSource {
         Ok(source)
     }
 
-    /// Indices of the episodes whose file is missing.
-    pub fn missing(&self) -> Vec<u64> {
-        self.files
-            .iter()
-            .enumerate()
-            .filter(|(_, file)| file.is_none())
-            .map(|(index, _)| index as u64)
-            .collect()
-    }
-
     /// Takes size and type of the frames from the first episode that can be read, in order, so that the
     /// manifest does not depend on which episode is read first.
     fn declare_camera(&mut self) {
@@ -353,6 +343,15 @@ impl Source for WallSource {
             }],
             extras: self.extras(i)?,
         })
+    }
+
+    fn missing(&self) -> Vec<u64> {
+        self.files
+            .iter()
+            .enumerate()
+            .filter(|(_, file)| file.is_none())
+            .map(|(index, _)| index as u64)
+            .collect()
     }
 
     fn bytes(&self) -> u64 {

@@ -1,0 +1,3 @@
+//! Formats of other ecosystems.
+
+pub mod npz;
