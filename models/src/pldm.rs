@@ -20,9 +20,11 @@
 use burn::module::Module;
 use burn::nn::{Linear, LinearConfig};
 use burn::tensor::{Device, Tensor, TensorData};
+use jepa_datasets::Normalizer;
 use serde::{Deserialize, Serialize};
 
 use crate::encoder::conv::{ConvEncoder, ConvEncoderConfig, frames_to_input};
+use crate::layer::init::initialise;
 use crate::layer::mlp::{Mlp, MlpConfig};
 use crate::loss::prediction::{mean_distance, mean_squared, time_similarity};
 use crate::loss::variance_covariance::{covariance, std_hinge};
@@ -304,6 +306,28 @@ impl Pldm {
     }
 }
 
+/// An untrained model, for timing and tests: it computes what a trained one would, to no purpose.
+pub fn untrained(config: &PldmConfig, shape: DataShape, seed: u64) -> Result<Box<dyn WorldModel>> {
+    let device = Device::flex();
+    let net = initialise(config.init(&shape, &device)?, seed);
+    let info = ModelInfo {
+        name: crate::zoo::PLDM.name.to_string(),
+        action_dim: shape.action_dim,
+        frameskip: config.frameskip,
+        proprio_dim: shape.proprio_dim,
+        uses_proprio: false,
+        image_height: shape.height,
+        image_width: shape.width,
+        latent_width: config.latent_width(),
+        parameters: net.planning_parameters() as u64,
+        weights_hash: String::new(),
+        action: Normalizer::identity(shape.action_dim),
+        proprio: Normalizer::identity(shape.proprio_dim),
+        training: None,
+    };
+    Ok(Box::new(Pldm::new(config, info, net, device)))
+}
+
 impl WorldModel for Pldm {
     fn info(&self) -> &ModelInfo {
         &self.info
@@ -394,10 +418,7 @@ fn floats<const D: usize>(tensor: Tensor<D>) -> Vec<f32> {
 
 #[cfg(test)]
 mod tests {
-    use jepa_datasets::Normalizer;
-
     use super::*;
-    use crate::layer::init::initialise;
 
     const SHAPE: DataShape = DataShape {
         height: 65,
@@ -406,7 +427,7 @@ mod tests {
         proprio_dim: 2,
     };
 
-    fn model(ensemble: usize) -> Pldm {
+    fn model(ensemble: usize) -> Box<dyn WorldModel> {
         let predictor = ResidualMlpConfig {
             width: 16,
             ensemble,
@@ -415,27 +436,10 @@ mod tests {
             predictor,
             ..PldmConfig::default()
         };
-        let device = Device::flex();
-        let net = initialise(config.init(&SHAPE, &device).unwrap(), 7);
-        let info = ModelInfo {
-            name: "pldm".into(),
-            action_dim: 2,
-            frameskip: 5,
-            proprio_dim: 2,
-            uses_proprio: false,
-            image_height: 65,
-            image_width: 65,
-            latent_width: config.latent_width(),
-            parameters: net.planning_parameters() as u64,
-            weights_hash: String::new(),
-            action: Normalizer::identity(2),
-            proprio: Normalizer::identity(2),
-            training: None,
-        };
-        Pldm::new(&config, info, net, device)
+        untrained(&config, SHAPE, 7).unwrap()
     }
 
-    fn latent(model: &Pldm, salt: u8) -> Latent {
+    fn latent(model: &dyn WorldModel, salt: u8) -> Latent {
         let rgb: Vec<u8> = (0..65 * 65 * 3).map(|i| (i % 251) as u8 ^ salt).collect();
         model
             .encode(
@@ -458,7 +462,7 @@ mod tests {
     #[test]
     fn costs_are_the_mean_distance_of_the_rollout_to_the_goal() {
         let model = model(2);
-        let (start, goal) = (latent(&model, 0), latent(&model, 3));
+        let (start, goal) = (latent(model.as_ref(), 0), latent(model.as_ref(), 3));
         let values = actions(4, 3);
         let batch = ActionBatch {
             values: &values,
@@ -504,7 +508,7 @@ mod tests {
     #[test]
     fn every_predictor_starts_from_the_encoding_and_goes_its_own_way() {
         let model = model(3);
-        let start = latent(&model, 1);
+        let start = latent(model.as_ref(), 1);
         assert_eq!(start.visual[..32], start.visual[32..64]);
         let values = actions(1, 1);
         let batch = ActionBatch {
@@ -520,7 +524,7 @@ mod tests {
     #[test]
     fn a_candidate_does_not_depend_on_the_others_in_its_batch() {
         let model = model(1);
-        let start = latent(&model, 0);
+        let start = latent(model.as_ref(), 0);
         let values = actions(3, 2);
         let all = ActionBatch {
             values: &values,
@@ -544,7 +548,7 @@ mod tests {
     #[test]
     fn wrong_shapes_are_named() {
         let model = model(1);
-        let start = latent(&model, 0);
+        let start = latent(model.as_ref(), 0);
         let values = actions(1, 1);
         let narrow = ActionBatch {
             values: &values[..8],

@@ -12,6 +12,7 @@ use super::config::TrainingConfig;
 use super::files::create_dir;
 use super::loader::{Prefetcher, SliceArrays, SliceSource};
 use super::metrics::{MetricsFile, MetricsLine};
+pub(crate) use super::optimizer::adamw as optimizer_of;
 use super::optimizer::{adamw, clip_global_norm};
 use super::run::Hooks;
 use super::schedule::learning_rate;
@@ -37,7 +38,7 @@ pub(crate) struct Fit<'a, M: Trainable> {
 }
 
 /// Unweighted value of every loss term, and their weighted total.
-struct StepLosses {
+pub(crate) struct StepLosses {
     total: f64,
     terms: Vec<(&'static str, f64)>,
     grad_norm: f64,
@@ -92,7 +93,15 @@ impl<M: Trainable> Fit<'_, M> {
         for step in steps {
             let batch = batches.next()?;
             let losses;
-            (model, losses) = self.step(model, &mut optimizer, &batch, step)?;
+            (model, losses) = Self::update(
+                model,
+                &mut optimizer,
+                &batch,
+                &self.weights,
+                config,
+                step,
+                &self.device,
+            )?;
             let session = started.elapsed().as_secs_f64();
             let waited = batches.waited().as_secs_f64();
             progress = Progress {
@@ -122,18 +131,27 @@ impl<M: Trainable> Fit<'_, M> {
     }
 
     /// One optimiser step.
-    fn step(
-        &self,
+    pub(crate) fn update(
         model: M,
         optimizer: &mut ModuleOptimizer,
         batch: &SliceArrays,
+        weights: &M::Weights,
+        config: &TrainingConfig,
         step: u64,
+        device: &Device,
     ) -> Result<(M, StepLosses)> {
-        let terms = model.losses(&batch.to_device(&self.device), &self.weights);
+        let terms = model.losses(&batch.to_device(device), weights);
         let values = terms
             .iter()
             .map(|t| (t.name, scalar(t)))
             .collect::<Vec<_>>();
+        if let Some((term, value)) = values.iter().find(|(_, v)| !v.is_finite()) {
+            return Err(Error::Diverged {
+                step,
+                term,
+                value: *value,
+            });
+        }
         let total = terms
             .into_iter()
             .map(|t| t.value * t.weight)
@@ -144,16 +162,9 @@ impl<M: Trainable> Fit<'_, M> {
                 detail: "has no terms".into(),
             });
         };
-        if let Some((term, value)) = values.iter().find(|(_, v)| !v.is_finite()) {
-            return Err(Error::Diverged {
-                step,
-                term,
-                value: *value,
-            });
-        }
         let value = f64::from(total.clone().into_scalar::<f32>());
         let grads = GradientsParams::from_grads(total.backward(), &model);
-        let (grads, grad_norm) = clip_global_norm(&model, grads, self.config.clip_norm);
+        let (grads, grad_norm) = clip_global_norm(&model, grads, config.clip_norm);
         if !grad_norm.is_finite() {
             return Err(Error::Diverged {
                 step,
@@ -161,7 +172,7 @@ impl<M: Trainable> Fit<'_, M> {
                 value: grad_norm,
             });
         }
-        let model = optimizer.step(learning_rate(self.config, step), model, grads);
+        let model = optimizer.step(learning_rate(config, step), model, grads);
         Ok((
             model,
             StepLosses {

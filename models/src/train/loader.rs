@@ -70,6 +70,29 @@ pub(crate) struct SliceArrays {
 }
 
 impl SliceArrays {
+    /// A batch of made-up numbers.
+    pub(crate) fn synthetic(
+        config: &TrainConfig,
+        shape: DataShape,
+        proprio_normalizer: Normalizer,
+        noise: &mut dyn FnMut(usize) -> Vec<f32>,
+    ) -> Self {
+        let (slices, horizon) = (config.training.batch, config.training.horizon);
+        let (frames, rows) = (horizon + 1, horizon * config.pldm.frameskip + 1);
+        let block = config.pldm.frameskip * shape.action_dim;
+        Self {
+            images: noise(slices * frames * 3 * shape.height * shape.width),
+            actions: noise(slices * horizon * block),
+            proprio: noise(slices * frames * shape.proprio_dim),
+            rows_proprio: noise(slices * rows * shape.proprio_dim),
+            proprio_normalizer,
+            slices,
+            horizon,
+            shape,
+            block,
+        }
+    }
+
     /// Copies to the device.
     pub(crate) fn to_device(&self, device: &Device) -> SliceTensors {
         let DataShape { height, width, .. } = self.shape;

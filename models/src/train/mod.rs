@@ -12,6 +12,7 @@ mod optimizer;
 mod probe;
 mod run;
 mod schedule;
+mod synthetic;
 mod validation;
 
 use burn::module::Module;
@@ -21,6 +22,7 @@ pub use config::{CrossingConfig, TrainConfig, TrainingConfig};
 pub use loader::training_slices;
 pub use metrics::MetricsLine;
 pub use run::{Finished, Hooks, TrainRequest, load, run};
+pub use synthetic::SyntheticTraining;
 pub use validation::ValidationErrors;
 
 /// One weighted term of a training loss.
