@@ -9,7 +9,7 @@ use std::collections::BTreeMap;
 use serde::{Deserialize, Serialize};
 
 use crate::error::{Error, Result};
-use crate::record::{CONFIDENCE, EpisodeRow, TaskRef};
+use crate::record::{CONFIDENCE, EpisodeRow, PlannerRef, RunRecord, TaskRef};
 use crate::run::Run;
 use crate::statistics::{
     Difference, PairedOutcomes, holm, mcnemar_exact, paired_bootstrap, paired_rate_difference,
@@ -166,29 +166,33 @@ pub(crate) fn correct(comparisons: &mut [Comparison]) {
     }
 }
 
-/// A label for each run: that of its model, followed by what tells equal ones apart.
-pub fn distinct_labels(runs: &[Run]) -> Vec<String> {
-    let plain = |run: &Run| run.record.model.label.clone();
-    let planner = |run: &Run| {
-        format!(
-            "{}, {} {}",
-            plain(run),
-            run.record.planner.name,
-            run.record.planner.preset
-        )
+/// A label for each run: that of its model, followed by what tells equal ones apart: the training
+/// seed, the planner, or else the name given beside the record.
+pub fn distinct_labels(runs: &[(&RunRecord, String)]) -> Vec<String> {
+    let plain = |(record, _): &(&RunRecord, String)| record.model.label.clone();
+    let seed = |(record, _): &(&RunRecord, String)| match &record.model.training {
+        Some(training) => format!("{}, training seed {}", record.model.label, training.seed),
+        None => record.model.label.clone(),
     };
-    let seed = |run: &Run| match &run.record.model.training {
-        Some(training) => format!("{}, training seed {}", plain(run), training.seed),
-        None => plain(run),
+    let planner = |(record, _): &(&RunRecord, String)| {
+        let PlannerRef { name, preset, .. } = &record.planner;
+        format!("{}, {name} {preset}", record.model.label)
     };
-    let folder = |run: &Run| format!("{}, {}", plain(run), run.folder_name());
-    let naming: [&dyn Fn(&Run) -> String; 4] = [&plain, &seed, &planner, &folder];
-    let labels = naming
+    let named = |(record, name): &(&RunRecord, String)| format!("{}, {name}", record.model.label);
+    let namings: [&dyn Fn(&(&RunRecord, String)) -> String; 4] = [&plain, &seed, &planner, &named];
+    let labels = namings
         .iter()
-        .map(|name| runs.iter().map(name).collect::<Vec<String>>());
-    let distinct = labels.into_iter().find(|labels| all_distinct(labels));
-    let numbered = |(k, run): (usize, &Run)| format!("{} #{}", plain(run), k + 1);
-    distinct.unwrap_or_else(|| runs.iter().enumerate().map(numbered).collect())
+        .map(|naming| runs.iter().map(naming).collect::<Vec<String>>());
+    let numbered = || {
+        runs.iter()
+            .zip(1..)
+            .map(|(run, k)| format!("{} #{k}", plain(run)))
+            .collect()
+    };
+    labels
+        .into_iter()
+        .find(|labels| all_distinct(labels))
+        .unwrap_or_else(numbered)
 }
 
 fn all_distinct(labels: &[String]) -> bool {
@@ -250,7 +254,7 @@ fn short(hash: &str) -> &str {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::testing::episode;
+    use crate::testing::{SyntheticRun, episode};
 
     fn scored(label: &str, outcomes: &[(u32, bool, f64)]) -> Scored {
         let rows = outcomes
@@ -344,6 +348,24 @@ mod tests {
             compare(&a, &moved),
             Err(Error::EpisodesDiffer { seed: 2, .. })
         ));
+    }
+
+    #[test]
+    fn equal_labels_are_told_apart_by_what_differs() {
+        let a = SyntheticRun::new("pldm", 2).record();
+        let b = SyntheticRun::new("pldm", 2).seeded(2).record();
+        let named = |name: &str| name.to_string();
+        let labels = distinct_labels(&[(&a, named("x")), (&b, named("y"))]);
+        assert_eq!(labels, ["PLDM, training seed 1", "PLDM, training seed 2"]);
+        assert_eq!(
+            distinct_labels(&[(&a, named("x")), (&a, named("y"))]),
+            ["PLDM, x", "PLDM, y"]
+        );
+        assert_eq!(
+            distinct_labels(&[(&a, named("x")), (&a, named("x"))]),
+            ["PLDM #1", "PLDM #2"]
+        );
+        assert_eq!(distinct_labels(&[(&a, named("x"))]), ["PLDM"]);
     }
 
     #[test]

@@ -147,6 +147,12 @@ pub enum Error {
         /// Hash in the record.
         found: String,
     },
+    /// There is no board at this path.
+    #[error("there is no leaderboard at `{}`", path.display())]
+    NoBoard {
+        /// The path.
+        path: PathBuf,
+    },
     /// The board file is damaged or is not a board.
     #[error("`{}`: {detail}", path.display())]
     Board {
@@ -208,6 +214,9 @@ impl Error {
             }
             Self::BrokenChain { .. } => {
                 "the file was edited by hand; restore a copy, or start a new board and add the runs again".into()
+            }
+            Self::NoBoard { .. } => {
+                "make one with `jepa-bench leaderboard add RUN`, or name another with `--db`".into()
             }
             Self::Io { source, .. } if source.kind() == std::io::ErrorKind::NotFound => {
                 "check the path".into()

@@ -175,6 +175,20 @@ impl Board {
         Ok(board)
     }
 
+    /// Opens a board that must be there already, and checks all of it.
+    ///
+    /// # Errors
+    /// As [`Board::open`], and when there is no file.
+    pub fn open_existing(path: &Path) -> Result<Self> {
+        if path.exists() {
+            Self::open(path)
+        } else {
+            Err(Error::NoBoard {
+                path: path.to_path_buf(),
+            })
+        }
+    }
+
     /// Creates the tables of a new file; recognises an existing one.
     fn prepare(&self) -> Result<()> {
         let opening = |source| database("open", &self.path, source);
@@ -724,6 +738,16 @@ mod tests {
         scene.run.record.task.version = 2;
         assert!(board.add(&scene.run).unwrap().is_new);
         assert_eq!(board.tasks().unwrap().len(), 2);
+    }
+
+    #[test]
+    fn looking_at_a_board_does_not_make_one() {
+        let scene = Scene::new();
+        assert!(matches!(
+            Board::open_existing(&scene.file()),
+            Err(Error::NoBoard { .. })
+        ));
+        assert!(!scene.file().exists());
     }
 
     #[test]

@@ -7,30 +7,30 @@ use serde::Serialize;
 
 /// A report.
 #[derive(Debug, Clone, PartialEq, Serialize)]
-pub struct Document {
+pub(crate) struct Document {
     /// Title.
-    pub title: String,
+    pub(crate) title: String,
     /// One line below the title.
-    pub subtitle: String,
+    pub(crate) subtitle: String,
     /// Sections, in order. The first is the one-page summary.
-    pub sections: Vec<Section>,
+    pub(crate) sections: Vec<Section>,
 }
 
 /// A headed part of a report.
 #[derive(Debug, Clone, PartialEq, Serialize)]
-pub struct Section {
+pub(crate) struct Section {
     /// Anchor, unique in the document: lower-case letters, digits and dashes.
-    pub id: String,
+    pub(crate) id: String,
     /// Heading.
-    pub title: String,
+    pub(crate) title: String,
     /// Contents, in order.
-    pub blocks: Vec<Block>,
+    pub(crate) blocks: Vec<Block>,
 }
 
 /// A piece of a section.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 #[serde(tag = "kind", rename_all = "lowercase")]
-pub enum Block {
+pub(crate) enum Block {
     /// The sentence that the report is about.
     Claim {
         /// Its words.
@@ -45,11 +45,6 @@ pub enum Block {
     Facts {
         /// The numbers, at most four look good.
         items: Vec<Fact>,
-    },
-    /// A heading inside a section.
-    Heading {
-        /// Its text.
-        text: String,
     },
     /// An unordered list.
     List {
@@ -71,17 +66,17 @@ pub enum Block {
 
 /// A few words in one style.
 #[derive(Debug, Clone, PartialEq, Serialize)]
-pub struct Span {
+pub(crate) struct Span {
     /// How the words look.
-    pub style: SpanStyle,
+    pub(crate) style: SpanStyle,
     /// The words.
-    pub text: String,
+    pub(crate) text: String,
 }
 
 /// How words look.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "lowercase")]
-pub enum SpanStyle {
+pub(crate) enum SpanStyle {
     /// Like the rest.
     Plain,
     /// Stressed.
@@ -92,50 +87,50 @@ pub enum SpanStyle {
 
 /// A number with its name.
 #[derive(Debug, Clone, PartialEq, Serialize)]
-pub struct Fact {
+pub(crate) struct Fact {
     /// What it is.
-    pub label: String,
+    pub(crate) label: String,
     /// The number.
-    pub value: String,
+    pub(crate) value: String,
     /// What to know about it.
-    pub note: String,
+    pub(crate) note: String,
 }
 
 /// A table.
 #[derive(Debug, Clone, PartialEq, Serialize)]
-pub struct Table {
+pub(crate) struct Table {
     /// What the table shows.
-    pub caption: String,
+    pub(crate) caption: String,
     /// Columns, left to right.
-    pub columns: Vec<TableColumn>,
+    pub(crate) columns: Vec<TableColumn>,
     /// Rows, top to bottom.
-    pub rows: Vec<TableRow>,
+    pub(crate) rows: Vec<TableRow>,
     /// Explanation below the table; empty for none.
-    pub note: String,
+    pub(crate) note: String,
 }
 
 /// A column of a table.
 #[derive(Debug, Clone, PartialEq, Serialize)]
-pub struct TableColumn {
+pub(crate) struct TableColumn {
     /// Heading.
-    pub title: String,
+    pub(crate) title: String,
     /// Numbers are set flush right.
-    pub is_number: bool,
+    pub(crate) is_number: bool,
 }
 
 /// A row of a table.
 #[derive(Debug, Clone, PartialEq, Serialize)]
-pub struct TableRow {
+pub(crate) struct TableRow {
     /// One cell per column.
-    pub cells: Vec<Cell>,
+    pub(crate) cells: Vec<Cell>,
     /// How the row looks.
-    pub tone: Tone,
+    pub(crate) tone: Tone,
 }
 
 /// How a row looks.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "lowercase")]
-pub enum Tone {
+pub(crate) enum Tone {
     /// Like most.
     Plain,
     /// The row to look at.
@@ -146,64 +141,64 @@ pub enum Tone {
 
 /// A cell of a table.
 #[derive(Debug, Clone, PartialEq, Serialize)]
-pub struct Cell {
+pub(crate) struct Cell {
     /// What it says.
-    pub text: String,
+    pub(crate) text: String,
     /// Set in the typewriter face: names and hashes.
-    pub is_code: bool,
+    pub(crate) is_code: bool,
     /// What to sort by, if not the text.
-    pub order: Option<f64>,
+    pub(crate) order: Option<f64>,
 }
 
 /// A drawing.
 #[derive(Debug, Clone, PartialEq, Serialize)]
-pub struct Figure {
+pub(crate) struct Figure {
     /// Name, unique in the document; the file is `figures/<name>.svg`.
-    pub name: String,
+    pub(crate) name: String,
     /// What it shows and how to read it.
-    pub caption: String,
+    pub(crate) caption: String,
     /// What it shows, for those who cannot see it.
-    pub alt: String,
+    pub(crate) alt: String,
     /// The drawing. Only its name is part of the JSON form.
     #[serde(skip)]
-    pub svg: String,
+    pub(crate) svg: String,
 }
 
 /// Pictures of episodes, one below the other.
 #[derive(Debug, Clone, PartialEq, Serialize)]
-pub struct Gallery {
+pub(crate) struct Gallery {
     /// What the pictures show.
-    pub caption: String,
+    pub(crate) caption: String,
     /// The pictures.
-    pub pictures: Vec<Picture>,
+    pub(crate) pictures: Vec<Picture>,
 }
 
 /// A picture.
 #[derive(Debug, Clone, PartialEq, Serialize)]
-pub struct Picture {
+pub(crate) struct Picture {
     /// Name, unique in the document; the file is `films/<name>.png`.
-    pub name: String,
+    pub(crate) name: String,
     /// What it shows.
-    pub caption: String,
+    pub(crate) caption: String,
     /// What became of the episode, in a word.
-    pub mark: String,
+    pub(crate) mark: String,
     /// Whether that is what one hopes for.
-    pub is_success: bool,
+    pub(crate) is_success: bool,
     /// Width and height in pixels.
-    pub size: (u32, u32),
+    pub(crate) size: (u32, u32),
     /// The PNG file.
     #[serde(skip)]
-    pub png: Vec<u8>,
+    pub(crate) png: Vec<u8>,
 }
 
 impl Document {
     /// All blocks, in order.
-    pub fn blocks(&self) -> impl Iterator<Item = &Block> {
+    pub(crate) fn blocks(&self) -> impl Iterator<Item = &Block> {
         self.sections.iter().flat_map(|section| &section.blocks)
     }
 
     /// All figures, in order.
-    pub fn figures(&self) -> impl Iterator<Item = &Figure> {
+    pub(crate) fn figures(&self) -> impl Iterator<Item = &Figure> {
         self.blocks().filter_map(|block| {
             if let Block::Figure(figure) = block {
                 Some(figure)
@@ -214,7 +209,7 @@ impl Document {
     }
 
     /// All tables, in order.
-    pub fn tables(&self) -> impl Iterator<Item = &Table> {
+    pub(crate) fn tables(&self) -> impl Iterator<Item = &Table> {
         self.blocks().filter_map(|block| {
             if let Block::Table(table) = block {
                 Some(table)
@@ -225,7 +220,7 @@ impl Document {
     }
 
     /// All pictures, in order.
-    pub fn pictures(&self) -> impl Iterator<Item = &Picture> {
+    pub(crate) fn pictures(&self) -> impl Iterator<Item = &Picture> {
         let galleries = self.blocks().filter_map(|block| {
             if let Block::Gallery(gallery) = block {
                 Some(gallery)

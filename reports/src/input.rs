@@ -4,8 +4,8 @@ use std::path::PathBuf;
 
 use jepa_leaderboard::{
     Aggregate, Band, Comparison, CostCurve, EpisodeTable, ModelKind, Published, PublishedScore,
-    Ranked, Run, Scored, TaskRef, compare_all, cost_curves, distance_curve, distinct_labels,
-    published_for, rank,
+    Ranked, Run, RunRecord, Scored, TaskRef, compare_all, cost_curves, distance_curve,
+    distinct_labels, published_for, rank,
 };
 use serde_json::Value;
 
@@ -78,7 +78,11 @@ impl TaskFacts {
             .filter(|run| run.record.task == *task)
             .cloned()
             .collect();
-        let labels = distinct_labels(&runs);
+        let named: Vec<_> = runs
+            .iter()
+            .map(|run| (&run.record, run.folder_name()))
+            .collect();
+        let labels = distinct_labels(&named);
         let scored: Vec<(Scored, ModelKind)> = runs
             .iter()
             .zip(&labels)
@@ -185,25 +189,28 @@ fn sharing_episodes(runs: &[Scored]) -> Vec<Scored> {
     kept
 }
 
-/// The paper's rows for the planner and distance of the first run that has a planner.
+/// The paper's rows for the planner and distance of the best trained model, or else of the first run.
+/// A distance that the paper does not have (a planner on true states) stands for the default, L2.
 fn published(task: &TaskRef, runs: &[RunFacts]) -> Vec<(&'static Published, PublishedScore)> {
-    let planned = runs
-        .iter()
-        .find(|facts| facts.run.record.planner.settings.contains_key("candidates"));
-    let Some(facts) = planned.or_else(|| runs.first()) else {
+    let planned = |facts: &&RunFacts| !facts.run.record.planner.settings.is_empty();
+    let Some(facts) = runs.iter().find(planned).or_else(|| runs.first()) else {
         return Vec::new();
     };
-    let record = &facts.run.record;
-    let distance = record
-        .objective
+    let RunRecord {
+        planner, objective, ..
+    } = &facts.run.record;
+    let distance = objective
         .get("distance")
-        .map_or_else(|| "l2".into(), value_text);
-    published_for(
-        &task.name,
-        &record.planner.name,
-        &distance.to_ascii_lowercase(),
-    )
-    .collect()
+        .map(|value| value_text(value).to_ascii_lowercase());
+    let distance = distance
+        .filter(|name| name == "l1" || name == "l2")
+        .unwrap_or_else(|| "l2".into());
+    let planner = if planner.settings.is_empty() {
+        "cem"
+    } else {
+        &planner.name
+    };
+    published_for(&task.name, planner, &distance).collect()
 }
 
 impl Input {

@@ -20,7 +20,7 @@ pub use error::{Error, Result};
 pub use film::{Film, load_films};
 pub use input::Input;
 pub use training::{Series, TrainingRun, Validation};
-pub use writer::{Format, write_report};
+pub use writer::{Format, text_table, write_report};
 
 #[cfg(test)]
 mod tests;

@@ -1,14 +1,390 @@
 //! `jepa-bench leaderboard`.
 
+use std::path::PathBuf;
 use std::process::ExitCode;
 
+use jepa_leaderboard::{
+    Added, Board, BoardRun, BoardTask, ModelKind, PAPER, Published, PublishedScore, Ranked, Scored,
+    TaskRef, distinct_labels, published_for, rank,
+};
+use jepa_reports::text_table;
+use serde::Serialize;
+use serde_json::json;
+
 use super::Context;
+use super::compare::{load, percent};
+
+/// Name of the board's file where none is given.
+const FILE: &str = "leaderboard.sqlite";
+/// How published rows are marked.
+const UNVERIFIED: &str = "reported by the authors, not verified here";
 
 /// Keep and show the local leaderboard.
 #[derive(clap::Args, Debug)]
-pub struct Args {}
+#[command(
+    after_help = "Example:\n  jepa-bench leaderboard add runs/wall@1/*/*\n  jepa-bench leaderboard show"
+)]
+pub struct Args {
+    #[command(subcommand)]
+    action: Action,
+    /// File of the board; by default `leaderboard.sqlite` in `JEPA_BENCH_HOME`, or else here.
+    #[arg(long, global = true, value_name = "FILE")]
+    db: Option<PathBuf>,
+}
+
+#[derive(clap::Subcommand, Debug)]
+enum Action {
+    /// Show the board: every run ranked from its episodes, published numbers beside them.
+    Show {
+        /// Only this task: `wall` or `wall@1`.
+        #[arg(long, value_name = "TASK")]
+        task: Option<String>,
+        /// Comma-separated values instead of a table.
+        #[arg(long)]
+        csv: bool,
+    },
+    /// Check runs and add them; a run that is there already is left as it is.
+    Add {
+        /// Run folders written by `jepa-bench eval`.
+        #[arg(value_name = "RUN", required = true)]
+        runs: Vec<PathBuf>,
+    },
+}
+
+/// One task of the board, ranked.
+#[derive(Debug, Serialize)]
+struct Table {
+    task: TaskRef,
+    rows: Vec<Row>,
+    published: Vec<Reported>,
+}
+
+/// One run of the board.
+#[derive(Debug, Serialize)]
+struct Row {
+    id: String,
+    model: String,
+    planner: String,
+    track: Option<String>,
+    added_utc: String,
+    #[serde(flatten)]
+    ranked: Ranked,
+}
+
+/// One published row.
+#[derive(Debug, Serialize)]
+struct Reported {
+    model: &'static str,
+    planner: &'static str,
+    distance: &'static str,
+    #[serde(flatten)]
+    score: PublishedScore,
+    source: &'static str,
+    status: &'static str,
+}
 
 /// Runs the command.
-pub fn run(_args: &Args, _ctx: &Context) -> anyhow::Result<ExitCode> {
-    anyhow::bail!("written next")
+pub fn run(args: &Args, ctx: &Context) -> anyhow::Result<ExitCode> {
+    let file = args.db.clone().unwrap_or_else(default_file);
+    match &args.action {
+        Action::Show { task, csv } => {
+            show(&Board::open_existing(&file)?, task.as_deref(), *csv, ctx)?
+        }
+        Action::Add { runs } => add(&mut Board::open(&file)?, runs, ctx)?,
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+fn default_file() -> PathBuf {
+    std::env::var_os("JEPA_BENCH_HOME")
+        .map_or_else(PathBuf::new, PathBuf::from)
+        .join(FILE)
+}
+
+fn add(board: &mut Board, folders: &[PathBuf], ctx: &Context) -> anyhow::Result<()> {
+    // All runs are loaded and checked before the first is written.
+    let runs = load(folders)?;
+    let added = runs
+        .iter()
+        .map(|run| board.add(run))
+        .collect::<Result<Vec<Added>, _>>()?;
+    if ctx.json {
+        return ctx.print_json(&added);
+    }
+    for (run, added) in runs.iter().zip(&added) {
+        let verb = if added.is_new {
+            "added"
+        } else {
+            "there already"
+        };
+        let (label, task) = (&run.record.model.label, run.record.task.id());
+        ctx.print(&format!(
+            "{verb}: {label} on {task}, run {}",
+            short(&added.id)
+        ))?;
+    }
+    ctx.print(&format!("head {}", board.head()?))
+}
+
+fn show(board: &Board, task: Option<&str>, csv: bool, ctx: &Context) -> anyhow::Result<()> {
+    let tasks = chosen(board.tasks()?, task)?;
+    let tables = tasks
+        .iter()
+        .map(|known| table(board, &known.task))
+        .collect::<anyhow::Result<Vec<_>>>()?;
+    let head = board.head()?;
+    if ctx.json {
+        return ctx.print_json(
+            &json!({ "head": head, "events": board.events()?.len(), "tasks": tables }),
+        );
+    }
+    if csv {
+        return print_csv(&tables, ctx);
+    }
+    if tables.is_empty() {
+        ctx.print("the board is empty; add runs with `jepa-bench leaderboard add RUN`")?;
+    }
+    for table in &tables {
+        print_table(table, ctx)?;
+    }
+    ctx.print(&format!("head {head}"))
+}
+
+/// The tasks of that name, with or without version; all without a name.
+fn chosen(tasks: Vec<BoardTask>, name: Option<&str>) -> anyhow::Result<Vec<BoardTask>> {
+    let Some(name) = name else { return Ok(tasks) };
+    let known: Vec<String> = tasks.iter().map(|known| known.task.id()).collect();
+    let found: Vec<BoardTask> = tasks
+        .into_iter()
+        .filter(|known| known.task.id() == name || known.task.name == name)
+        .collect();
+    if found.is_empty() {
+        return Err(crate::Error::UnknownName {
+            kind: "task",
+            name: name.into(),
+            known,
+        }
+        .into());
+    }
+    Ok(found)
+}
+
+/// Ranks the runs of a task from their stored episodes.
+fn table(board: &Board, task: &TaskRef) -> anyhow::Result<Table> {
+    let runs = board.runs(task)?;
+    let named: Vec<_> = runs
+        .iter()
+        .map(|run| (&run.record, short(&run.id)))
+        .collect();
+    let labels = distinct_labels(&named);
+    let scored: Vec<(Scored, ModelKind)> = runs
+        .iter()
+        .zip(labels)
+        .map(|(run, label)| (run.scored(label), run.record.model.kind))
+        .collect();
+    let rows = rank(&scored)?
+        .into_iter()
+        .map(|ranked| row(&runs[ranked.index], ranked))
+        .collect();
+    let published = ["l2", "l1"]
+        .iter()
+        .flat_map(|distance| published_for(&task.name, "cem", distance));
+    Ok(Table {
+        task: task.clone(),
+        rows,
+        published: published.map(reported).collect(),
+    })
+}
+
+fn row(run: &BoardRun, ranked: Ranked) -> Row {
+    let record = &run.record;
+    let planner = match record.planner.settings.is_empty() {
+        true => "-".into(),
+        false => format!("{} {}", record.planner.name, record.planner.preset),
+    };
+    Row {
+        id: run.id.clone(),
+        model: record.model.name.clone(),
+        planner,
+        track: record
+            .model
+            .training
+            .as_ref()
+            .map(|training| training.track.clone()),
+        added_utc: run.added_utc.clone(),
+        ranked,
+    }
+}
+
+fn reported((row, score): (&'static Published, PublishedScore)) -> Reported {
+    let Published {
+        model,
+        planner,
+        distance,
+        ..
+    } = row;
+    Reported {
+        model,
+        planner,
+        distance,
+        score,
+        source: row.source(),
+        status: UNVERIFIED,
+    }
+}
+
+fn print_table(table: &Table, ctx: &Context) -> anyhow::Result<()> {
+    ctx.print(&format!(
+        "{}   task hash {}\n",
+        table.task.id(),
+        short(&table.task.hash)
+    ))?;
+    let headings = [
+        "#rank",
+        "model",
+        "planner",
+        "track",
+        "#n",
+        "#success",
+        "95% interval",
+        "group",
+        "#over floor",
+        "#distance",
+        "run",
+    ];
+    ctx.print(&text_table(
+        &headings,
+        &table.rows.iter().map(cells).collect::<Vec<_>>(),
+    ))?;
+    if !table.published.is_empty() {
+        ctx.print(&format!("\n{UNVERIFIED}: {PAPER}"))?;
+        let cells = |row: &Reported| {
+            let success = format!("{:.1}%", row.score.mean);
+            vec![
+                row.model.into(),
+                format!("{} {}", row.planner, row.distance),
+                success,
+                format!("{:.1}", row.score.std),
+                row.source.into(),
+            ]
+        };
+        let rows: Vec<Vec<String>> = table.published.iter().map(cells).collect();
+        ctx.print(&text_table(
+            &["model", "planner", "#success", "#std", "source"],
+            &rows,
+        ))?;
+    }
+    ctx.print("")
+}
+
+fn cells(row: &Row) -> Vec<String> {
+    let ranked = &row.ranked;
+    let dash = || "-".to_string();
+    let rank = match (ranked.rank, ranked.rank_interval) {
+        (Some(rank), Some((low, high))) if low < high => format!("{rank} ({low}-{high})"),
+        (Some(rank), _) => rank.to_string(),
+        (None, _) if ranked.kind == ModelKind::Oracle => "ceiling".into(),
+        (None, _) => "floor".into(),
+    };
+    vec![
+        rank,
+        ranked.label.clone(),
+        row.planner.clone(),
+        row.track.clone().unwrap_or_else(dash),
+        ranked.episodes.to_string(),
+        percent(ranked.success_rate),
+        format!(
+            "[{}, {}]",
+            percent(ranked.interval.low),
+            percent(ranked.interval.high)
+        ),
+        if ranked.letters.is_empty() {
+            dash()
+        } else {
+            ranked.letters.clone()
+        },
+        ranked
+            .above_random
+            .map_or_else(dash, |above| format!("{:+.1}", 100.0 * above.mean)),
+        format!("{:.2}", ranked.final_distance_mean),
+        short(&row.id),
+    ]
+}
+
+fn print_csv(tables: &[Table], ctx: &Context) -> anyhow::Result<()> {
+    ctx.print("task,rank,model,kind,planner,track,n,success_rate,low,high,group,final_distance_mean,run,status")?;
+    for table in tables {
+        for row in &table.rows {
+            let Ranked {
+                kind,
+                episodes,
+                success_rate,
+                interval,
+                ..
+            } = &row.ranked;
+            let cells = [
+                table.task.id(),
+                row.ranked
+                    .rank
+                    .map_or_else(String::new, |rank| rank.to_string()),
+                row.ranked.label.clone(),
+                kind.as_str().into(),
+                row.planner.clone(),
+                row.track.clone().unwrap_or_default(),
+                episodes.to_string(),
+                success_rate.to_string(),
+                interval.low.to_string(),
+                interval.high.to_string(),
+                row.ranked.letters.clone(),
+                row.ranked.final_distance_mean.to_string(),
+                row.id.clone(),
+                "recomputed from episodes".into(),
+            ];
+            ctx.print(&csv_line(&cells))?;
+        }
+        for row in &table.published {
+            let rate = row.score.mean / 100.0;
+            let planner = format!("{} {}", row.planner, row.distance);
+            let mut cells = [(); 14].map(|()| String::new());
+            cells[0] = table.task.id();
+            (cells[2], cells[3], cells[4]) = (row.model.into(), "published".into(), planner);
+            (cells[7], cells[13]) = (rate.to_string(), row.status.into());
+            ctx.print(&csv_line(&cells))?;
+        }
+    }
+    Ok(())
+}
+
+/// A line after RFC 4180: cells with commas, quotes or line breaks are quoted.
+fn csv_line(cells: &[String]) -> String {
+    let quoted = cells.iter().map(|cell| {
+        let is_plain = !cell.contains([',', '"', '\n', '\r']);
+        if is_plain {
+            cell.clone()
+        } else {
+            format!("\"{}\"", cell.replace('"', "\"\""))
+        }
+    });
+    quoted.collect::<Vec<_>>().join(",")
+}
+
+/// The first twelve digits of a hash.
+fn short(hash: &str) -> String {
+    hash.chars().take(12).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn csv_cells_are_quoted_when_they_must_be() {
+        let cells = [
+            "a".to_string(),
+            "b, c".into(),
+            "say \"d\"".into(),
+            String::new(),
+        ];
+        assert_eq!(csv_line(&cells), "a,\"b, c\",\"say \"\"d\"\"\",");
+    }
 }

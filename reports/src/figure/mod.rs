@@ -15,8 +15,8 @@ mod trajectories;
 
 use plotters::coord::Shift;
 use plotters::prelude::{
-    Circle, DrawingArea, DrawingAreaErrorKind, FontStyle, FontTransform, IntoDrawingArea,
-    IntoTextStyle, PathElement, Polygon, RGBColor, Rectangle, SVGBackend, Text, TextStyle,
+    Circle, DrawingArea, DrawingAreaErrorKind, FontStyle, IntoDrawingArea, IntoTextStyle,
+    PathElement, Polygon, RGBColor, Rectangle, SVGBackend, Text, TextStyle,
 };
 use plotters::style::text_anchor::{HPos, Pos, VPos};
 use plotters::style::{Color, ShapeStyle};
@@ -103,7 +103,6 @@ pub(crate) struct Type {
     size: f64,
     ink: Ink,
     is_bold: bool,
-    is_upright: bool,
 }
 
 impl Type {
@@ -112,21 +111,18 @@ impl Type {
         size: 8.0,
         ink: Ink::TEXT,
         is_bold: false,
-        is_upright: false,
     };
     /// Numbers at ticks, names of axes.
     pub(crate) const TICK: Self = Self {
         size: 7.5,
         ink: Ink::MUTED,
         is_bold: false,
-        is_upright: false,
     };
     /// Heading of a panel.
     pub(crate) const TITLE: Self = Self {
         size: 8.5,
         ink: Ink::TEXT,
         is_bold: true,
-        is_upright: false,
     };
 
     /// The same in bold.
@@ -140,14 +136,6 @@ impl Type {
     /// The same in another colour.
     pub(crate) fn ink(self, ink: Ink) -> Self {
         Self { ink, ..self }
-    }
-
-    /// The same, reading upwards.
-    pub(crate) fn upwards(self) -> Self {
-        Self {
-            is_upright: true,
-            ..self
-        }
     }
 
     /// Estimated width of `text` in points: Inter's letters are a little over half an em wide.
@@ -224,11 +212,6 @@ impl Canvas<'_> {
         let font: TextStyle<'_> =
             (FAMILY, kind.size * UNITS * 1.24, style).into_text_style(&self.area);
         let font = font.color(&color).pos(Pos::new(horizontal, VPos::Center));
-        let font = if kind.is_upright {
-            font.transform(FontTransform::Rotate270)
-        } else {
-            font
-        };
         self.area
             .draw(&Text::new(text.to_string(), at(point), font))
     }

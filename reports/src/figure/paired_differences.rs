@@ -40,7 +40,7 @@ pub(crate) fn paired_differences(name: &str, comparisons: &[Comparison]) -> Resu
     })
 }
 
-fn row(canvas: &Canvas<'_>, panel: &Panel<'_>, comparison: &Comparison, y: f64) -> Painted {
+fn row(canvas: &Canvas<'_>, panel: &Panel<'_, '_>, comparison: &Comparison, y: f64) -> Painted {
     let across = |share: f64| panel.at((100.0 * share, 0.0)).0;
     let interval = comparison.success.interval;
     let ink = match (comparison.is_significant(), comparison.success.mean > 0.0) {

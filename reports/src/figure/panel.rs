@@ -19,8 +19,8 @@ pub(crate) struct Frame {
 
 /// Axes over a frame. A logarithmic vertical axis takes values as they are and draws their decimal
 /// logarithm.
-pub(crate) struct Panel<'a> {
-    canvas: &'a Canvas<'a>,
+pub(crate) struct Panel<'a, 'svg> {
+    canvas: &'a Canvas<'svg>,
     frame: Frame,
     axes: Cartesian2d<RangedCoordf64, RangedCoordf64>,
     x: (f64, f64),
@@ -28,9 +28,14 @@ pub(crate) struct Panel<'a> {
     is_log: bool,
 }
 
-impl<'a> Panel<'a> {
+impl<'a, 'svg> Panel<'a, 'svg> {
     /// Axes that show `x` and `y` from the first to the second value, upwards and to the right.
-    pub(crate) fn new(canvas: &'a Canvas<'a>, frame: Frame, x: (f64, f64), y: (f64, f64)) -> Self {
+    pub(crate) fn new(
+        canvas: &'a Canvas<'svg>,
+        frame: Frame,
+        x: (f64, f64),
+        y: (f64, f64),
+    ) -> Self {
         let pixels = (
             units(frame.left)..units(frame.right),
             units(frame.bottom)..units(frame.top),
@@ -48,7 +53,7 @@ impl<'a> Panel<'a> {
 
     /// The same axes with a logarithmic vertical scale over positive values.
     pub(crate) fn logarithmic(
-        canvas: &'a Canvas<'a>,
+        canvas: &'a Canvas<'svg>,
         frame: Frame,
         x: (f64, f64),
         y: (f64, f64),

@@ -80,7 +80,7 @@ pub(crate) fn success_bars(name: &str, bars: &[Bar]) -> Result<String> {
     })
 }
 
-fn one_bar(canvas: &Canvas<'_>, panel: &Panel<'_>, bar: &Bar, y: f64) -> Painted {
+fn one_bar(canvas: &Canvas<'_>, panel: &Panel<'_, '_>, bar: &Bar, y: f64) -> Painted {
     let across = |rate: f64| panel.at((100.0 * rate.clamp(0.0, 1.0), 0.0)).0;
     let corners = [(across(0.0), y - 6.0), (across(bar.rate), y + 6.0)];
     let label = if matches!(bar.kind, BarKind::Model(_)) {

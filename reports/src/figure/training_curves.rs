@@ -140,7 +140,7 @@ fn linear(canvas: &Canvas<'_>, frame: Frame, end: f64, title: &str, curves: &[Cu
 fn paint(
     canvas: &Canvas<'_>,
     frame: Frame,
-    panel: &Panel<'_>,
+    panel: &Panel<'_, '_>,
     title: &str,
     curves: &[Curve],
 ) -> Painted {

@@ -74,7 +74,6 @@ fn block(block: &Block) -> Markup {
     match block {
         Block::Claim { spans } => html! { p.claim { (words(spans)) } },
         Block::Paragraph { spans } => html! { p { (words(spans)) } },
-        Block::Heading { text } => html! { h3 { (text) } },
         Block::List { items } => html! { ul { @for item in items { li { (words(item)) } } } },
         Block::Code { text } => html! { pre { code { (text) } } },
         Block::Facts { items } => html! { dl.facts { @for item in items { (fact(item)) } } },

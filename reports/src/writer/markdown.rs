@@ -30,7 +30,6 @@ fn block(block: &Block) -> String {
     match block {
         Block::Claim { spans } => format!("> {}\n", words(spans)),
         Block::Paragraph { spans } => format!("{}\n", words(spans)),
-        Block::Heading { text } => format!("### {}\n", escaped(text)),
         Block::List { items } => items
             .iter()
             .map(|item| format!("- {}\n", words(item)))

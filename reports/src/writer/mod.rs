@@ -5,6 +5,7 @@ mod json;
 mod latex;
 mod markdown;
 mod pdf;
+mod terminal;
 
 use std::path::{Path, PathBuf};
 use std::str::FromStr;
@@ -13,6 +14,8 @@ use crate::content;
 use crate::document::Document;
 use crate::error::{Error, Result};
 use crate::input::{Input, TaskFacts};
+
+pub use terminal::text_table;
 
 /// A format that reports are written in.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
