@@ -418,7 +418,7 @@ impl CostModel for ImaginedCost<'_> {
 }
 
 /// Encodes the present observation, drawn at the size the model takes.
-fn observe(model: &dyn WorldModel, env: &dyn Env) -> Result<Latent> {
+pub(crate) fn observe(model: &dyn WorldModel, env: &dyn Env) -> Result<Latent> {
     let side = model.info().image_height;
     let image = match side {
         side if side == env.limits().native_size => env.render(Size::Native),

@@ -7,6 +7,7 @@
 
 mod films;
 mod folder;
+mod imagination;
 mod journal;
 mod merge;
 mod provenance;
@@ -29,6 +30,7 @@ use crate::{Error, Result};
 
 pub use films::{filmstrip, replay};
 pub use folder::Continue;
+pub use imagination::{ImaginedStep, imagine};
 pub use journal::Line;
 pub use merge::merge;
 pub use results::RunManifest;

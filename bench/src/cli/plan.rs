@@ -4,14 +4,16 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 
 use jepa_leaderboard::EpisodeRow;
+use serde::Serialize;
 
 use super::Context;
 use super::eval::ChoiceArgs;
-use crate::runner::{Evaluation, filmstrip, replay, run_episode};
+use crate::runner::{Evaluation, ImaginedStep, filmstrip, imagine, replay, run_episode};
 
 /// Plan one episode and show what the planner did.
 ///
-/// Prints the cost per iteration of every plan and the distance to the goal before and after it.
+/// Prints for every plan the cost per iteration, the distance to the goal before and after it, and for
+/// a world model the cost it imagined after each step beside the cost of what then happened.
 #[derive(clap::Args, Debug)]
 #[command(
     after_help = "Example:\n  jepa-bench plan --model runs/pldm-1 --task wall --episode 3 --film episode.png"
@@ -28,6 +30,16 @@ pub struct Args {
     film: Option<PathBuf>,
 }
 
+/// The document of `--json`.
+#[derive(Serialize)]
+struct Report {
+    /// The episode, as in the table of a run.
+    episode: EpisodeRow,
+    /// Predicted and reached cost after every model step; empty without a world model.
+    imagined: Vec<ImaginedStep>,
+    plan_seconds: f64,
+}
+
 /// Runs the command.
 pub fn run(args: &Args, ctx: &Context) -> anyhow::Result<ExitCode> {
     // Enough episodes for the one that is asked for.
@@ -39,48 +51,30 @@ pub fn run(args: &Args, ctx: &Context) -> anyhow::Result<ExitCode> {
         filmstrip(&replay(evaluation.config(), &line.row)?).write_png(path)?;
         ctx.say(&format!("wrote {}", path.display()));
     }
+    let report = Report {
+        imagined: imagine(&evaluation, &line.row)?,
+        plan_seconds: line.timing.plan_seconds,
+        episode: line.row,
+    };
     if ctx.json {
-        ctx.print_json(&line.row)?;
+        ctx.print_json(&report)?;
     } else {
-        print(&evaluation, &line.row, line.timing.plan_seconds, ctx)?;
+        print(&evaluation, &report, ctx)?;
     }
     Ok(ExitCode::SUCCESS)
 }
 
-fn print(
-    evaluation: &Evaluation,
-    row: &EpisodeRow,
-    plan_seconds: f64,
-    ctx: &Context,
-) -> anyhow::Result<()> {
-    let config = evaluation.config();
-    ctx.print(&format!(
-        "{}, seed {}, {}",
-        config.task,
-        row.seed,
-        evaluation.policy().name()
-    ))?;
+fn print(evaluation: &Evaluation, report: &Report, ctx: &Context) -> anyhow::Result<()> {
+    let (config, row) = (evaluation.config(), &report.episode);
+    let name = evaluation.policy().name();
+    ctx.print(&format!("{}, seed {}, {name}", config.task, row.seed))?;
     ctx.print(&format!(
         "from {} to {}",
         numbers(&row.init),
         numbers(&row.goal)
     ))?;
-    let per_plan = row
-        .cost_best
-        .len()
-        .checked_div(row.plans as usize)
-        .unwrap_or(0);
     for plan in 0..row.plans as usize {
-        let steps = config.planner.replan_every * config.protocol.frameskip;
-        let distance = |at: usize| row.distances.get(at).copied().unwrap_or(row.final_distance);
-        ctx.print("")?;
-        ctx.print(&format!(
-            "plan {}: distance {:.2} before, {:.2} after",
-            plan + 1,
-            distance(plan * steps),
-            distance((plan + 1) * steps)
-        ))?;
-        print_costs(row, plan * per_plan..(plan + 1) * per_plan, ctx)?;
+        print_plan(evaluation, report, plan, ctx)?;
     }
     let verdict = if row.success {
         "reached the goal"
@@ -89,9 +83,51 @@ fn print(
     };
     ctx.print("")?;
     ctx.print(&format!(
-        "{verdict}: final distance {:.2}, {plan_seconds:.3} s of planning",
-        row.final_distance
+        "{verdict}: final distance {:.2}, {:.3} s of planning",
+        row.final_distance, report.plan_seconds
     ))
+}
+
+fn print_plan(
+    evaluation: &Evaluation,
+    report: &Report,
+    plan: usize,
+    ctx: &Context,
+) -> anyhow::Result<()> {
+    let (config, row) = (evaluation.config(), &report.episode);
+    let steps = config.planner.replan_every * config.protocol.frameskip;
+    let distance = |at: usize| row.distances.get(at).copied().unwrap_or(row.final_distance);
+    ctx.print("")?;
+    ctx.print(&format!(
+        "plan {}: distance {:.2} before, {:.2} after",
+        plan + 1,
+        distance(plan * steps),
+        distance((plan + 1) * steps)
+    ))?;
+    let per_plan = row
+        .cost_best
+        .len()
+        .checked_div(row.plans as usize)
+        .unwrap_or(0);
+    print_costs(row, plan * per_plan..(plan + 1) * per_plan, ctx)?;
+    print_imagined(&report.imagined, plan, ctx)
+}
+
+fn print_imagined(steps: &[ImaginedStep], plan: usize, ctx: &Context) -> anyhow::Result<()> {
+    let of_plan = || steps.iter().filter(|step| step.plan == plan);
+    if of_plan().next().is_some() {
+        ctx.print("after step     imagined     executed")?;
+    }
+    for ImaginedStep {
+        step,
+        imagined,
+        executed,
+        ..
+    } in of_plan()
+    {
+        ctx.print(&format!("{step:>10} {imagined:>12.5} {executed:>12.5}"))?;
+    }
+    Ok(())
 }
 
 fn print_costs(

@@ -46,8 +46,7 @@ impl RunFolder {
             Continue::IfThere => find_unfinished(&parent, &suffix)?,
             Continue::Never => None,
         };
-        let path =
-            unfinished.unwrap_or_else(|| fresh_path(&parent, &started.compact(), &suffix));
+        let path = unfinished.unwrap_or_else(|| fresh_path(&parent, &started.compact(), &suffix));
         std::fs::create_dir_all(&path).map_err(|source| io("create", &path, source))?;
         let lock = lock(&path)?;
         // Between looking and locking, another process may have finished this very run.
@@ -90,7 +89,10 @@ fn suffix(evaluation: &Evaluation) -> String {
 fn fresh_path(parent: &Path, utc: &str, suffix: &str) -> PathBuf {
     let first = parent.join(format!("{utc}{suffix}"));
     let more = (2..).map(|n: u32| parent.join(format!("{utc}-{n}{suffix}")));
-    std::iter::once(first).chain(more).find(|path| !path.exists()).unwrap_or_default()
+    std::iter::once(first)
+        .chain(more)
+        .find(|path| !path.exists())
+        .unwrap_or_default()
 }
 
 /// The newest folder with this suffix that has no record.
