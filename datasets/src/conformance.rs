@@ -11,7 +11,7 @@ use serde::Serialize;
 use crate::normalizer::FieldStats;
 use crate::split::{Member, SplitRule, Splits};
 use crate::store::{check_numbering, hash_file, list_files, read_manifest};
-use crate::{Dataset, EpisodeMeta, Error, Manifest, Outcome, Pixels, Result};
+use crate::{Dataset, EpisodeMeta, Error, Manifest, Outcome, PIXEL_RANGE, Pixels, Result};
 
 /// One breach of a promise.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
@@ -202,7 +202,7 @@ fn check_frames(dataset: &Dataset, meta: &EpisodeMeta) -> Vec<Problem> {
         let file = format!("frames/{camera}.zarr");
         for frame in 0..range.count as usize {
             match dataset.read_frames(camera, meta.episode_index, &[frame]) {
-                Ok(Pixels::F32(values)) if !values.iter().all(|v| (0.0..=255.0).contains(v)) => {
+                Ok(Pixels::F32(values)) if !values.iter().all(|v| PIXEL_RANGE.contains(v)) => {
                     let detail = format!("frame {frame} has values outside 0 to 255");
                     problems.push(Problem::new(
                         &file,

@@ -142,6 +142,10 @@ pub enum Pixels {
     F32(Vec<f32>),
 }
 
+/// Range of float pixels. Interpolation in 32 bits overshoots 255 by a little; half a step is allowed, so
+/// that rounding always gives a byte.
+pub const PIXEL_RANGE: std::ops::RangeInclusive<f32> = -0.5..=255.5;
+
 impl From<Vec<u8>> for Pixels {
     fn from(values: Vec<u8>) -> Self {
         Self::U8(values)

@@ -99,12 +99,14 @@ pub enum Error {
         detail: String,
     },
     /// Not one episode of the source could be used.
-    #[error("`{}` would be empty: none of the {total} source episodes could be used", path.display())]
+    #[error("`{}` would be empty: none of the {total} source episodes could be used; {first}", path.display())]
     Empty {
         /// The folder.
         path: PathBuf,
         /// Episodes of the source.
         total: u64,
+        /// What is wrong with the first of them.
+        first: String,
     },
     /// A name that the dataset does not hold.
     #[error("the dataset has no {kind} `{name}`")]

@@ -19,7 +19,9 @@ mod stream;
 pub mod transform;
 
 pub use catalog::{CatalogEntry, DATASETS};
-pub use episode::{ACTION, CameraFrames, Column, Episode, PROPRIO, Pixels, REWARD, STATE};
+pub use episode::{
+    ACTION, CameraFrames, Column, Episode, PIXEL_RANGE, PROPRIO, Pixels, REWARD, STATE,
+};
 pub use error::{Error, Result};
 pub use normalizer::{
     CONSTANT_STD, FieldStats, Moments, Normalizer, QUANTILES, Statistics, Stats, quantile,

@@ -1,7 +1,6 @@
 //! `jepa-bench slice`.
 
-use std::fs::File;
-use std::io::BufWriter;
+use std::io::{BufWriter, Write};
 use std::path::PathBuf;
 use std::process::ExitCode;
 use std::str::FromStr;
@@ -298,7 +297,8 @@ fn write(args: &Args, arrays: &[Array]) -> anyhow::Result<()> {
     let temporary = tempfile::NamedTempFile::new_in(folder)?;
     let mut out = BufWriter::new(temporary.as_file());
     npz::write(&mut out, arrays)?;
-    let _: &File = out.into_inner()?;
+    out.flush()?;
+    drop(out);
     temporary.persist(&args.out)?;
     Ok(())
 }

@@ -29,10 +29,7 @@ pub(super) fn assemble(writer: &DatasetWriter, rule: &SplitRule) -> Result<()> {
     let ledger = ledger(writer, &entries);
     let mut episodes = lay_out(writer, &entries)?;
     if episodes.is_empty() {
-        return Err(Error::Empty {
-            path: writer.root.clone(),
-            total: writer.plan.total_episodes,
-        });
+        return Err(nothing(writer, &entries));
     }
     let splits = divide(writer, &rule, &mut episodes)?;
     writer
@@ -50,6 +47,23 @@ pub(super) fn assemble(writer: &DatasetWriter, rule: &SplitRule) -> Result<()> {
     assembly.write_json(SPLITS, &splits)?;
     assembly.write_tables(&ledger)?;
     assembly.write_manifest(&ledger)
+}
+
+fn nothing(writer: &DatasetWriter, entries: &BTreeMap<u64, Entry>) -> Error {
+    let first = entries.values().next().map(|entry| {
+        let LedgerRow {
+            source_index,
+            code,
+            detail,
+            ..
+        } = &entry.row;
+        format!("episode {source_index}: {code}: {detail}")
+    });
+    Error::Empty {
+        path: writer.root.clone(),
+        total: writer.plan.total_episodes,
+        first: first.unwrap_or_default(),
+    }
 }
 
 /// One row per source episode, the ones outside the selection included.

@@ -19,8 +19,8 @@ use std::path::{Path, PathBuf};
 
 use jepa_datasets::transform::Plane;
 use jepa_datasets::{
-    ACTION, Camera, CameraFrames, Column, Dtype, Episode, Field, ManifestDraft, PROPRIO, PixelType,
-    Pixels, STATE, catalog,
+    ACTION, Camera, CameraFrames, Column, Dtype, Episode, Field, ManifestDraft, PIXEL_RANGE,
+    PROPRIO, PixelType, Pixels, STATE, catalog,
 };
 use sha2::{Digest, Sha256};
 
@@ -263,24 +263,13 @@ impl WallSource {
         }
     }
 
-    /// Row 0 of the tensors that are constant within an episode; their other rows must be the same.
+    /// Row 0 of the tensors that are constant within an episode, as the reference environments take it.
     fn extras(&self, index: usize) -> Result<BTreeMap<String, f64>> {
-        let mut extras = BTreeMap::new();
-        for (name, table) in &self.extras {
+        let first = |(name, table): &(&'static str, Table)| {
             let values = table.episode(index, name)?;
-            let Some(&first) = values.first() else {
-                continue;
-            };
-            if let Some(other) = values.iter().find(|&&v| v != first) {
-                let detail = format!("`{name}` of episode {index} changes from {first} to {other}");
-                return Err(Error::Range {
-                    path: table.path.clone(),
-                    detail,
-                });
-            }
-            extras.insert((*name).to_string(), first);
-        }
-        Ok(extras)
+            Ok((name.to_string(), values[0]))
+        };
+        self.extras.iter().map(first).collect()
     }
 }
 
@@ -466,7 +455,10 @@ fn declare(states: &Table, actions: &Table, inputs: &BTreeMap<String, String>) -
         extra_last_obs: false,
         licence: None,
         citation: entry.map(|entry| entry.citation.into()),
-        notes: vec!["the world has no physical time: `timestamp` counts steps".into()],
+        notes: vec![
+            "the world has no physical time: `timestamp` counts steps".into(),
+            "door and wall positions are those of the first row of each episode".into(),
+        ],
     }
 }
 
@@ -504,10 +496,10 @@ fn pixels(path: &Path, tensor: &Tensor<'_>) -> Result<Pixels> {
     }
     let (low, high) = values
         .iter()
-        .fold((f32::INFINITY, 0.0_f32), |(low, high), &v| {
+        .fold((f32::INFINITY, f32::NEG_INFINITY), |(low, high), &v| {
             (low.min(v), high.max(v))
         });
-    if low < 0.0 || high > 255.0 || high <= 1.5 {
+    if !PIXEL_RANGE.contains(&low) || !PIXEL_RANGE.contains(&high) || high <= 1.5 {
         let detail = format!("pixels lie between {low} and {high}, the release has 0 to 255");
         return Err(Error::Range {
             path: path.to_path_buf(),

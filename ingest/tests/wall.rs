@@ -1,0 +1,735 @@
+//! The Wall release from end to end: what the reference loaders return, and what damaged files do.
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+use std::sync::atomic::AtomicBool;
+
+use jepa_datasets::transform::{Geometry, PixelNorm, Transform};
+use jepa_datasets::{
+    ACTION, Codec, Column, Dataset, Normalizer, Outcome, PROPRIO, Pixels, STATE, SliceSpec,
+    SplitRule, WriterOptions,
+};
+use jepa_ingest::container::torch_zip::TorchFile;
+use jepa_ingest::{Error, OnBroken, Progress, Source, SourceOptions, Summary, source};
+use serde::Deserialize;
+use sha2::{Digest, Sha256};
+
+fn fixture(name: &str) -> PathBuf {
+    Path::new(concat!(env!("CARGO_MANIFEST_DIR"), "/../tests/fixtures")).join(name)
+}
+
+fn options(source: &dyn Source) -> WriterOptions {
+    WriterOptions {
+        manifest: source.manifest().clone(),
+        codec: Codec::Lossless,
+        overwrite: false,
+        total_episodes: source.total(),
+        selection: None,
+    }
+}
+
+fn ingest(src: &Path, dst: &Path, rule: &SplitRule) -> Result<(Dataset, Summary), Error> {
+    let source = source::open("wall", src, SourceOptions::default())?;
+    let progress = Progress {
+        tick: &|_, _| {},
+        stop: &AtomicBool::new(false),
+    };
+    jepa_ingest::run(
+        source.as_ref(),
+        dst,
+        options(source.as_ref()),
+        rule,
+        OnBroken::Reject,
+        &progress,
+    )
+}
+
+/// `tests/fixtures/golden/wall.json`, as far as it is compared.
+#[derive(Deserialize)]
+struct Golden {
+    train: GoldenSplit,
+    valid: GoldenSplit,
+    stats: BTreeMap<String, Vec<f64>>,
+    strides: GoldenStrides,
+    env_info_episode0: BTreeMap<String, Vec<f64>>,
+    episodes: Vec<GoldenEpisode>,
+    dino_wm: GoldenDinoWm,
+}
+
+#[derive(Deserialize)]
+struct GoldenSplit {
+    trajectory_indices: Vec<u64>,
+    n_slices: usize,
+    slices_pos_in_subset_start_end: Vec<[usize; 3]>,
+    stored_positions: Vec<usize>,
+}
+
+#[derive(Deserialize)]
+struct GoldenStrides {
+    states: Vec<usize>,
+    actions: Vec<usize>,
+    states_shape: Vec<usize>,
+}
+
+#[derive(Deserialize)]
+struct GoldenEpisode {
+    file_shape: Vec<usize>,
+    frame_f32_sha256: Vec<String>,
+}
+
+#[derive(Deserialize)]
+struct GoldenDinoWm {
+    train_indices: Vec<u64>,
+    valid_indices: Vec<u64>,
+    train_slices: Vec<[usize; 3]>,
+    valid_slices: Vec<[usize; 3]>,
+}
+
+fn golden() -> Golden {
+    let text = std::fs::read(fixture("golden/wall.json")).expect("golden values");
+    serde_json::from_slice(&text).expect("golden values")
+}
+
+/// Arrays of the reference loaders, by name.
+struct Arrays {
+    index: BTreeMap<String, Place>,
+    values: Vec<f32>,
+}
+
+#[derive(Deserialize)]
+struct Place {
+    offset: usize,
+    shape: Vec<usize>,
+}
+
+impl Arrays {
+    fn read() -> Self {
+        let index = std::fs::read(fixture("golden/wall.arrays.json")).expect("an index");
+        let bytes = std::fs::read(fixture("golden/wall.f32")).expect("numbers");
+        let values = bytes
+            .as_chunks()
+            .0
+            .iter()
+            .map(|b| f32::from_le_bytes(*b))
+            .collect();
+        Self {
+            index: serde_json::from_slice(&index).expect("an index"),
+            values,
+        }
+    }
+
+    fn get(&self, name: &str) -> &[f32] {
+        let place = &self.index[name];
+        &self.values[place.offset..place.offset + place.shape.iter().product::<usize>()]
+    }
+}
+
+/// 1e-6 relative plus 1e-6 absolute.
+#[track_caller]
+fn close(name: &str, found: &[f32], expected: &[f32]) {
+    assert_eq!(found.len(), expected.len(), "{name}");
+    for (i, (a, b)) in found.iter().zip(expected).enumerate() {
+        assert!(
+            (a - b).abs() <= 1e-6 + 1e-6 * b.abs(),
+            "{name}[{i}]: {a} is not {b}"
+        );
+    }
+}
+
+fn wall(rule: &SplitRule) -> (tempfile::TempDir, Dataset) {
+    let folder = tempfile::tempdir().expect("a folder");
+    let (dataset, summary) =
+        ingest(&fixture("wall_single"), &folder.path().join("wall"), rule).expect("a dataset");
+    assert_eq!((summary.accepted, summary.broken.len()), (3, 0));
+    (folder, dataset)
+}
+
+#[test]
+fn strided_views_are_read_where_they_lie() {
+    let golden = golden();
+    let arrays = Arrays::read();
+    let states = TorchFile::open(&fixture("wall_single/states.pth")).expect("a torch file");
+    let tensor = states.tensor().expect("a tensor");
+    assert_eq!(
+        (tensor.shape(), tensor.strides()),
+        (&golden.strides.states_shape[..], &golden.strides.states[..])
+    );
+    assert_eq!(tensor.to_f32(), arrays.get("states"));
+    let actions = TorchFile::open(&fixture("wall_single/actions.pth")).expect("a torch file");
+    let tensor = actions.tensor().expect("a tensor");
+    assert_eq!(tensor.strides(), golden.strides.actions);
+    assert_eq!(tensor.to_f32(), arrays.get("actions"));
+}
+
+#[test]
+fn frames_are_the_floats_of_the_source_bit_for_bit() {
+    let (_folder, dataset) = wall(&SplitRule::Released);
+    assert!(dataset.manifest().draft.extra_last_obs);
+    for (episode, golden) in golden().episodes.iter().enumerate() {
+        let &[count, channels, height, width] = golden.file_shape.as_slice() else {
+            panic!("four dimensions")
+        };
+        assert_eq!(
+            dataset.episodes()[episode].frames["top"].count,
+            count as u64
+        );
+        for (frame, expected) in golden.frame_f32_sha256.iter().enumerate() {
+            let pixels = dataset
+                .read_frames("top", episode as u64, &[frame])
+                .expect("a frame");
+            let Pixels::F32(values) = pixels else {
+                panic!("floats")
+            };
+            let planes =
+                (0..channels).flat_map(|c| (0..height * width).map(move |i| i * channels + c));
+            let bytes: Vec<u8> = planes.flat_map(|i| values[i].to_le_bytes()).collect();
+            let digest = Sha256::digest(&bytes);
+            let found: String = digest.iter().map(|byte| format!("{byte:02x}")).collect();
+            assert_eq!(found, *expected, "episode {episode}, frame {frame}");
+        }
+    }
+}
+
+#[test]
+fn statistics_equal_the_reference_loader() {
+    let (_folder, dataset) = wall(&SplitRule::Released);
+    let golden = golden().stats;
+    for (field, name) in [(ACTION, "action"), (PROPRIO, "proprio"), (STATE, "state")] {
+        let stats = dataset.stats().get(field, "all").expect("statistics");
+        let std = stats.std.as_ref().expect("more than one row");
+        for d in 0..2 {
+            let (mean, expected) = (stats.mean[d], golden[&format!("{name}_mean")][d]);
+            assert!(
+                (mean - expected).abs() <= 1e-5 * expected.abs() + 1e-6,
+                "{name} mean: {mean}, not {expected}"
+            );
+            let expected = golden[&format!("{name}_std")][d];
+            assert!(
+                (std[d] - expected).abs() <= 1e-5 * expected,
+                "{name} std: {}, not {expected}",
+                std[d]
+            );
+        }
+    }
+}
+
+/// Slices as `[position in the subset, start, end]`.
+fn listed(dataset: &Dataset, spec: &SliceSpec) -> Vec<[usize; 3]> {
+    let split = &dataset.split(&spec.split).expect("a split").episodes;
+    let index = dataset.slices(spec).expect("slices");
+    (0..index.len())
+        .map(|k| {
+            let at = index.get(k);
+            let position = split
+                .iter()
+                .position(|&e| e == at.episode)
+                .expect("an episode of the split");
+            [position, at.start, at.start + spec.rows()]
+        })
+        .collect()
+}
+
+#[test]
+fn splits_and_slice_orders_equal_jepa_wms() {
+    let (_folder, dataset) = wall(&SplitRule::Released);
+    let golden = golden();
+    for (name, context, expected) in [("train", 3, &golden.train), ("val", 7, &golden.valid)] {
+        assert_eq!(
+            dataset.split(name).expect("a split").episodes,
+            expected.trajectory_indices
+        );
+        let found = listed(&dataset, &SliceSpec::new(context, 5, name));
+        assert_eq!(found.len(), expected.n_slices);
+        assert_eq!(found, expected.slices_pos_in_subset_start_end);
+    }
+}
+
+#[test]
+fn splits_and_slice_orders_equal_dino_wm() {
+    let (_folder, dataset) = wall(&SplitRule::DinoWm);
+    let golden = golden().dino_wm;
+    for (name, episodes, slices) in [
+        ("train", &golden.train_indices, &golden.train_slices),
+        ("val", &golden.valid_indices, &golden.valid_slices),
+    ] {
+        assert_eq!(dataset.split(name).expect("a split").episodes, *episodes);
+        assert_eq!(listed(&dataset, &SliceSpec::new(3, 5, name)), *slices);
+    }
+}
+
+/// What a slice of a split holds, normalized as the reference loaders do.
+fn check_slice(
+    dataset: &Dataset,
+    spec: &SliceSpec,
+    position: usize,
+    prefix: &str,
+    arrays: &Arrays,
+) {
+    let index = dataset.slices(spec).expect("slices");
+    let slice = dataset
+        .read_slice(spec, index.get(position))
+        .expect("a slice");
+    let normalized = |field: &str, values: &[f32]| {
+        let mut values = values.to_vec();
+        let stats = dataset.stats().get(field, "all").expect("statistics");
+        Normalizer::from_statistics(stats).normalize(&mut values);
+        values
+    };
+    // The reference accumulates its statistics in float32: 1e-5 is what it promises.
+    let near = |name: &str, found: &[f32]| {
+        let expected = arrays.get(&format!("{prefix}.{name}"));
+        assert_eq!(found.len(), expected.len());
+        for (a, b) in found.iter().zip(expected) {
+            assert!(
+                (a - b).abs() <= 1e-5 + 1e-5 * b.abs(),
+                "{prefix}.{name}: {a} is not {b}"
+            );
+        }
+    };
+    near("action", &normalized(ACTION, &slice.action));
+    near("proprio", &normalized(PROPRIO, &slice.proprio));
+    let state: Vec<f32> = slice.state.iter().map(|&v| v as f32).collect();
+    close(
+        &format!("{prefix}.state"),
+        &state,
+        arrays.get(&format!("{prefix}.state")),
+    );
+    if arrays.index.contains_key(&format!("{prefix}.reward")) {
+        assert_eq!(slice.reward, arrays.get(&format!("{prefix}.reward")));
+    }
+}
+
+#[test]
+fn slices_hold_what_the_reference_loaders_return() {
+    let arrays = Arrays::read();
+    let golden = golden();
+    let (_folder, dataset) = wall(&SplitRule::Released);
+    for position in golden.train.stored_positions {
+        check_slice(
+            &dataset,
+            &SliceSpec::new(3, 5, "train"),
+            position,
+            &format!("train_{position}"),
+            &arrays,
+        );
+    }
+    for position in golden.valid.stored_positions {
+        check_slice(
+            &dataset,
+            &SliceSpec::new(7, 5, "val"),
+            position,
+            &format!("valid_{position}"),
+            &arrays,
+        );
+    }
+    let (_folder, dataset) = wall(&SplitRule::DinoWm);
+    check_slice(
+        &dataset,
+        &SliceSpec::new(3, 5, "train"),
+        0,
+        "dino_train_0",
+        &arrays,
+    );
+}
+
+fn visual(dataset: &Dataset, spec: &SliceSpec, position: usize, transform: &Transform) -> Vec<f32> {
+    let index = dataset.slices(spec).expect("slices");
+    let slice = dataset
+        .read_slice(spec, index.get(position))
+        .expect("a slice");
+    transform.apply(&slice.frames.into_f32(), slice.height, slice.width)
+}
+
+/// Rows and columns of the 224-pixel images that are stored.
+const GRID: [usize; 6] = [0, 31, 64, 111, 160, 223];
+
+fn grid(visual: &[f32]) -> Vec<f32> {
+    let planes = visual.chunks_exact(224 * 224);
+    planes
+        .flat_map(|plane| {
+            GRID.iter()
+                .flat_map(move |y| GRID.iter().map(move |x| plane[y * 224 + x]))
+        })
+        .collect()
+}
+
+#[test]
+fn transformed_frames_equal_the_reference_loaders() {
+    let arrays = Arrays::read();
+    let (_folder, dataset) = wall(&SplitRule::Released);
+    let small = Transform {
+        size: 32,
+        norm: NORM,
+        ..Transform::released(Geometry::JepaWms)
+    };
+    let large = Transform {
+        norm: NORM,
+        ..Transform::released(Geometry::JepaWms)
+    };
+    for (context, split, name) in [(3, "train", "train_0"), (7, "val", "valid_0")] {
+        let spec = SliceSpec::new(context, 5, split);
+        let found = visual(&dataset, &spec, 0, &small);
+        close_pixels(name, &found, arrays.get(&format!("{name}.visual32")));
+        let found = visual(&dataset, &spec, 0, &large);
+        close_pixels(
+            name,
+            &grid(&found),
+            arrays.get(&format!("{name}.visual224_grid")),
+        );
+        let mean =
+            |plane: &[f32]| plane.iter().map(|&v| f64::from(v)).sum::<f64>() / plane.len() as f64;
+        let means: Vec<f64> = found.chunks_exact(224 * 224).map(mean).collect();
+        for (a, b) in means
+            .iter()
+            .zip(arrays.get(&format!("{name}.visual224_mean")))
+        {
+            assert!(
+                (a - f64::from(*b)).abs() < 1e-5,
+                "{name}: mean {a} is not {b}"
+            );
+        }
+    }
+    let (_folder, dataset) = wall(&SplitRule::DinoWm);
+    let found = visual(
+        &dataset,
+        &SliceSpec::new(3, 5, "train"),
+        0,
+        &Transform::released(Geometry::DinoWm),
+    );
+    close_pixels(
+        "dino_wm",
+        &grid(&found),
+        arrays.get("dino_train_0.visual224_grid"),
+    );
+}
+
+/// Scale of the golden images.
+const NORM: PixelNorm = PixelNorm::IMAGENET;
+
+/// Interpolation in float32 in another order of operations: a few units in the last place.
+#[track_caller]
+fn close_pixels(name: &str, found: &[f32], expected: &[f32]) {
+    assert_eq!(found.len(), expected.len(), "{name}");
+    let worst = found
+        .iter()
+        .zip(expected)
+        .map(|(a, b)| (a - b).abs())
+        .fold(0.0, f32::max);
+    assert!(worst < 5e-6, "{name}: differs by {worst}");
+}
+
+#[test]
+fn doors_and_walls_are_kept_with_the_episode() {
+    let (_folder, dataset) = wall(&SplitRule::Released);
+    for (name, values) in golden().env_info_episode0 {
+        assert_eq!(dataset.episodes()[0].extras[&name], values[0]);
+    }
+}
+
+/// datasets.md section 2.5: `state[t + 1] - state[t] == 2 * action[t]` away from walls and borders.
+#[test]
+fn actions_are_applied_at_their_row() {
+    let (_folder, dataset) = wall(&SplitRule::Released);
+    let rows = dataset.read_rows(0, 0..50).expect("rows");
+    let (state, action) = (rows[STATE].to_f64(), rows[ACTION].to_f64());
+    let moves = |t: usize| {
+        (0..2).all(|d| {
+            ((state[2 * t + 2 + d] - state[2 * t + d]) - 2.0 * action[2 * t + d]).abs() < 1e-4
+        })
+    };
+    let free = (0..49).filter(|&t| moves(t)).count();
+    assert!(
+        free > 25,
+        "only {free} of 49 steps move by twice their action"
+    );
+}
+
+#[derive(Deserialize)]
+struct Expected {
+    cases: Vec<BadCase>,
+}
+
+#[derive(Deserialize)]
+struct BadCase {
+    dir: String,
+    #[serde(default)]
+    fatal: bool,
+    errors: Vec<BadError>,
+    ingested: Vec<u64>,
+    #[serde(default)]
+    must_not_exist: Vec<String>,
+}
+
+#[derive(Deserialize)]
+struct BadError {
+    kind: String,
+    episode: Option<u64>,
+    file: String,
+    global_name: Option<String>,
+}
+
+#[test]
+fn damaged_releases_lose_exactly_their_damaged_episodes() {
+    let text = std::fs::read(fixture("bad/expected.json")).expect("cases");
+    let expected: Expected = serde_json::from_slice(&text).expect("cases");
+    assert_eq!(expected.cases.len(), 6);
+    for case in expected.cases {
+        let folder = tempfile::tempdir().expect("a folder");
+        let outcome = ingest(
+            &fixture("bad").join(&case.dir),
+            &folder.path().join("set"),
+            &SplitRule::Released,
+        );
+        match outcome {
+            Err(error) => {
+                assert!(case.fatal, "{}: {error}", case.dir);
+                let text = error.to_string();
+                assert_eq!(error.code(), case.errors[0].kind, "{}", case.dir);
+                assert!(text.contains(&case.errors[0].file), "{text}");
+                assert!(
+                    case.errors[0]
+                        .global_name
+                        .as_ref()
+                        .is_none_or(|name| text.contains(name)),
+                    "{text}"
+                );
+            }
+            Ok((dataset, summary)) => {
+                assert!(!case.fatal, "{}", case.dir);
+                check_case(&case, &dataset, &summary);
+            }
+        }
+        for name in &case.must_not_exist {
+            assert!(
+                !Path::new(name).exists() && !fixture("bad").join(&case.dir).join(name).exists(),
+                "{name}"
+            );
+        }
+    }
+}
+
+fn check_case(case: &BadCase, dataset: &Dataset, summary: &Summary) {
+    let ingested: Vec<u64> = dataset.episodes().iter().map(|e| e.source_index).collect();
+    assert_eq!(ingested, case.ingested, "{}", case.dir);
+    let found: Vec<(&str, u64)> = summary
+        .broken
+        .iter()
+        .map(|b| (b.code.as_str(), b.episode))
+        .collect();
+    let expected: Vec<(&str, u64)> = case
+        .errors
+        .iter()
+        .map(|e| (e.kind.as_str(), e.episode.unwrap_or(0)))
+        .collect();
+    assert_eq!(found, expected, "{}", case.dir);
+    for (broken, error) in summary.broken.iter().zip(&case.errors) {
+        assert!(
+            error.file.ends_with(&broken.path),
+            "{}: {}",
+            case.dir,
+            broken.path
+        );
+        assert!(
+            !broken.detail.contains(env!("CARGO_MANIFEST_DIR")),
+            "paths are relative: {}",
+            broken.detail
+        );
+    }
+    let rejected: Vec<u64> = dataset
+        .ledger()
+        .expect("a ledger")
+        .iter()
+        .filter(|row| row.outcome == Outcome::Rejected)
+        .map(|row| row.source_index)
+        .collect();
+    assert_eq!(rejected, expected.iter().map(|e| e.1).collect::<Vec<_>>());
+    for meta in dataset.episodes() {
+        let rows = dataset
+            .read_rows(meta.episode_index, 0..meta.length as usize)
+            .expect("rows");
+        assert!(rows.values().all(|column| !column.is_empty()));
+        let frames: Vec<usize> = (0..meta.frames["top"].count as usize).collect();
+        dataset
+            .read_frames("top", meta.episode_index, &frames)
+            .expect("frames");
+    }
+}
+
+fn copy_release(to: &Path) {
+    std::fs::create_dir_all(to.join("obses")).expect("a folder");
+    let from = fixture("wall_single");
+    for name in [
+        "states.pth",
+        "actions.pth",
+        "door_locations.pth",
+        "wall_locations.pth",
+    ] {
+        std::fs::copy(from.join(name), to.join(name)).expect("a copy");
+    }
+    for index in 0..3 {
+        let name = format!("obses/episode_{index:03}.pth");
+        std::fs::copy(from.join(&name), to.join(&name)).expect("a copy");
+    }
+}
+
+#[test]
+fn missing_pointer_page_and_empty_files_are_told_apart() {
+    let cases: [(&str, Option<&[u8]>); 5] = [
+        ("missing_file", None),
+        (
+            "lfs_pointer",
+            Some(b"version https://git-lfs.github.com/spec/v1\noid sha256:00\nsize 123456\n"),
+        ),
+        (
+            "html_or_json_instead_of_data",
+            Some(b"<!DOCTYPE html><html>login</html>"),
+        ),
+        ("empty_file", Some(b"")),
+        ("invalid_header", Some(b"something else entirely")),
+    ];
+    for (code, content) in cases {
+        let folder = tempfile::tempdir().expect("a folder");
+        let src = folder.path().join("wall_single");
+        copy_release(&src);
+        let broken = src.join("obses/episode_001.pth");
+        match content {
+            Some(bytes) => std::fs::write(&broken, bytes).expect("a bad file"),
+            None => std::fs::remove_file(&broken).expect("no file"),
+        }
+        let source = source::open("wall", folder.path(), SourceOptions::default())
+            .expect("the parent folder will do");
+        let missing = if content.is_none() { vec![1] } else { vec![] };
+        assert_eq!(source.missing(), missing);
+        let (_, summary) =
+            ingest(&src, &folder.path().join("set"), &SplitRule::Released).expect("a dataset");
+        let found: Vec<(&str, u64)> = summary
+            .broken
+            .iter()
+            .map(|b| (b.code.as_str(), b.episode))
+            .collect();
+        assert_eq!(found, [(code, 1)]);
+    }
+}
+
+#[test]
+fn other_paddings_are_read_and_two_files_for_one_episode_are_refused() {
+    let folder = tempfile::tempdir().expect("a folder");
+    copy_release(folder.path());
+    let obses = folder.path().join("obses");
+    std::fs::rename(obses.join("episode_001.pth"), obses.join("episode_1.pth")).expect("renamed");
+    std::fs::write(obses.join("._episode_002.pth"), b"of another system").expect("a stray file");
+    let source = source::open("wall", folder.path(), SourceOptions::default()).expect("a release");
+    assert_eq!(source.missing(), Vec::<u64>::new());
+    std::fs::copy(obses.join("episode_1.pth"), obses.join("episode_00001.pth")).expect("a copy");
+    let refused = source::open("wall", folder.path(), SourceOptions::default());
+    assert!(matches!(
+        refused.map(|_| ()),
+        Err(Error::Ambiguous { episode: 1, .. })
+    ));
+}
+
+#[test]
+fn frames_are_resized_when_asked_and_the_manifest_says_so() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let source = source::open(
+        "wall",
+        &fixture("wall_single"),
+        SourceOptions {
+            size: Some([10, 12]),
+        },
+    )
+    .expect("a release");
+    let progress = Progress {
+        tick: &|_, _| {},
+        stop: &AtomicBool::new(false),
+    };
+    let (dataset, _) = jepa_ingest::run(
+        source.as_ref(),
+        &folder.path().join("set"),
+        options(source.as_ref()),
+        &SplitRule::Released,
+        OnBroken::Reject,
+        &progress,
+    )
+    .expect("a dataset");
+    let camera = &dataset.manifest().draft.cameras[0];
+    assert_eq!(
+        (camera.height, camera.width, camera.resized_from),
+        (10, 12, Some([20, 20]))
+    );
+    assert_eq!(
+        dataset.read_frames("top", 0, &[0]).expect("a frame").len(),
+        10 * 12 * 3
+    );
+}
+
+#[test]
+fn an_interrupted_ingestion_goes_on_where_it_stopped() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let dst = folder.path().join("set");
+    let source =
+        source::open("wall", &fixture("wall_single"), SourceOptions::default()).expect("a release");
+    let stop = AtomicBool::new(false);
+    let tick = |_, _| stop.store(true, std::sync::atomic::Ordering::Relaxed);
+    let progress = Progress {
+        tick: &tick,
+        stop: &stop,
+    };
+    let rule = SplitRule::Released;
+    let pool = rayon::ThreadPoolBuilder::new()
+        .num_threads(1)
+        .build()
+        .expect("one thread");
+    let first = pool.install(|| {
+        jepa_ingest::run(
+            source.as_ref(),
+            &dst,
+            options(source.as_ref()),
+            &rule,
+            OnBroken::Reject,
+            &progress,
+        )
+    });
+    assert!(
+        matches!(first, Err(Error::Interrupted { done: 1, total: 3 })),
+        "{:?}",
+        first.map(|_| ())
+    );
+    let (dataset, summary) = ingest(&fixture("wall_single"), &dst, &rule).expect("it goes on");
+    assert_eq!(summary.resumed, 1);
+    let whole = ingest(&fixture("wall_single"), &folder.path().join("whole"), &rule)
+        .expect("at once")
+        .0;
+    assert_eq!(dataset.content_hash(), whole.content_hash());
+}
+
+#[test]
+fn unknown_sources_are_refused_with_the_ones_that_exist() {
+    let refused = |name| {
+        source::open(name, Path::new("x"), SourceOptions::default())
+            .map(|_| ())
+            .expect_err("no source")
+    };
+    assert!(matches!(
+        refused("droid"),
+        Error::UnknownSource { planned: true, .. }
+    ));
+    assert!(matches!(
+        refused("wal"),
+        Error::UnknownSource { planned: false, .. }
+    ));
+    assert_eq!(
+        refused("wal").hint().as_deref(),
+        Some("this build reads: wall")
+    );
+}
+
+#[test]
+fn columns_have_the_types_of_the_release() {
+    let (_folder, dataset) = wall(&SplitRule::Released);
+    let rows = dataset.read_rows(0, 0..1).expect("a row");
+    assert!(
+        rows.values()
+            .all(|column| matches!(column, Column::F32 { width: 2, .. }))
+    );
+}
