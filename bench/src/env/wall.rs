@@ -33,7 +33,7 @@ pub const ENTRY: EnvEntry = EnvEntry {
     behaviours: &["random"],
     fields: Fields {
         camera: "top",
-        action: ["half pixels", "move of the dot (x, y); y points down"],
+        action: ["2 pixels", "move of the dot (x, y); y points down"],
         proprio: ["pixels", "position of the dot (x, y)"],
         state: ["pixels", "position of the dot (x, y)"],
     },
