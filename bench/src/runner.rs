@@ -29,7 +29,7 @@ use crate::protocol::{Resolved, RunConfig, SuccessRule, Task};
 use crate::{Error, Result};
 
 pub use films::{filmstrip, replay};
-pub use folder::Continue;
+pub use folder::{Continue, finished_run};
 pub use imagination::{ImaginedStep, imagine};
 pub use journal::Line;
 pub use merge::merge;

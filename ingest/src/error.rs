@@ -209,6 +209,9 @@ impl Error {
             Self::UnknownSource { known, .. } => {
                 Some(format!("this build reads: {}", known.join(", ")))
             }
+            Self::Missing { .. } => {
+                Some("check the path; `jepa-bench ingest --help` says what a source holds".into())
+            }
             Self::LfsPointer { .. } => {
                 Some("run `git lfs pull`, or download the file by hand".into())
             }

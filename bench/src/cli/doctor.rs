@@ -62,7 +62,7 @@ fn look(ctx: &Context) -> Findings {
         vector_units: vector_units(),
         devices: vec!["cpu"],
         simulators: crate::env::ENVIRONMENTS.iter().map(|e| e.name).collect(),
-        sources: vec!["wall"],
+        sources: jepa_ingest::SOURCES.iter().map(|s| s.name).collect(),
         codecs: vec!["lossless", "raw"],
         home,
         datasets,

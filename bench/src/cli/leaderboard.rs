@@ -126,7 +126,13 @@ fn add(board: &mut Board, folders: &[PathBuf], ctx: &Context) -> anyhow::Result<
     ctx.print(&format!("head {}", board.head()?))
 }
 
-fn show(board: &Board, task: Option<&str>, csv: bool, ctx: &Context) -> anyhow::Result<()> {
+/// Prints the board.
+pub(super) fn show(
+    board: &Board,
+    task: Option<&str>,
+    csv: bool,
+    ctx: &Context,
+) -> anyhow::Result<()> {
     let tasks = chosen(board.tasks()?, task)?;
     let tables = tasks
         .iter()
@@ -304,7 +310,7 @@ fn cells(row: &Row) -> Vec<String> {
             ranked.letters.clone()
         },
         ranked
-            .above_random
+            .above_floor
             .map_or_else(dash, |above| format!("{:+.1}", 100.0 * above.mean)),
         format!("{:.2}", ranked.final_distance_mean),
         short(&row.id),

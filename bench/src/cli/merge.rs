@@ -12,10 +12,10 @@ use crate::runner;
 /// unsharded evaluation would have written, with the same `episodes.parquet` byte for byte.
 #[derive(clap::Args, Debug)]
 #[command(
-    after_help = "Example:\n  jepa-bench merge runs runs/shard-0/wall/oracle/20260101T000000Z_ab12 runs/shard-1/wall/oracle/20260101T000000Z_cd34"
+    after_help = "Example:\n  jepa-bench merge runs/merged runs/wall@1/oracle/*-shard-0-of-2 runs/wall@1/oracle/*-shard-1-of-2"
 )]
 pub struct Args {
-    /// Folder of all runs; the joined run goes to `OUT/<task>/<model>/<utc>_<hash>`.
+    /// Run folder to write.
     pub out: PathBuf,
     /// Run folders of the shards, in any order.
     #[arg(required = true, value_name = "SHARD")]

@@ -39,11 +39,10 @@ impl RunFolder {
     /// Opens the unfinished run of this evaluation, or a new one.
     pub(super) fn open(evaluation: &Evaluation, destination: &Destination) -> Result<Self> {
         let started = Utc::now();
-        let model = evaluation.policy.name().replace([':', '/'], "-");
-        let parent = destination.runs.join(&evaluation.config.task).join(model);
+        let parent = parent(evaluation, &destination.runs);
         let suffix = suffix(evaluation);
         let unfinished = match destination.unfinished {
-            Continue::IfThere => find_unfinished(&parent, &suffix)?,
+            Continue::IfThere => newest(&parent, &suffix, false)?,
             Continue::Never => None,
         };
         let path = unfinished.unwrap_or_else(|| fresh_path(&parent, &started.compact(), &suffix));
@@ -95,8 +94,22 @@ fn fresh_path(parent: &Path, utc: &str, suffix: &str) -> PathBuf {
         .unwrap_or_default()
 }
 
-/// The newest folder with this suffix that has no record.
-fn find_unfinished(parent: &Path, suffix: &str) -> Result<Option<PathBuf>> {
+/// The newest finished run of this very evaluation below a folder of runs, if there is one.
+///
+/// # Errors
+/// When the folder cannot be read.
+pub fn finished_run(evaluation: &Evaluation, runs: &Path) -> Result<Option<PathBuf>> {
+    newest(&parent(evaluation, runs), &suffix(evaluation), true)
+}
+
+/// Where the runs of this model on this task are.
+fn parent(evaluation: &Evaluation, runs: &Path) -> PathBuf {
+    let model = evaluation.policy.name().replace([':', '/'], "-");
+    runs.join(&evaluation.config.task).join(model)
+}
+
+/// The newest folder with this suffix that has a record, or has none.
+fn newest(parent: &Path, suffix: &str, with_record: bool) -> Result<Option<PathBuf>> {
     let entries = match std::fs::read_dir(parent) {
         Ok(entries) => entries,
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(None),
@@ -108,7 +121,7 @@ fn find_unfinished(parent: &Path, suffix: &str) -> Result<Option<PathBuf>> {
         let is_ours = path
             .file_name()
             .is_some_and(|name| name.to_string_lossy().ends_with(suffix));
-        if is_ours && path.is_dir() && !path.join(RECORD_FILE).exists() {
+        if is_ours && path.is_dir() && path.join(RECORD_FILE).exists() == with_record {
             found = found.max(Some(path));
         }
     }

@@ -76,6 +76,9 @@ pub struct WallSource {
     manifest: ManifestDraft,
 }
 
+/// Numbers per state and per action: x and y (datasets.md section 7).
+const POINT: usize = 2;
+
 /// A `[episodes, rows, width]` tensor, copied out of its file.
 struct Table {
     path: PathBuf,
@@ -87,14 +90,17 @@ struct Table {
 }
 
 impl Table {
-    fn open(path: &Path, inputs: &mut BTreeMap<String, String>) -> Result<Self> {
+    /// Reads a table whose rows must have `width` numbers.
+    fn open(path: &Path, width: usize, inputs: &mut BTreeMap<String, String>) -> Result<Self> {
         let file = TorchFile::open(path)?;
         let tensor = file.tensor()?;
-        let &[episodes, rows, width] = tensor.shape() else {
-            return Err(Error::count(
-                path,
-                format!("shape {:?} is not [episodes, rows, width]", tensor.shape()),
-            ));
+        let (episodes, rows) = match *tensor.shape() {
+            [episodes, rows, found] if found == width => (episodes, rows),
+            _ => {
+                let found = tensor.shape();
+                let detail = format!("shape {found:?} is not [episodes, rows, {width}]");
+                return Err(Error::count(path, detail));
+            }
         };
         let name = path
             .file_name()
@@ -139,14 +145,14 @@ impl WallSource {
     pub fn open(root: &Path, options: SourceOptions) -> Result<Self> {
         let root = resolve(root)?;
         let mut inputs = BTreeMap::new();
-        let states = Table::open(&root.join("states.pth"), &mut inputs)?;
-        let actions = Table::open(&root.join("actions.pth"), &mut inputs)?;
+        let states = Table::open(&root.join("states.pth"), POINT, &mut inputs)?;
+        let actions = Table::open(&root.join("actions.pth"), POINT, &mut inputs)?;
         agree(&states, &actions)?;
         let mut extras = Vec::new();
         for (file, name) in EXTRAS {
             let path = root.join(file);
             if path.exists() {
-                let table = Table::open(&path, &mut inputs)?;
+                let table = Table::open(&path, 1, &mut inputs)?;
                 agree(&states, &table)?;
                 extras.push((name, table));
             }
