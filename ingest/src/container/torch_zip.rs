@@ -698,3 +698,237 @@ impl<'a> Reader<'a, '_> {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::io::Write;
+
+    use proptest::prelude::*;
+
+    use super::*;
+
+    /// A ZIP archive of stored members, with 64-bit sizes and offsets where `wide`.
+    fn archive(members: &[(&str, &[u8])], wide: bool) -> Vec<u8> {
+        let mut bytes = Vec::new();
+        let mut directory = Vec::new();
+        for (name, data) in members {
+            let (offset, size) = (bytes.len() as u64, data.len() as u64);
+            let narrow = |value: u64| if wide { u32::MAX } else { value as u32 }.to_le_bytes();
+            let mut common = vec![45, 0, 0, 0, 0, 0, 0, 0, 0x21, 0];
+            common.extend_from_slice(&crc32fast::hash(data).to_le_bytes());
+            let mut extra = Vec::new();
+            if wide {
+                extra.extend_from_slice(&[9, 9, 2, 0, 7, 7, 1, 0, 24, 0]);
+                [size, size, offset]
+                    .iter()
+                    .for_each(|v| extra.extend_from_slice(&v.to_le_bytes()));
+            }
+            bytes.extend_from_slice(LOCAL_HEADER);
+            bytes.extend_from_slice(&common);
+            bytes.extend_from_slice(&[narrow(size), narrow(size)].concat());
+            bytes.extend_from_slice(&(name.len() as u16).to_le_bytes());
+            bytes.extend_from_slice(&3_u16.to_le_bytes());
+            bytes.extend_from_slice(name.as_bytes());
+            bytes.extend_from_slice(b"pad");
+            bytes.extend_from_slice(data);
+            directory.extend_from_slice(CENTRAL_HEADER);
+            directory.extend_from_slice(&[45, 0]);
+            directory.extend_from_slice(&common);
+            directory.extend_from_slice(&[narrow(size), narrow(size)].concat());
+            directory.extend_from_slice(&(name.len() as u16).to_le_bytes());
+            directory.extend_from_slice(&(extra.len() as u16).to_le_bytes());
+            directory.extend_from_slice(&[0; 10]);
+            directory.extend_from_slice(&narrow(offset));
+            directory.extend_from_slice(name.as_bytes());
+            directory.extend_from_slice(&extra);
+        }
+        let (start, count) = (bytes.len() as u64, members.len() as u64);
+        bytes.extend_from_slice(&directory);
+        if wide {
+            let record = bytes.len() as u64;
+            bytes.extend_from_slice(END_RECORD_64);
+            bytes.extend_from_slice(&44_u64.to_le_bytes());
+            bytes.extend_from_slice(&[0; 12]);
+            [count, count, directory.len() as u64, start]
+                .iter()
+                .for_each(|v| bytes.extend_from_slice(&v.to_le_bytes()));
+            bytes.extend_from_slice(END_LOCATOR_64);
+            bytes.extend_from_slice(&[0; 4]);
+            bytes.extend_from_slice(&record.to_le_bytes());
+            bytes.extend_from_slice(&1_u32.to_le_bytes());
+        }
+        let (count, start) = if wide {
+            (u16::MAX, u32::MAX)
+        } else {
+            (count as u16, start as u32)
+        };
+        bytes.extend_from_slice(END_RECORD);
+        bytes.extend_from_slice(&[0; 4]);
+        bytes.extend_from_slice(&[count.to_le_bytes(), count.to_le_bytes()].concat());
+        bytes.extend_from_slice(&(directory.len() as u32).to_le_bytes());
+        bytes.extend_from_slice(&start.to_le_bytes());
+        bytes.extend_from_slice(b"\0\0");
+        bytes
+    }
+
+    /// The pickle of a tensor: `_rebuild_tensor_v2(('storage', class, '0', 'cpu', n), offset, size, stride, False, {})`.
+    fn pickled(class: &str, offset: u8, size: &[u8], stride: &[u8]) -> Vec<u8> {
+        let tuple = |values: &[u8]| {
+            let mut bytes = vec![b'('];
+            values
+                .iter()
+                .for_each(|v| bytes.extend_from_slice(&[b'K', *v]));
+            bytes.push(b't');
+            bytes
+        };
+        let mut bytes =
+            b"\x80\x02ctorch._utils\n_rebuild_tensor_v2\n((X\x07\x00\x00\x00storagectorch\n"
+                .to_vec();
+        bytes.extend_from_slice(class.as_bytes());
+        bytes.extend_from_slice(b"\nX\x01\x00\x00\x000X\x03\x00\x00\x00cpuK\x06tQK");
+        bytes.push(offset);
+        bytes.extend_from_slice(&[tuple(size), tuple(stride)].concat());
+        bytes.extend_from_slice(b"\x89}tR.");
+        bytes
+    }
+
+    fn open(bytes: &[u8]) -> Result<TorchFile> {
+        let mut file = tempfile::NamedTempFile::new().expect("a file");
+        file.write_all(bytes).expect("written");
+        TorchFile::open(file.path())
+    }
+
+    fn six() -> Vec<u8> {
+        (0_u8..6).flat_map(|v| f32::from(v).to_le_bytes()).collect()
+    }
+
+    fn saved(pickle: &[u8], storage: &[u8], wide: bool) -> Vec<u8> {
+        archive(
+            &[
+                ("t/data.pkl", pickle),
+                ("t/byteorder", b"little"),
+                ("t/data/0", storage),
+                ("t/version", b"3\n"),
+            ],
+            wide,
+        )
+    }
+
+    #[test]
+    fn offsets_and_strides_are_followed_in_plain_and_64_bit_archives() {
+        for wide in [false, true] {
+            let file = open(&saved(
+                &pickled("FloatStorage", 1, &[2, 2], &[1, 3]),
+                &six(),
+                wide,
+            ))
+            .expect("an archive");
+            let tensor = file.tensor().expect("a tensor");
+            assert_eq!(tensor.to_f32(), [1.0, 4.0, 2.0, 5.0]);
+            assert_eq!(tensor.permute(&[1, 0]).to_f32(), [1.0, 2.0, 4.0, 5.0]);
+            assert_eq!(tensor.at(1).expect("a row").to_f64(), [2.0, 5.0]);
+            assert!(tensor.at(2).is_none());
+        }
+    }
+
+    #[test]
+    fn empty_tensors_and_single_numbers_are_tensors() {
+        let file =
+            open(&saved(&pickled("FloatStorage", 3, &[], &[]), &six(), false)).expect("an archive");
+        assert_eq!(file.tensor().expect("a number").to_f32(), [3.0]);
+        let file = open(&saved(
+            &pickled("FloatStorage", 0, &[0, 2], &[2, 1]),
+            &[],
+            false,
+        ))
+        .expect("an archive");
+        assert!(file.tensor().expect("nothing").to_f32().is_empty());
+    }
+
+    #[test]
+    fn views_that_leave_their_storage_or_multiply_it_are_refused() {
+        for (offset, size, stride) in [
+            (1, [2, 3], [3, 1]),
+            (0, [3, 3], [0, 1]),
+            (6, [1, 1], [1, 1]),
+            (0, [2, 2], [5, 1]),
+        ] {
+            let file = open(&saved(
+                &pickled("FloatStorage", offset, &size, &stride),
+                &six(),
+                false,
+            ))
+            .expect("an archive");
+            let refused = file.tensor().map(|_| ());
+            assert!(
+                matches!(refused, Err(Error::ViewOutOfBounds { .. })),
+                "{offset} {size:?} {stride:?}: {refused:?}"
+            );
+        }
+    }
+
+    #[test]
+    fn complex_numbers_and_damaged_members_are_named() {
+        let file = open(&saved(
+            &pickled("ComplexFloatStorage", 0, &[1], &[1]),
+            &six(),
+            false,
+        ))
+        .expect("an archive");
+        assert!(
+            matches!(file.tensor(), Err(Error::Dtype { found, .. }) if found == "ComplexFloatStorage")
+        );
+        let good = saved(&pickled("FloatStorage", 0, &[6], &[1]), &six(), false);
+        let at = good
+            .windows(8)
+            .position(|w| w == &six()[4..12])
+            .expect("the storage");
+        let mut bad = good.clone();
+        bad[at] ^= 1;
+        let file = open(&bad).expect("an archive");
+        assert!(
+            matches!(file.tensor(), Err(Error::Checksum { member, .. }) if member == "t/data/0")
+        );
+    }
+
+    /// IEEE 754 half precision: signs, subnormals, largest, infinity.
+    #[test]
+    fn half_floats_widen_exactly() {
+        let cases = [
+            (0x0000, 0.0),
+            (0x3c00, 1.0),
+            (0xc000, -2.0),
+            (0x7bff, 65504.0),
+            (0x0001, 5.960_464_5e-8),
+            (0x3555, 0.333_251_95),
+        ];
+        for (bits, expected) in cases {
+            assert_eq!(
+                f16_to_f32(bits).to_bits(),
+                f32::to_bits(expected),
+                "{bits:#06x}"
+            );
+        }
+        assert_eq!(f16_to_f32(0xfc00), f32::NEG_INFINITY);
+        assert!(f16_to_f32(0x7e00).is_nan());
+    }
+
+    proptest! {
+        #[test]
+        fn no_change_of_a_file_makes_it_panic(at in any::<prop::sample::Index>(), byte in any::<u8>(), cut in any::<prop::sample::Index>()) {
+            let mut bytes = saved(&pickled("FloatStorage", 1, &[2, 2], &[1, 3]), &six(), byte % 2 == 0);
+            let at = at.index(bytes.len());
+            bytes[at] = byte;
+            for bytes in [&bytes[..], &bytes[..cut.index(bytes.len())]] {
+                if let Ok(file) = open(bytes) {
+                    let _ = file.tensor().map(|tensor| tensor.to_f64());
+                }
+            }
+        }
+
+        #[test]
+        fn no_bytes_make_the_pickle_reader_panic(bytes in prop::collection::vec(any::<u8>(), 0..200)) {
+            let _ = Pickle::parse(&bytes);
+        }
+    }
+}
