@@ -209,6 +209,9 @@ impl Error {
             Self::UnknownSource { known, .. } => {
                 Some(format!("this build reads: {}", known.join(", ")))
             }
+            Self::Count { .. } => {
+                Some("compare it with the release; `jepa-bench ingest --help` says what it holds".into())
+            }
             Self::Missing { .. } => {
                 Some("check the path; `jepa-bench ingest --help` says what a source holds".into())
             }
