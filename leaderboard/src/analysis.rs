@@ -392,7 +392,7 @@ mod tests {
         let double = cost_curves(&run).unwrap();
         assert_eq!(
             (double.len(), double[1].plan, double[1].best.len()),
-            (2, 1, 10)
+            (2, 1, 15)
         );
         assert_eq!(double[1].best[3].median, single[0].best[18].median);
         assert_eq!(double[1].best[3].at, 3);

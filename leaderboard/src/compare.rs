@@ -155,6 +155,30 @@ pub fn compare_all(runs: &[Scored]) -> Result<Vec<Comparison>> {
     Ok(comparisons)
 }
 
+/// As [`compare_all`], but leaves out pairs that share no episode.
+///
+/// # Errors
+/// As [`compare`], for a pair that shares episodes but cannot be compared.
+pub fn compare_sharing(runs: &[Scored]) -> Result<Vec<Comparison>> {
+    let mut comparisons = Vec::new();
+    for (k, first) in runs.iter().enumerate() {
+        for second in &runs[k + 1..] {
+            comparisons.extend(compare_if_shared(first, second)?);
+        }
+    }
+    correct(&mut comparisons);
+    Ok(comparisons)
+}
+
+/// A comparison, or `None` when the two share no episode.
+pub(crate) fn compare_if_shared(first: &Scored, second: &Scored) -> Result<Option<Comparison>> {
+    match compare(first, second) {
+        Ok(comparison) => Ok(Some(comparison)),
+        Err(Error::NoSharedEpisodes { .. }) => Ok(None),
+        Err(error) => Err(error),
+    }
+}
+
 /// Sets `p_holm` of comparisons that are read together.
 pub(crate) fn correct(comparisons: &mut [Comparison]) {
     let p_values: Vec<f64> = comparisons
@@ -347,6 +371,25 @@ mod tests {
         assert!(matches!(
             compare(&a, &moved),
             Err(Error::EpisodesDiffer { seed: 2, .. })
+        ));
+    }
+
+    #[test]
+    fn pairs_without_shared_episodes_can_be_left_out() {
+        let runs = [
+            scored("a", &[(0, true, 1.0)]),
+            scored("b", &[(1, true, 1.0)]),
+            scored("c", &[(0, true, 2.0), (1, true, 3.0)]),
+        ];
+        let results = compare_sharing(&runs).unwrap();
+        let names: Vec<_> = results
+            .iter()
+            .map(|r| (r.first.as_str(), r.second.as_str()))
+            .collect();
+        assert_eq!(names, [("a", "c"), ("b", "c")]);
+        assert!(matches!(
+            compare_all(&runs),
+            Err(Error::NoSharedEpisodes { .. })
         ));
     }
 

@@ -18,7 +18,9 @@ mod store;
 pub mod testing;
 
 pub use analysis::{Aggregate, Band, CostCurve, EpisodeTable, cost_curves, distance_curve};
-pub use compare::{Comparison, Score, Scored, compare, compare_all, distinct_labels};
+pub use compare::{
+    Comparison, Score, Scored, compare, compare_all, compare_sharing, distinct_labels,
+};
 pub use episodes::{read_episodes, read_timings, write_episodes, write_timings};
 pub use error::{Error, Result};
 pub use files::hash_file;

@@ -2,8 +2,8 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::compare::{Comparison, Scored, compare, correct};
-use crate::error::{Error, Result};
+use crate::compare::{Comparison, Scored, compare_if_shared, correct};
+use crate::error::Result;
 use crate::record::{CONFIDENCE, ModelKind};
 use crate::statistics::{
     Difference, Draws, Interval, mean, minimal_detectable_difference, quantile, wilson,
@@ -39,8 +39,8 @@ pub struct Ranked {
     pub interval: Interval,
     /// Mean distance to the goal after the last step.
     pub final_distance_mean: f64,
-    /// Success rate above the random floor, on the episodes shared with it.
-    pub above_random: Option<Difference>,
+    /// Success rate above the best floor, on the episodes shared with it.
+    pub above_floor: Option<Difference>,
     /// Difference to the best trained model; `None` for that model itself.
     pub to_best: Option<Comparison>,
     /// Models that share a letter could not be told apart (McNemar, Holm-corrected, 5%).
@@ -65,9 +65,9 @@ pub fn rank(runs: &[(Scored, ModelKind)]) -> Result<Vec<Ranked>> {
         .take_while(|row| row.kind == ModelKind::Trained)
         .count();
     let order: Vec<&Scored> = rows.iter().map(|row| &runs[row.index].0).collect();
-    let random = random_floor(runs);
+    let floor = best_floor(runs);
     for (position, row) in rows.iter_mut().enumerate() {
-        row.above_random = above(order[position], random)?;
+        row.above_floor = above(order[position], floor)?;
     }
     let ranked = &mut rows[..trained];
     set_ranks(ranked, &order[..trained]);
@@ -96,7 +96,7 @@ fn row(index: usize, run: &Scored, kind: ModelKind) -> Option<Ranked> {
         success_rate,
         interval: wilson(successes, episodes, CONFIDENCE)?,
         final_distance_mean: mean(&distances)?,
-        above_random: None,
+        above_floor: None,
         to_best: None,
         letters: String::new(),
         detectable: minimal_detectable_difference(success_rate, episodes, CONFIDENCE, POWER),
@@ -116,8 +116,8 @@ fn order(a: &Ranked, b: &Ranked) -> std::cmp::Ordering {
         .then_with(|| a.label.cmp(&b.label))
 }
 
-/// The floor that acts at random: the one to beat. Among several the best.
-fn random_floor(runs: &[(Scored, ModelKind)]) -> Option<&Scored> {
+/// The floor to beat: the one with the most successes.
+fn best_floor(runs: &[(Scored, ModelKind)]) -> Option<&Scored> {
     let successes = |run: &Scored| run.scores.values().filter(|score| score.success).count();
     let floors = runs
         .iter()
@@ -129,17 +129,10 @@ fn random_floor(runs: &[(Scored, ModelKind)]) -> Option<&Scored> {
 /// Difference to the floor, where there is one with shared episodes that is not the run itself.
 fn above(run: &Scored, floor: Option<&Scored>) -> Result<Option<Difference>> {
     match floor {
-        Some(floor) if floor.label != run.label => Ok(shared(run, floor)?.map(|pair| pair.success)),
+        Some(floor) if floor.label != run.label => {
+            Ok(compare_if_shared(run, floor)?.map(|pair| pair.success))
+        }
         _ => Ok(None),
-    }
-}
-
-/// A comparison, or `None` when the two share no episode.
-fn shared(first: &Scored, second: &Scored) -> Result<Option<Comparison>> {
-    match compare(first, second) {
-        Ok(comparison) => Ok(Some(comparison)),
-        Err(Error::NoSharedEpisodes { .. }) => Ok(None),
-        Err(error) => Err(error),
     }
 }
 
@@ -200,7 +193,7 @@ fn set_comparisons(rows: &mut [Ranked], runs: &[&Scored]) -> Result<()> {
     let (mut pairs, mut comparisons) = (Vec::new(), Vec::new());
     for first in 0..runs.len() {
         for second in first + 1..runs.len() {
-            if let Some(comparison) = shared(runs[first], runs[second])? {
+            if let Some(comparison) = compare_if_shared(runs[first], runs[second])? {
                 pairs.push((first, second));
                 comparisons.push(comparison);
             }
@@ -283,8 +276,8 @@ mod tests {
             ("a", "b")
         );
         assert!(rows[0].to_best.is_none() && rows[1].to_best.as_ref().unwrap().success.mean > 0.4);
-        assert!(rows[0].above_random.unwrap().interval.low > 0.5);
-        assert!(rows[3].above_random.is_none());
+        assert!(rows[0].above_floor.unwrap().interval.low > 0.5);
+        assert!(rows[3].above_floor.is_none());
     }
 
     #[test]

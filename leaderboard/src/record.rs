@@ -373,11 +373,12 @@ mod tests {
 
     #[test]
     fn a_summary_is_computed_from_episodes() {
-        let rows = [
+        let mut rows = [
             episode(0, true, 1.0),
             episode(1, false, 6.0),
             episode(2, true, 2.0),
         ];
+        rows[1].success_any = false;
         let timings: Vec<TimingRow> = (0..3)
             .map(|k| TimingRow {
                 episode: k,

@@ -1,10 +1,11 @@
 //! What a report is made from, and the numbers that its sections share.
 
+use std::collections::BTreeSet;
 use std::path::PathBuf;
 
 use jepa_leaderboard::{
     Aggregate, Band, Comparison, CostCurve, EpisodeTable, ModelKind, Published, PublishedScore,
-    Ranked, Run, RunRecord, Scored, TaskRef, compare_all, cost_curves, distance_curve,
+    Ranked, Run, RunRecord, Scored, TaskRef, compare_sharing, cost_curves, distance_curve,
     distinct_labels, published_for, rank,
 };
 use serde_json::Value;
@@ -111,6 +112,12 @@ impl TaskFacts {
         self.runs.first()
     }
 
+    /// Whether two runs share episodes, so that they could be paired.
+    pub(crate) fn share_episodes(a: &RunFacts, b: &RunFacts) -> bool {
+        let seeds: BTreeSet<u64> = a.run.episodes.iter().map(|row| row.seed).collect();
+        b.run.episodes.iter().any(|row| seeds.contains(&row.seed))
+    }
+
     /// Position of a run among the trained models, if it is one.
     pub(crate) fn model_number(&self, k: usize) -> Option<usize> {
         (self.runs.get(k)?.kind() == ModelKind::Trained).then_some(k)
@@ -149,7 +156,8 @@ pub(crate) fn value_text(value: &Value) -> String {
         .map_or_else(|| value.to_string(), String::from)
 }
 
-/// Every trained model against every run below it; without a trained model, all pairs.
+/// Every trained model against every run below it; without a trained model, all pairs. Pairs that
+/// share no episode are left out.
 fn comparisons(ranking: &[Ranked], scored: &[(Scored, ModelKind)]) -> Result<Vec<Comparison>> {
     let ordered: Vec<Scored> = ranking
         .iter()
@@ -157,42 +165,17 @@ fn comparisons(ranking: &[Ranked], scored: &[(Scored, ModelKind)]) -> Result<Vec
         .collect();
     let trained = ranking.iter().filter(|row| row.kind == ModelKind::Trained);
     let names: Vec<&str> = trained.map(|row| row.label.as_str()).collect();
-    let sharing = sharing_episodes(&ordered);
-    let mut all = compare_all(&sharing)?;
+    let mut all = compare_sharing(&ordered)?;
     if !names.is_empty() {
         all.retain(|comparison| names.contains(&comparison.first.as_str()));
     }
     Ok(all)
 }
 
-/// The runs that share at least one episode with the first: the others cannot be paired with it.
-fn sharing_episodes(runs: &[Scored]) -> Vec<Scored> {
-    let Some(first) = runs.first() else {
-        return Vec::new();
-    };
-    let shares = |run: &&Scored| {
-        run.scores
-            .keys()
-            .any(|seed| first.scores.contains_key(seed))
-    };
-    let mut kept: Vec<Scored> = Vec::new();
-    for run in runs.iter().filter(shares) {
-        // Pairs are formed among all kept runs, so each must share episodes with each.
-        if kept.iter().all(|other| {
-            run.scores
-                .keys()
-                .any(|seed| other.scores.contains_key(seed))
-        }) {
-            kept.push(run.clone());
-        }
-    }
-    kept
-}
-
 /// The paper's rows for the planner and distance of the best trained model, or else of the first run.
 /// A distance that the paper does not have (a planner on true states) stands for the default, L2.
 fn published(task: &TaskRef, runs: &[RunFacts]) -> Vec<(&'static Published, PublishedScore)> {
-    let planned = |facts: &&RunFacts| !facts.run.record.planner.settings.is_empty();
+    let planned = |facts: &&RunFacts| facts.run.record.planner.name != "none";
     let Some(facts) = runs.iter().find(planned).or_else(|| runs.first()) else {
         return Vec::new();
     };
@@ -205,7 +188,7 @@ fn published(task: &TaskRef, runs: &[RunFacts]) -> Vec<(&'static Published, Publ
     let distance = distance
         .filter(|name| name == "l1" || name == "l2")
         .unwrap_or_else(|| "l2".into());
-    let planner = if planner.settings.is_empty() {
+    let planner = if planner.name == "none" {
         "cem"
     } else {
         &planner.name

@@ -235,7 +235,7 @@ fn a_single_floor_is_a_report_too() {
     scene.input = Input::new(vec![scene.input.runs.remove(0)]);
     let out = scene.write("out", &Format::ALL);
     let page = std::fs::read_to_string(out.join("report.html")).unwrap();
-    assert!(page.contains("no ceiling") && !page.contains("Paired differences"));
+    assert!(page.contains("no oracle") && !page.contains("Paired differences"));
 }
 
 #[test]

@@ -204,9 +204,9 @@ fn table(board: &Board, task: &TaskRef) -> anyhow::Result<Table> {
 
 fn row(run: &BoardRun, ranked: Ranked) -> Row {
     let record = &run.record;
-    let planner = match record.planner.settings.is_empty() {
-        true => "-".into(),
-        false => format!("{} {}", record.planner.name, record.planner.preset),
+    let planner = match record.planner.name.as_str() {
+        "none" => "-".into(),
+        name => format!("{name} {}", record.planner.preset),
     };
     Row {
         id: run.id.clone(),
@@ -289,7 +289,7 @@ fn cells(row: &Row) -> Vec<String> {
     let rank = match (ranked.rank, ranked.rank_interval) {
         (Some(rank), Some((low, high))) if low < high => format!("{rank} ({low}-{high})"),
         (Some(rank), _) => rank.to_string(),
-        (None, _) if ranked.kind == ModelKind::Oracle => "ceiling".into(),
+        (None, _) if ranked.kind == ModelKind::Oracle => "oracle".into(),
         (None, _) => "floor".into(),
     };
     vec![

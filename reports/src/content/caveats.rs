@@ -6,7 +6,9 @@ use crate::document::{Block, Section, Span, code, paragraph, plain};
 use crate::input::{Input, RunFacts, TaskFacts};
 use crate::text::listed;
 
-const BIBTEX: &str = "@article{jepawms2025,
+const BIBTEX: &str = "@article{terver2025jepawms,
+  author  = {Terver, Basile and Yang, Tsung-Yen and Ponce, Jean
+             and Bardes, Adrien and LeCun, Yann},
   title   = {What Drives Success in Physical Planning with
              Joint-Embedding Predictive World Models?},
   journal = {arXiv preprint arXiv:2512.24497},
@@ -95,7 +97,7 @@ fn missing(tasks: &[TaskFacts]) -> Option<Vec<Span>> {
     let without = |kind: ModelKind| tasks.iter().any(|task| lacks(&task, kind));
     let words: Vec<String> = [
         (ModelKind::Floor, "no floor"),
-        (ModelKind::Oracle, "no ceiling"),
+        (ModelKind::Oracle, "no oracle"),
     ]
     .into_iter()
     .filter(|(kind, _)| without(*kind))
@@ -118,7 +120,7 @@ fn missing(tasks: &[TaskFacts]) -> Option<Vec<Span>> {
 fn presets(runs: &[&RunFacts]) -> Option<Vec<Span>> {
     let changed = runs.iter().filter(|facts| {
         let planner = &facts.run.record.planner;
-        !planner.settings.is_empty() && planner.preset != "paper"
+        planner.name != "none" && planner.preset != "paper"
     });
     let names: Vec<String> = changed
         .map(|facts| format!("{} ({})", facts.label, facts.run.record.planner.preset))

@@ -3,25 +3,50 @@
 use jepa_leaderboard::Comparison;
 
 use super::Scope;
-use crate::document::{Block, Figure, Section, Table, Tone, cell, number};
+use crate::document::{Block, Figure, Section, Table, Tone, cell, number, paragraph, plain};
 use crate::error::Result;
 use crate::figure::paired_differences;
+use crate::input::TaskFacts;
 use crate::text::{p_value, points, points_interval, signed, signed_interval};
 
 /// Pairs drawn and listed at most; a report of many runs shows the first.
 const MOST: usize = 24;
 
-/// The paired differences of one task; `None` with a single run.
+/// The paired differences of one task; `None` for a single run.
 pub(super) fn section(scope: &Scope<'_>) -> Result<Option<Section>> {
-    let all = &scope.task.comparisons;
-    if all.is_empty() {
+    let task = scope.task;
+    if task.runs.len() < 2 {
         return Ok(None);
     }
-    let shown = &all[..all.len().min(MOST)];
     let mut section = scope.section("Paired differences");
-    section.blocks.push(Block::Figure(figure(scope, shown)?));
-    section.blocks.push(Block::Table(table(shown, all.len())));
+    let shown = &task.comparisons[..task.comparisons.len().min(MOST)];
+    if !shown.is_empty() {
+        section.blocks.push(Block::Figure(figure(scope, shown)?));
+        section
+            .blocks
+            .push(Block::Table(table(shown, task.comparisons.len())));
+    }
+    section
+        .blocks
+        .extend(unpaired(task).map(|text| paragraph(vec![plain(text)])));
     Ok(Some(section))
+}
+
+/// Which pairs could not be compared; `None` if all could.
+fn unpaired(task: &TaskFacts) -> Option<String> {
+    let mut pairs = Vec::new();
+    for (k, first) in task.runs.iter().enumerate() {
+        let strangers = task.runs[k + 1..]
+            .iter()
+            .filter(|second| !TaskFacts::share_episodes(first, second));
+        pairs.extend(strangers.map(|second| format!("{} and {}", first.label, second.label)));
+    }
+    (!pairs.is_empty()).then(|| {
+        format!(
+            "Not compared, because they share no episode: {}.",
+            pairs.join("; ")
+        )
+    })
 }
 
 fn figure(scope: &Scope<'_>, comparisons: &[Comparison]) -> Result<Figure> {

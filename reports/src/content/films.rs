@@ -1,12 +1,16 @@
 //! Film strips of episodes that went well and of episodes that did not.
 
+use jepa_leaderboard::ModelKind;
+
 use super::Scope;
 use crate::document::{Block, Gallery, Picture, Section, slug};
 use crate::film::Film;
 use crate::input::RunFacts;
 
-/// Pictures of each kind shown at most per run.
+/// Pictures of each kind shown at most for a trained model.
 const MOST: usize = 4;
+/// Pictures of each kind shown at most for a floor or the ceiling.
+const FEW: usize = 2;
 
 /// The film strips of one task; `None` if no run has any.
 pub(super) fn section(scope: &Scope<'_>) -> Option<Section> {
@@ -20,27 +24,42 @@ pub(super) fn section(scope: &Scope<'_>) -> Option<Section> {
 }
 
 fn gallery(scope: &Scope<'_>, facts: &RunFacts) -> Option<Gallery> {
+    let most = if facts.kind() == ModelKind::Trained {
+        MOST
+    } else {
+        FEW
+    };
     let of = |success: bool| {
         facts
             .films
             .iter()
             .filter(move |film| film.success == success)
-            .take(MOST)
+            .take(most)
     };
     let pictures: Vec<Picture> = of(true)
         .chain(of(false))
         .map(|film| picture(scope, facts, film))
         .collect();
-    if pictures.is_empty() {
-        return None;
-    }
-    let failures = facts.aggregate.episodes - facts.aggregate.successes;
-    let caption = format!(
-        "{}: episodes that reach the goal, then episodes that do not ({failures} of {} do not). The last picture of \
-         a strip is the goal.",
-        facts.label, facts.aggregate.episodes
+    (!pictures.is_empty()).then(|| Gallery {
+        caption: caption(facts),
+        pictures,
+    })
+}
+
+fn caption(facts: &RunFacts) -> String {
+    let (label, successes, episodes) = (
+        &facts.label,
+        facts.aggregate.successes,
+        facts.aggregate.episodes,
     );
-    Some(Gallery { caption, pictures })
+    let outcome = match successes {
+        0 => format!("none of {episodes} episodes ends at the goal"),
+        all if all == episodes => format!("all {episodes} episodes end at the goal"),
+        _ => format!(
+            "{successes} of {episodes} episodes end at the goal; some of them, then some that do not"
+        ),
+    };
+    format!("{label}: {outcome}. The last picture of a strip is the goal.")
 }
 
 fn picture(scope: &Scope<'_>, facts: &RunFacts, film: &Film) -> Picture {

@@ -1,5 +1,7 @@
 //! The planners: their budgets, what they cost, and how their search went.
 
+use jepa_leaderboard::ModelKind;
+
 use super::Scope;
 use super::results::planner;
 use crate::document::{Block, Cell, Figure, Section, Table, Tone, cell, number};
@@ -33,8 +35,9 @@ pub(super) fn section(scope: &Scope<'_>) -> Result<Option<Section>> {
     Ok(Some(section))
 }
 
+/// Floors have settings, too (the seed of their noise), but they search nothing.
 fn has_planner(facts: &RunFacts) -> bool {
-    !facts.run.record.planner.settings.is_empty()
+    facts.kind() != ModelKind::Floor && facts.run.record.planner.name != "none"
 }
 
 fn budgets(runs: &[&RunFacts]) -> Table {
@@ -124,7 +127,7 @@ fn figure(scope: &Scope<'_>, searches: &[Search]) -> Result<Figure> {
     Ok(Figure {
         svg: planning_cost(&name, searches)?,
         alt: "Planning cost per iteration, one panel per plan".into(),
-        caption: "Cost during the search. Blue: lowest cost of the iteration, median and quartiles over episodes. \
+        caption: "Cost during the search, on a logarithmic scale. Blue: lowest cost of the iteration, median and quartiles over episodes. \
                   Orange: mean cost of the elites ± their standard deviation, medians over episodes. Costs of \
                   different models have different units."
             .into(),

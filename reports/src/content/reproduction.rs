@@ -2,7 +2,7 @@
 
 use crate::document::{Block, Section, Table, Tone, cell, code, code_cell, paragraph, plain};
 use crate::input::{Input, RunFacts, TaskFacts, value_text};
-use crate::text::{NONE, seconds};
+use crate::text::{NONE, listed, seconds};
 
 /// Commands, identities and environment of every run.
 pub(super) fn section(input: &Input, tasks: &[TaskFacts]) -> Section {
@@ -17,6 +17,9 @@ pub(super) fn section(input: &Input, tasks: &[TaskFacts]) -> Section {
     section.blocks.push(Block::Table(identities(tasks)));
     section.blocks.push(Block::Table(settings(&runs)));
     section.blocks.push(Block::Table(machines(&runs)));
+    section
+        .blocks
+        .extend(libraries(&runs).map(|text| paragraph(vec![plain(text)])));
     if let Some(head) = &input.board_head {
         section.blocks.push(paragraph(vec![
             plain("Head of the leaderboard's event chain: "),
@@ -119,15 +122,10 @@ fn machines(runs: &[&RunFacts]) -> Table {
         "processor",
         "#threads",
         "device",
-        "libraries",
     ];
     let mut table = Table::new("Environment", &headings);
     for facts in runs {
         let provenance = &facts.run.record.provenance;
-        let libraries = provenance
-            .dependencies
-            .iter()
-            .map(|(name, version)| format!("{name} {version}"));
         table.push(
             Tone::Plain,
             vec![
@@ -140,11 +138,37 @@ fn machines(runs: &[&RunFacts]) -> Table {
                 cell(provenance.cpu.clone()),
                 cell(provenance.threads.to_string()),
                 cell(provenance.device.clone()),
-                cell(libraries.collect::<Vec<_>>().join(", ")),
             ],
         );
     }
     table
+}
+
+/// Versions of the libraries, once for runs that agree; `None` if no run names any.
+fn libraries(runs: &[&RunFacts]) -> Option<String> {
+    let mut groups: Vec<(String, Vec<String>)> = Vec::new();
+    for facts in runs {
+        let versions = facts.run.record.provenance.dependencies.iter();
+        let versions: Vec<String> = versions
+            .map(|(name, version)| format!("{name} {version}"))
+            .collect();
+        match groups
+            .iter_mut()
+            .find(|(known, _)| *known == versions.join(", "))
+        {
+            Some((_, labels)) => labels.push(facts.label.clone()),
+            None => groups.push((versions.join(", "), vec![facts.label.clone()])),
+        }
+    }
+    groups.retain(|(versions, _)| !versions.is_empty());
+    let sentences: Vec<String> = match groups.as_slice() {
+        [(versions, _)] => vec![format!("Libraries that can move a number: {versions}.")],
+        groups => groups
+            .iter()
+            .map(|(versions, labels)| format!("{}: {versions}.", listed(labels)))
+            .collect(),
+    };
+    (!sentences.is_empty()).then(|| sentences.join(" "))
 }
 
 /// The first twelve digits of a commit, keeping a `-dirty` at its end.

@@ -59,7 +59,7 @@ fn table(scope: &Scope<'_>) -> Table {
 fn row(facts: &RunFacts, ranked: &Ranked) -> Vec<crate::document::Cell> {
     let aggregate = &facts.aggregate;
     let any = aggregate.success_any as f64 / aggregate.episodes as f64;
-    let above = match ranked.above_random {
+    let above = match ranked.above_floor {
         Some(above) => number(points(above.mean), above.mean),
         None => cell(NONE),
     };
@@ -88,17 +88,17 @@ fn role(kind: ModelKind) -> &'static str {
     match kind {
         ModelKind::Trained => "model",
         ModelKind::Floor => "floor",
-        ModelKind::Oracle => "ceiling",
+        ModelKind::Oracle => "oracle",
     }
 }
 
 /// Planner and preset; a dash for runs without one.
 pub(super) fn planner(facts: &RunFacts) -> String {
     let planner = &facts.run.record.planner;
-    match (planner.settings.is_empty(), planner.preset == planner.name) {
-        (true, _) => NONE.into(),
-        (false, true) => planner.name.clone(),
-        (false, false) => format!("{} ({})", planner.name, planner.preset),
+    match planner.name.as_str() {
+        "none" => NONE.into(),
+        name if name == planner.preset => name.into(),
+        name => format!("{name} ({})", planner.preset),
     }
 }
 
@@ -106,7 +106,7 @@ pub(super) fn planner(facts: &RunFacts) -> String {
 fn detectable(ranking: &[Ranked]) -> Option<String> {
     let best = ranking.iter().find(|row| row.kind == ModelKind::Trained)?;
     let rise = best.detectable?;
-    let paired = best.above_random.map_or_else(String::new, |above| {
+    let paired = best.above_floor.map_or_else(String::new, |above| {
         format!(
             " The paired interval of its lead over the floor is {}.",
             points_interval(above.interval)

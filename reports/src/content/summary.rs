@@ -91,28 +91,49 @@ fn facts(task: &TaskFacts, lead: &RunFacts) -> Vec<Fact> {
 /// How the claim stands against floor, ceiling and paper; one paragraph each, where they exist.
 fn context(task: &TaskFacts, lead: &RunFacts) -> Vec<Block> {
     let mut blocks = Vec::new();
-    let above = task.ranking.first().and_then(|row| row.above_random);
-    let references: Vec<String> = task
+    let others = task
         .runs
         .iter()
-        .filter(|facts| facts.kind() != ModelKind::Trained && facts.label != lead.label)
-        .map(|facts| format!("{} {}", facts.label, percent(facts.aggregate.success_rate)))
-        .collect();
-    if !references.is_empty() {
-        let mut text = format!("On the same episodes: {}.", listed(&references));
-        if let Some(above) = above {
-            text += &format!(
-                " The lead over the best floor is {} percentage points (paired 95% interval {}).",
-                decimal(100.0 * above.mean, 1),
-                points_interval(above.interval)
-            );
-        }
+        .filter(|facts| facts.kind() != ModelKind::Trained && facts.label != lead.label);
+    let (same, other): (Vec<&RunFacts>, Vec<&RunFacts>) =
+        others.partition(|facts| TaskFacts::share_episodes(lead, facts));
+    if !same.is_empty() {
+        blocks.push(paragraph(vec![plain(format!(
+            "On the same episodes: {}.{}",
+            rates(&same),
+            lead_text(task)
+        ))]));
+    }
+    if !other.is_empty() {
+        let text = format!(
+            "On other episodes, not paired with these: {}.",
+            rates(&other)
+        );
         blocks.push(paragraph(vec![plain(text)]));
     }
     if !task.published.is_empty() {
         blocks.push(paragraph(vec![plain(published_text(task))]));
     }
     blocks
+}
+
+fn rates(runs: &[&RunFacts]) -> String {
+    let rates = runs
+        .iter()
+        .map(|facts| format!("{} {}", facts.label, percent(facts.aggregate.success_rate)));
+    listed(&rates.collect::<Vec<_>>())
+}
+
+/// How far the first run is above the best floor; empty if they were not paired.
+fn lead_text(task: &TaskFacts) -> String {
+    let Some(above) = task.ranking.first().and_then(|row| row.above_floor) else {
+        return String::new();
+    };
+    format!(
+        " The lead over the best floor is {} percentage points (paired 95% interval {}).",
+        decimal(100.0 * above.mean, 1),
+        points_interval(above.interval)
+    )
 }
 
 fn published_text(task: &TaskFacts) -> String {
@@ -130,8 +151,10 @@ fn published_text(task: &TaskFacts) -> String {
         .collect();
     let (first, _) = task.published[0];
     format!(
-        "With the same planner and distance the paper reports {} ({}). Those are means over training seeds and the \
+        "With planner {} and distance {} the paper reports {} ({}). Those are means over training seeds and the \
          last epochs of much larger models, reported by the authors and not verified here.",
+        first.planner,
+        first.distance,
         listed(&rows),
         first.source()
     )

@@ -3,7 +3,7 @@
 use jepa_leaderboard::Band;
 
 use super::panel::{from_zero, tick};
-use super::{Canvas, Frame, Ink, Painted, Panel, WIDTH, dashes, draw};
+use super::{Canvas, Frame, Ink, Painted, Panel, WIDTH, dashes, draw, legend_height};
 use crate::error::Result;
 
 /// Distances of one run.
@@ -19,18 +19,19 @@ pub(crate) struct Distances {
 
 /// Left: median and quartiles per step. Right: share of episodes that end within a distance.
 pub(crate) fn distance_to_goal(name: &str, runs: &[Distances]) -> Result<String> {
-    draw(name, 214.0, |canvas| {
-        let legend: Vec<_> = runs
-            .iter()
-            .enumerate()
-            .map(|(k, run)| (run.label.clone(), run.ink, dashes(k)))
-            .collect();
-        let used = canvas.legend((28.0, 6.0), WIDTH, &legend)?;
+    let legend: Vec<_> = runs
+        .iter()
+        .enumerate()
+        .map(|(k, run)| (run.label.clone(), run.ink, dashes(k)))
+        .collect();
+    let top = legend_height(28.0, WIDTH, &legend) + 20.0;
+    draw(name, top + 181.0, |canvas| {
+        canvas.legend((28.0, 6.0), WIDTH, &legend)?;
         let frame = |left, right| Frame {
             left,
-            top: used + 20.0,
+            top,
             right,
-            bottom: 184.0,
+            bottom: top + 150.0,
         };
         along(canvas, frame(28.0, 232.0), runs)?;
         at_the_end(canvas, frame(276.0, WIDTH - 6.0), runs)

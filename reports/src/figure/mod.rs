@@ -33,6 +33,8 @@ pub(crate) use trajectories::{Path, Paths, trajectories};
 
 /// Drawing units per point.
 const UNITS: f64 = 10.0;
+/// Height of a row of a legend in points.
+const LEGEND_ROW: f64 = 13.0;
 /// Width of every figure in points.
 pub(crate) const WIDTH: f64 = 480.0;
 /// Font families, first one embedded in the PDF and the page.
@@ -288,26 +290,41 @@ impl Canvas<'_> {
             .draw(&Circle::new(at(center), units(radius), ink.rgb().filled()))
     }
 
-    /// Names of series with a sample of their line, from `left` on, on as many rows as needed.
-    /// Returns the height used.
-    pub(crate) fn legend(
-        &self,
-        (left, top): (f64, f64),
-        right: f64,
-        entries: &[(String, Ink, &[f64])],
-    ) -> std::result::Result<f64, DrawingAreaErrorKind<std::io::Error>> {
-        let (mut x, mut y) = (left, top);
-        for (name, ink, pattern) in entries {
-            let width = 22.0 + Type::LABEL.width(name) + 14.0;
-            if x > left && x + width > right {
-                (x, y) = (left, y + 13.0);
-            }
+    /// Names of series with a sample of their line, laid out by [`legend_places`].
+    pub(crate) fn legend(&self, place: (f64, f64), right: f64, entries: &[Entry<'_>]) -> Painted {
+        for ((name, ink, pattern), (x, y)) in
+            entries.iter().zip(legend_places(place, right, entries))
+        {
             self.dashed(&[(x, y), (x + 17.0, y)], *ink, 1.8, pattern)?;
             self.text((x + 22.0, y), Anchor::Start, Type::LABEL, name)?;
-            x += width;
         }
-        Ok(y - top + 13.0)
+        Ok(())
     }
+}
+
+/// An entry of a legend: name, colour and dashes of a series.
+pub(crate) type Entry<'a> = (String, Ink, &'a [f64]);
+
+/// Where the entries of a legend go: from `left`, `top` on, on as many rows as needed.
+fn legend_places((left, top): (f64, f64), right: f64, entries: &[Entry<'_>]) -> Vec<(f64, f64)> {
+    let (mut x, mut y) = (left, top);
+    let mut places = Vec::with_capacity(entries.len());
+    for (name, ..) in entries {
+        let width = 22.0 + Type::LABEL.width(name) + 14.0;
+        if x > left && x + width > right {
+            (x, y) = (left, y + LEGEND_ROW);
+        }
+        places.push((x, y));
+        x += width;
+    }
+    places
+}
+
+/// Height of a legend in points.
+pub(crate) fn legend_height(left: f64, right: f64, entries: &[Entry<'_>]) -> f64 {
+    legend_places((left, 0.0), right, entries)
+        .last()
+        .map_or(0.0, |&(_, y)| y + LEGEND_ROW)
 }
 
 fn stroke(ink: Ink, opacity: f64, width: f64) -> ShapeStyle {

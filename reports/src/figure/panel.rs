@@ -65,9 +65,13 @@ impl<'a, 'svg> Panel<'a, 'svg> {
         }
     }
 
-    /// A value pair as a point of the canvas.
+    /// A value pair as a point of the canvas. What a logarithmic scale cannot show is on its axis.
     pub(crate) fn at(&self, (x, y): (f64, f64)) -> (f64, f64) {
-        let y = if self.is_log { y.log10() } else { y };
+        let y = if self.is_log {
+            y.log10().max(self.y.0)
+        } else {
+            y
+        };
         let (column, row) = self.axes.translate(&(x, y));
         (f64::from(column) / UNITS, f64::from(row) / UNITS)
     }
@@ -161,9 +165,15 @@ impl<'a, 'svg> Panel<'a, 'svg> {
             .line(&[(left, bottom), (right, bottom)], Ink::AXIS, 0.6)
     }
 
-    /// A line through values. Values that the scale cannot show are left out.
+    /// A line through values, with a dot at each if they are few. Values that are not numbers are left
+    /// out.
     pub(crate) fn line(&self, values: &[(f64, f64)], ink: Ink, pattern: &[f64]) -> Painted {
-        self.canvas.dashed(&self.points(values), ink, 1.5, pattern)
+        const FEW: usize = 15;
+        let points = self.points(values);
+        self.canvas.dashed(&points, ink, 1.5, pattern)?;
+        let dots: &[(f64, f64)] = if points.len() <= FEW { &points } else { &[] };
+        dots.iter()
+            .try_for_each(|&point| self.canvas.dot(point, 1.7, ink))
     }
 
     /// A band between two values per position.
@@ -175,8 +185,7 @@ impl<'a, 'svg> Panel<'a, 'svg> {
     }
 
     fn points(&self, values: &[(f64, f64)]) -> Vec<(f64, f64)> {
-        let shown =
-            |&&(x, y): &&(f64, f64)| x.is_finite() && y.is_finite() && (!self.is_log || y > 0.0);
+        let shown = |&&(x, y): &&(f64, f64)| x.is_finite() && y.is_finite();
         values
             .iter()
             .filter(shown)
@@ -212,7 +221,11 @@ pub(crate) fn from_zero(values: impl IntoIterator<Item = f64>) -> (f64, f64) {
     (0.0, if high > 0.0 { high * 1.06 } else { 1.0 })
 }
 
-/// Range of positive values for a logarithmic axis; one decade if there are none.
+/// Decades that a logarithmic axis shows at most, counted from the greatest value.
+const DECADES: i32 = 5;
+
+/// Range of positive values for a logarithmic axis; one decade if there are none. At most
+/// [`DECADES`] are shown: values below are drawn on the axis.
 pub(crate) fn decades(values: impl IntoIterator<Item = f64>) -> (f64, f64) {
     let positive = values.into_iter().filter(|v| v.is_finite() && *v > 0.0);
     let (low, high) = positive.fold((f64::INFINITY, 0.0_f64), |(low, high), v| {
@@ -221,7 +234,7 @@ pub(crate) fn decades(values: impl IntoIterator<Item = f64>) -> (f64, f64) {
     if low > high {
         (0.1, 1.0)
     } else {
-        (low / 1.15, high * 1.15)
+        (low.max(high / 10f64.powi(DECADES)) / 1.15, high * 1.15)
     }
 }
 

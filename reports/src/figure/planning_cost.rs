@@ -2,7 +2,7 @@
 
 use jepa_leaderboard::{Band, CostCurve};
 
-use super::panel::{from_zero, tick};
+use super::panel::{decades, tick};
 use super::{Canvas, Frame, Ink, Painted, Panel, WIDTH, draw};
 use crate::error::Result;
 
@@ -18,7 +18,8 @@ pub(crate) struct Search {
     pub(crate) curve: CostCurve,
 }
 
-/// Draws one panel per search. Each has its own scale: costs of different models do not compare.
+/// Draws one panel per search, with a logarithmic scale of its own: costs of different models do not
+/// compare.
 pub(crate) fn planning_cost(name: &str, searches: &[Search]) -> Result<String> {
     let rows = searches.len().div_ceil(COLUMNS).max(1);
     draw(name, 16.0 + ROW * rows as f64, |canvas| {
@@ -35,7 +36,7 @@ pub(crate) fn planning_cost(name: &str, searches: &[Search]) -> Result<String> {
             ),
         ];
         canvas.legend((30.0, 6.0), WIDTH, &legend)?;
-        let columns = searches.len().clamp(1, COLUMNS);
+        let columns = searches.len().clamp(2, COLUMNS);
         let width = WIDTH / columns as f64;
         for (k, search) in searches.iter().enumerate() {
             let (column, row) = ((k % COLUMNS) as f64, (k / COLUMNS) as f64);
@@ -70,16 +71,9 @@ fn panel(canvas: &Canvas<'_>, frame: Frame, search: &Search) -> Painted {
             )
         })
         .collect();
-    let tops = elites
-        .iter()
-        .map(|&(_, _, high)| high)
-        .chain(best.iter().map(|band| band.high));
-    let panel = Panel::new(
-        canvas,
-        frame,
-        (1.0, (best.len() as f64).max(2.0)),
-        from_zero(tops),
-    );
+    let spread = elites.iter().flat_map(|&(_, low, high)| [low, high]);
+    let range = decades(spread.chain(best.iter().flat_map(|band| [band.low, band.high])));
+    let panel = Panel::logarithmic(canvas, frame, (1.0, (best.len() as f64).max(2.0)), range);
     panel.title(&search.title)?;
     panel.rows(5, tick)?;
     panel.columns(6, false, tick)?;
