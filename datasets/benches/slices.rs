@@ -11,6 +11,10 @@ use jepa_datasets::{
 };
 use rayon::prelude::*;
 
+/// The allocator of the program: decoding a frame takes and gives back large blocks.
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
 const EPISODES: u64 = 200;
 const LENGTH: usize = 50;
 const SIDE: usize = 65;

@@ -1,4 +1,8 @@
 //! The datasets this project knows: names, where to get them, their released split and constants.
+#![expect(
+    clippy::unreadable_literal,
+    reason = "constants stand as they were published"
+)]
 
 use crate::episode::{ACTION, PROPRIO, STATE};
 use crate::normalizer::Normalizer;

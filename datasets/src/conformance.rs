@@ -27,6 +27,10 @@ pub struct Problem {
 }
 
 impl Problem {
+    #[expect(
+        clippy::needless_pass_by_value,
+        reason = "callers hand over errors and literals alike"
+    )]
     fn new(file: &str, episode: Option<u64>, code: &'static str, detail: impl ToString) -> Self {
         Self {
             file: file.into(),

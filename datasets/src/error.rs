@@ -169,9 +169,7 @@ impl Error {
             Self::Corrupt { .. } => {
                 Some("`jepa-bench validate` lists every damaged file; write the dataset again with `--overwrite`".into())
             }
-            Self::UnknownName { kind, known, .. } if !known.is_empty() => {
-                Some(format!("the {kind}s are: {}", known.join(", ")))
-            }
+            Self::UnknownName { kind, name, known } if !known.is_empty() => Some(list_names(kind, name, known)),
             _ => None,
         }
     }
@@ -184,6 +182,10 @@ impl Error {
         }
     }
 
+    #[expect(
+        clippy::needless_pass_by_value,
+        reason = "callers hand over errors and literals alike"
+    )]
     pub(crate) fn corrupt(path: &Path, detail: impl ToString) -> Self {
         Self::Corrupt {
             path: path.to_path_buf(),
@@ -191,6 +193,10 @@ impl Error {
         }
     }
 
+    #[expect(
+        clippy::needless_pass_by_value,
+        reason = "callers hand over errors and literals alike"
+    )]
     pub(crate) fn invalid(what: &'static str, value: impl ToString, detail: impl ToString) -> Self {
         Self::Invalid {
             what,
@@ -200,10 +206,78 @@ impl Error {
     }
 }
 
+/// The names that exist, with the closest one first when the name looks like a slip.
+fn list_names(kind: &str, name: &str, known: &[String]) -> String {
+    let listed = format!("the {kind}s are: {}", known.join(", "));
+    match closest(name, known) {
+        Some(near) => format!("did you mean `{near}`? {listed}"),
+        None => listed,
+    }
+}
+
+/// The known name at the smallest edit distance, if that is small enough for a slip.
+pub fn closest<'a>(name: &str, known: &'a [impl AsRef<str>]) -> Option<&'a str> {
+    let distance = |known: &'a str| (edit_distance(name, known), known);
+    let (distance, near) = known
+        .iter()
+        .map(|k| distance(k.as_ref()))
+        .min_by_key(|(distance, _)| *distance)?;
+    (distance <= 2.max(name.chars().count() / 3)).then_some(near)
+}
+
+/// Levenshtein distance in characters.
+fn edit_distance(a: &str, b: &str) -> usize {
+    let b: Vec<char> = b.chars().collect();
+    let mut row: Vec<usize> = (0..=b.len()).collect();
+    for (i, ca) in a.chars().enumerate() {
+        let mut diagonal = std::mem::replace(&mut row[0], i + 1);
+        for (j, cb) in b.iter().enumerate() {
+            let substitute = diagonal + usize::from(ca != *cb);
+            diagonal = row[j + 1];
+            row[j + 1] = substitute.min(row[j] + 1).min(diagonal + 1);
+        }
+    }
+    row[b.len()]
+}
+
 /// Whether the system says that there is no space left, for this user or on this disk.
 fn is_full(error: &io::Error) -> bool {
     matches!(
         error.kind(),
         io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded | io::ErrorKind::FileTooLarge
     )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_slip_of_the_pen_finds_the_name() {
+        let known = ["train", "val", "all"];
+        assert_eq!(closest("trian", &known), Some("train"));
+        assert_eq!(closest("vall", &known), Some("val"));
+        assert_eq!(closest("something", &known), None);
+        assert_eq!(closest("x", &[] as &[&str]), None);
+    }
+
+    #[test]
+    fn edit_distance_counts_insertions_deletions_and_substitutions() {
+        assert_eq!(edit_distance("kitten", "sitting"), 3);
+        assert_eq!(edit_distance("", "abc"), 3);
+        assert_eq!(edit_distance("same", "same"), 0);
+    }
+
+    #[test]
+    fn unknown_names_list_what_exists() {
+        let error = Error::UnknownName {
+            kind: "split",
+            name: "vall".into(),
+            known: vec!["train".into(), "val".into()],
+        };
+        assert_eq!(
+            error.hint().as_deref(),
+            Some("did you mean `val`? the splits are: train, val")
+        );
+    }
 }

@@ -214,23 +214,15 @@ mod tests {
             [random.next_u32(), random.next_u32(), random.next_u32()],
             [3_499_211_612, 581_869_302, 3_890_346_734]
         );
-        let mut random = numpy_random_state(0);
-        let drawn = [
-            random.random_sample(),
-            random.random_sample(),
-            random.random_sample(),
+        let expected = [
+            0.548_813_503_927_324_8_f64,
+            0.715_189_366_372_419_5,
+            0.602_763_376_071_643_9,
         ];
-        assert_eq!(
-            drawn,
-            [
-                0.548_813_503_927_324_8,
-                0.715_189_366_372_419_5,
-                0.602_763_376_071_643_9
-            ]
-        );
-        assert_eq!(
-            numpy_random_state(0).uniform(2.0, 4.0),
-            2.0 + 2.0 * 0.548_813_503_927_324_8
-        );
+        let mut random = numpy_random_state(0);
+        let drawn = expected.map(|_| random.random_sample());
+        assert_eq!(drawn.map(f64::to_bits), expected.map(f64::to_bits));
+        let uniform = numpy_random_state(0).uniform(2.0, 4.0);
+        assert_eq!(uniform.to_bits(), (2.0 + 2.0 * expected[0]).to_bits());
     }
 }

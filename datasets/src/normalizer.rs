@@ -154,9 +154,9 @@ impl Statistics {
     /// Nothing for no rows.
     pub fn new(moments: &Moments, dimensions: &mut [Vec<f64>]) -> Option<Self> {
         let std_population = moments.std_population()?;
-        dimensions
-            .iter_mut()
-            .for_each(|values| values.sort_by(f64::total_cmp));
+        for values in dimensions.iter_mut() {
+            values.sort_by(f64::total_cmp);
+        }
         let at = |q: f64| {
             dimensions
                 .iter()
@@ -338,7 +338,7 @@ impl Normalizer {
             return;
         }
         assert!(
-            width > 0 && values.len() % width == 0,
+            width > 0 && values.len().is_multiple_of(width),
             "{} values in rows of {width}",
             values.len()
         );

@@ -46,7 +46,7 @@ impl SplitRule {
     pub fn resolve(&self, source: &str) -> Result<Self> {
         match self {
             Self::Released => catalog::find(source)
-                .and_then(|entry| entry.released_split())
+                .and_then(catalog::CatalogEntry::released_split)
                 .ok_or_else(|| {
                     Error::invalid(
                         "split rule",

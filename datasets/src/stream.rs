@@ -14,7 +14,7 @@ const CONTEXT: &str = "jepa-bench 2026 random stream v1";
 /// Words of 32 bits that one Box-Muller pair consumes: two uniforms of 64 bits.
 const WORDS_PER_PAIR: u128 = 4;
 
-/// One independent stream of random numbers (ChaCha with 8 rounds, keyed by BLAKE3 of the names).
+/// One independent stream of random numbers (`ChaCha` with 8 rounds, keyed by BLAKE3 of the names).
 ///
 /// ```
 /// use jepa_datasets::Stream;

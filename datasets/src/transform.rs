@@ -14,7 +14,7 @@ pub struct PixelNorm {
 }
 
 impl PixelNorm {
-    /// Statistics of ImageNet.
+    /// Statistics of `ImageNet`.
     pub const IMAGENET: Self = Self {
         mean: [0.485, 0.456, 0.406],
         std: [0.229, 0.224, 0.225],
@@ -215,6 +215,7 @@ pub struct Plane {
 
 impl Plane {
     /// A rectangle of it.
+    #[must_use]
     pub fn crop(&self, crop: &Crop) -> Self {
         let rows = self
             .values
@@ -237,6 +238,7 @@ impl Plane {
     /// ```text
     /// source = max(0, (target + 0.5) * in / out - 0.5)                     datasets.md section 4.1
     /// ```
+    #[must_use]
     pub fn bilinear(&self, height: usize, width: usize) -> Self {
         let columns: Vec<Neighbours> = (0..width)
             .map(|x| Neighbours::new(x, self.width, width))
@@ -260,6 +262,7 @@ impl Plane {
     }
 
     /// Bilinear interpolation with antialias: a triangle filter as wide as the scale, rows then columns.
+    #[must_use]
     pub fn antialiased(&self, height: usize, width: usize) -> Self {
         let columns: Vec<Window> = (0..width)
             .map(|x| Window::new(x, self.width, width))

@@ -209,9 +209,9 @@ impl Error {
             Self::UnknownSource { known, .. } => {
                 Some(format!("this build reads: {}", known.join(", ")))
             }
-            Self::Count { .. } => {
-                Some("compare it with the release; `jepa-bench ingest --help` says what it holds".into())
-            }
+            Self::Count { .. } => Some(
+                "compare it with the release; `jepa-bench ingest --help` says what it holds".into(),
+            ),
             Self::Missing { .. } => {
                 Some("check the path; `jepa-bench ingest --help` says what a source holds".into())
             }
@@ -244,6 +244,10 @@ impl Error {
         }
     }
 
+    #[expect(
+        clippy::needless_pass_by_value,
+        reason = "callers hand over errors and literals alike"
+    )]
     pub(crate) fn truncated(path: &Path, detail: impl ToString) -> Self {
         Self::Truncated {
             path: path.to_path_buf(),
@@ -251,6 +255,10 @@ impl Error {
         }
     }
 
+    #[expect(
+        clippy::needless_pass_by_value,
+        reason = "callers hand over errors and literals alike"
+    )]
     pub(crate) fn torch(path: &Path, detail: impl ToString) -> Self {
         Self::Format {
             path: path.to_path_buf(),
@@ -259,6 +267,10 @@ impl Error {
         }
     }
 
+    #[expect(
+        clippy::needless_pass_by_value,
+        reason = "callers hand over errors and literals alike"
+    )]
     pub(crate) fn count(path: &Path, detail: impl ToString) -> Self {
         Self::Count {
             path: path.to_path_buf(),

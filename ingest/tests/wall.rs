@@ -183,9 +183,15 @@ fn frames_are_the_floats_of_the_source_bit_for_bit() {
             let planes =
                 (0..channels).flat_map(|c| (0..height * width).map(move |i| i * channels + c));
             let bytes: Vec<u8> = planes.flat_map(|i| values[i].to_le_bytes()).collect();
-            let digest = Sha256::digest(&bytes);
-            let found: String = digest.iter().map(|byte| format!("{byte:02x}")).collect();
-            assert_eq!(found, *expected, "episode {episode}, frame {frame}");
+            let digits: Vec<String> = Sha256::digest(&bytes)
+                .iter()
+                .map(|byte| format!("{byte:02x}"))
+                .collect();
+            assert_eq!(
+                digits.concat(),
+                *expected,
+                "episode {episode}, frame {frame}"
+            );
         }
     }
 }
@@ -422,7 +428,7 @@ fn close_pixels(name: &str, found: &[f32], expected: &[f32]) {
 fn doors_and_walls_are_kept_with_the_episode() {
     let (_folder, dataset) = wall(&SplitRule::Released);
     for (name, values) in golden().env_info_episode0 {
-        assert_eq!(dataset.episodes()[0].extras[&name], values[0]);
+        assert_eq!(dataset.episodes()[0].extras.get(&name), values.first());
     }
 }
 

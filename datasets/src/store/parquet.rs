@@ -481,9 +481,8 @@ fn to_column(array: &ArrayRef, field: &Field) -> Option<Column> {
         Some(list) if list.value_length() as usize == width => list
             .values()
             .slice(list.offset() * width, list.len() * width),
-        Some(_) => return None,
         None if width == 1 => Arc::clone(array),
-        None => return None,
+        _ => return None,
     };
     if flat.null_count() > 0 {
         return None;

@@ -505,11 +505,14 @@ fn frames_in(episodes: &[EpisodeMeta], camera: &str) -> u64 {
         .sum()
 }
 
+/// First row of a block, and its columns.
+type CachedBlock = (u64, Arc<Vec<Column>>);
+
 /// Decoded blocks of the step table. Each block has one slot, which it shares with others when the
 /// table is larger than the memory set aside; the last one read stays.
 #[derive(Debug)]
 struct BlockCache {
-    slots: Vec<RwLock<Option<(u64, Arc<Vec<Column>>)>>>,
+    slots: Vec<RwLock<Option<CachedBlock>>>,
 }
 
 impl BlockCache {

@@ -159,9 +159,9 @@ pub(crate) fn write_frames(disk: &Disk, path: &Path, frames: &[Vec<u8>]) -> Resu
     let mut bytes = with_header(&FramesHeader {
         lengths: frames.iter().map(|f| f.len() as u64).collect(),
     })?;
-    frames
-        .iter()
-        .for_each(|frame| bytes.extend_from_slice(frame));
+    for frame in frames {
+        bytes.extend_from_slice(frame);
+    }
     disk.write(path, &bytes, Sync::No)
 }
 

@@ -468,6 +468,7 @@ fn an_unfinished_dataset_says_how_much_is_left() {
 
 #[test]
 fn the_ledger_has_a_row_for_every_source_episode_and_splits_do_not_move() {
+    use Outcome::{Accepted as A, Rejected as R, Skipped as S};
     let root = folder();
     let full = write(&root.path().join("full"), 10);
     let selection = Some(2..9);
@@ -496,7 +497,6 @@ fn the_ledger_has_a_row_for_every_source_episode_and_splits_do_not_move() {
     let part = writer.finish(&SplitRule::JEPA_WMS).expect("a dataset");
     let ledger = part.ledger().expect("a ledger");
     let outcomes: Vec<Outcome> = ledger.iter().map(|row| row.outcome).collect();
-    use Outcome::{Accepted as A, Rejected as R, Skipped as S};
     assert_eq!(outcomes, [S, S, A, A, R, S, A, A, A, S]);
     assert_eq!(
         (ledger[4].code.as_str(), ledger[4].path.as_str()),
@@ -528,51 +528,46 @@ fn a_dataset_of_nothing_is_an_error() {
     ));
 }
 
+/// One thing done to a good episode.
+type Change<'a> = &'a dyn Fn(&mut Episode);
+
 #[test]
 fn episodes_that_do_not_fit_are_refused_with_a_reason_code() {
     let root = folder();
     let writer = DatasetWriter::open(&root.path().join("set"), options(1)).expect("a writer");
-    let mut cases: Vec<(&str, Episode)> = Vec::new();
-    let mut change = |code, change: &dyn Fn(&mut Episode)| {
-        let mut episode = episode(0);
-        change(&mut episode);
-        cases.push((code, episode));
+    let doubles = |e: &Episode| Column::F64 {
+        width: 2,
+        values: vec![0.0; 2 * e.length],
     };
-    change("missing_key", &|e| drop(e.columns.remove(ACTION)));
-    change("missing_key", &|e| {
-        drop(e.columns.insert("other".into(), e.columns[ACTION].clone()))
+    let filled = |rows: usize, value| Column::F32 {
+        width: 2,
+        values: vec![value; 2 * rows],
+    };
+    let with_action = |e: &mut Episode, action| {
+        e.columns.insert(ACTION.into(), action);
+    };
+    let changes: [(&str, Change<'_>); 9] = [
+        ("missing_key", &|e| {
+            e.columns.retain(|name, _| name != ACTION)
+        }),
+        ("missing_key", &|e| {
+            e.columns.extend([("other".into(), filled(e.length, 0.0))])
+        }),
+        ("missing_key", &|e| e.cameras.clear()),
+        ("unsupported_dtype", &|e| with_action(e, doubles(e))),
+        ("count_mismatch", &|e| with_action(e, filled(3, 0.0))),
+        ("count_mismatch", &|e| e.cameras[0].count = 3),
+        ("count_mismatch", &|e| e.cameras[0].height = 3),
+        ("non_finite", &|e| {
+            with_action(e, filled(e.length, f32::NAN))
+        }),
+        ("empty_episode", &|e| e.length = 0),
+    ];
+    let cases = changes.map(|(code, change)| {
+        let mut changed = episode(0);
+        change(&mut changed);
+        (code, changed)
     });
-    change("missing_key", &|e| e.cameras.clear());
-    change("unsupported_dtype", &|e| {
-        drop(e.columns.insert(
-            ACTION.into(),
-            Column::F64 {
-                width: 2,
-                values: vec![0.0; 2 * e.length],
-            },
-        ))
-    });
-    change("count_mismatch", &|e| {
-        drop(e.columns.insert(
-            ACTION.into(),
-            Column::F32 {
-                width: 2,
-                values: vec![0.0; 3],
-            },
-        ))
-    });
-    change("count_mismatch", &|e| e.cameras[0].count = 3);
-    change("count_mismatch", &|e| e.cameras[0].height = 3);
-    change("non_finite", &|e| {
-        drop(e.columns.insert(
-            ACTION.into(),
-            Column::F32 {
-                width: 2,
-                values: vec![f32::NAN; 2 * e.length],
-            },
-        ))
-    });
-    change("empty_episode", &|e| e.length = 0);
     for (expected, episode) in cases {
         match writer.accept(episode) {
             Err(Error::Episode { code, .. }) => assert_eq!(code, expected),
@@ -789,4 +784,76 @@ fn statistics_are_those_of_the_values() {
         );
         assert!(!stats.constant[d]);
     }
+}
+
+#[test]
+fn a_sound_dataset_has_no_problems_and_every_damage_is_listed() {
+    let root = folder();
+    let dst = root.path().join("set");
+    write(&dst, 25);
+    let problems = || crate::conformance::validate(&dst, &|| ()).expect("a manifest");
+    assert_eq!(problems(), []);
+    damage(&dst.join("frames/top.zarr/c/1/0/0/0"), 0.2);
+    damage(&dst.join("steps/part-00000.parquet"), 0.4);
+    fs::write(dst.join("notes.txt"), b"mine").expect("another file");
+    let found = problems();
+    let has = |file: &str, code: &str| found.iter().any(|p| p.file == file && p.code == code);
+    assert!(
+        has("frames/top.zarr/c/1/0/0/0", "hash_mismatch"),
+        "{found:?}"
+    );
+    assert!(has("frames/top.zarr/c/1/0/0/0", "unreadable"), "{found:?}");
+    assert!(
+        has("steps/part-00000.parquet", "hash_mismatch"),
+        "{found:?}"
+    );
+    assert!(has("notes.txt", "unlisted_file"), "{found:?}");
+    fs::remove_file(dst.join("stats.json")).expect("removed");
+    assert!(
+        problems()
+            .iter()
+            .any(|p| p.file == "stats.json" && p.code == "unreadable")
+    );
+}
+
+/// Replaces a JSON file and makes the manifest agree, as somebody who edits numbers by hand would.
+fn forge(dst: &Path, name: &str, from: &str, to: &str) {
+    let text = fs::read_to_string(dst.join(name)).expect("a file");
+    assert!(text.contains(from), "`{name}` has no {from}");
+    fs::write(dst.join(name), text.replacen(from, to, 1)).expect("forged");
+    let mut manifest = read_manifest(dst).expect("a manifest");
+    let entry = super::disk::hash_file(&dst.join(name)).expect("a file");
+    manifest.files.insert(name.into(), entry);
+    manifest.content_hash = manifest.compute_content_hash().expect("a hash");
+    let text = crate::schema::to_json(MANIFEST, &manifest).expect("a document");
+    fs::write(dst.join(MANIFEST), text).expect("forged");
+}
+
+#[test]
+fn numbers_edited_by_hand_are_found_even_when_the_hashes_agree() {
+    let root = folder();
+    for (name, from, to, code) in [
+        (STATS, "\"count\": ", "\"count\": 1", "statistics_mismatch"),
+        (
+            SPLITS,
+            "jepa-wms:0.9:234",
+            "jepa-wms:0.9:235",
+            "split_mismatch",
+        ),
+    ] {
+        let dst = root.path().join(name);
+        write(&dst, 12);
+        forge(&dst, name, from, to);
+        let found = crate::conformance::validate(&dst, &|| ()).expect("a manifest");
+        assert!(found.iter().any(|p| p.code == code), "{name}: {found:?}");
+    }
+    let dst = root.path().join("manifest");
+    write(&dst, 2);
+    let text = fs::read_to_string(dst.join(MANIFEST)).expect("a manifest");
+    fs::write(dst.join(MANIFEST), text.replacen("pixels", "metres", 1)).expect("forged");
+    let found = crate::conformance::validate(&dst, &|| ()).expect("a manifest");
+    assert_eq!(
+        found.iter().map(|p| p.code).collect::<Vec<_>>(),
+        ["hash_mismatch"]
+    );
 }

@@ -52,13 +52,13 @@ pub(super) struct Plan {
 }
 
 impl Plan {
-    fn new(options: &WriterOptions) -> Self {
+    fn new(options: WriterOptions) -> Self {
         Self {
             format_version: FORMAT_VERSION,
-            manifest: options.manifest.clone(),
+            manifest: options.manifest,
             codec: options.codec,
             total_episodes: options.total_episodes,
-            selection: options.selection.clone(),
+            selection: options.selection,
         }
     }
 
@@ -190,11 +190,12 @@ impl DatasetWriter {
     }
 
     pub(super) fn open_on(dst: &Path, options: WriterOptions, disk: Disk) -> Result<Self> {
-        let plan = Plan::new(&options);
+        let overwrite = options.overwrite;
+        let plan = Plan::new(options);
         plan.check()?;
         let staging = dst.join(STAGING);
         let finished = dst.join(MANIFEST).exists();
-        if finished && !options.overwrite {
+        if finished && !overwrite {
             remove_leftovers(&staging, &disk)?;
             return Err(Error::Exists {
                 path: dst.to_path_buf(),
@@ -205,7 +206,7 @@ impl DatasetWriter {
         let lock = lock(&staging, dst)?;
         match read_plan(&staging)? {
             Some(found) if !finished && found == plan => {}
-            Some(found) if !options.overwrite => found.same_as(&plan, dst)?,
+            Some(found) if !overwrite => found.same_as(&plan, dst)?,
             _ => start_afresh(dst, &staging, &plan, &disk)?,
         }
         let journal = open_journal(&staging, &disk)?;
@@ -231,6 +232,10 @@ impl DatasetWriter {
     /// # Errors
     /// [`Error::Episode`] for an episode that does not fit the declared fields and cameras; it is not
     /// recorded, so the caller may [`reject`](Self::reject) it.
+    #[expect(
+        clippy::needless_pass_by_value,
+        reason = "an episode is handed over; its memory is free afterwards"
+    )]
     pub fn accept(&self, episode: Episode) -> Result<()> {
         self.check_index(episode.source_index)?;
         episode.check()?;

@@ -230,10 +230,10 @@ impl<'a> Machine<'a> {
         }
     }
 
-    fn malformed<T>(&self, detail: impl ToString) -> Step<T> {
+    fn malformed<T>(&self, detail: impl Into<String>) -> Step<T> {
         Err(PickleError::Malformed {
             at: self.at,
-            detail: detail.to_string(),
+            detail: detail.into(),
         })
     }
 
@@ -483,7 +483,7 @@ impl<'a> Machine<'a> {
     }
 
     fn pairs(&self, items: &[NodeId]) -> Step<Vec<(NodeId, NodeId)>> {
-        if items.len() % 2 != 0 {
+        if !items.len().is_multiple_of(2) {
             return self.malformed("a key without a value");
         }
         Ok(items

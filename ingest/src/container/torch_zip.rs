@@ -491,6 +491,7 @@ impl<'a> Tensor<'a> {
     ///
     /// # Panics
     /// When `order` is not a permutation of the dimensions.
+    #[must_use]
     pub fn permute(&self, order: &[usize]) -> Self {
         let mut seen: Vec<usize> = order.to_vec();
         seen.sort_unstable();

@@ -143,7 +143,7 @@ impl WallSource {
     /// # Errors
     /// Anything wrong with the shared tensors: without them there is no episode at all.
     pub fn open(root: &Path, options: SourceOptions) -> Result<Self> {
-        let root = resolve(root)?;
+        let root = resolve(root);
         let mut inputs = BTreeMap::new();
         let states = Table::open(&root.join("states.pth"), POINT, &mut inputs)?;
         let actions = Table::open(&root.join("actions.pth"), POINT, &mut inputs)?;
@@ -371,12 +371,12 @@ struct Frames {
 }
 
 /// The folder that holds `states.pth`.
-fn resolve(root: &Path) -> Result<PathBuf> {
+fn resolve(root: &Path) -> PathBuf {
     let nested = root.join("wall_single");
     if !root.join("states.pth").exists() && nested.join("states.pth").exists() {
-        return Ok(nested);
+        return nested;
     }
-    Ok(root.to_path_buf())
+    root.to_path_buf()
 }
 
 /// Both tables are about the same episodes and rows.
@@ -531,11 +531,9 @@ fn resize(frames: &[f32], [height, width]: [usize; 2], [h, w]: [usize; 2]) -> Ve
 }
 
 fn sha256(bytes: &[u8]) -> String {
-    let digest = Sha256::digest(bytes);
-    digest
+    let digits: Vec<String> = Sha256::digest(bytes)
         .iter()
-        .fold(String::from("sha256:"), |mut text, byte| {
-            text.push_str(&format!("{byte:02x}"));
-            text
-        })
+        .map(|byte| format!("{byte:02x}"))
+        .collect();
+    format!("sha256:{}", digits.concat())
 }
