@@ -548,10 +548,10 @@ fn episodes_that_do_not_fit_are_refused_with_a_reason_code() {
     };
     let changes: [(&str, Change<'_>); 9] = [
         ("missing_key", &|e| {
-            e.columns.retain(|name, _| name != ACTION)
+            e.columns.retain(|name, _| name != ACTION);
         }),
         ("missing_key", &|e| {
-            e.columns.extend([("other".into(), filled(e.length, 0.0))])
+            e.columns.extend([("other".into(), filled(e.length, 0.0))]);
         }),
         ("missing_key", &|e| e.cameras.clear()),
         ("unsupported_dtype", &|e| with_action(e, doubles(e))),
@@ -559,7 +559,7 @@ fn episodes_that_do_not_fit_are_refused_with_a_reason_code() {
         ("count_mismatch", &|e| e.cameras[0].count = 3),
         ("count_mismatch", &|e| e.cameras[0].height = 3),
         ("non_finite", &|e| {
-            with_action(e, filled(e.length, f32::NAN))
+            with_action(e, filled(e.length, f32::NAN));
         }),
         ("empty_episode", &|e| e.length = 0),
     ];
