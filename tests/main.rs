@@ -2,6 +2,7 @@
 
 mod bad_input;
 mod determinism;
+mod full_disk;
 mod kill;
 mod support;
 mod whole_loop;
