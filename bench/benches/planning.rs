@@ -92,7 +92,7 @@ fn wall_step(criterion: &mut Criterion) {
         });
     });
     group.bench_function("planner_frame", |bencher| {
-        bencher.iter(|| wall.render(Size::Planner))
+        bencher.iter(|| wall.render(Size::Planner));
     });
     group.finish();
 }

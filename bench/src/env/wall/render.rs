@@ -33,9 +33,9 @@ fn axis(centre: f64) -> [f64; SIZE] {
 
 /// Which rows and columns of pixels carry walls.
 struct Walls {
-    is_border: [bool; SIZE],
-    is_slab: [bool; SIZE],
-    is_door: [bool; SIZE],
+    border: [bool; SIZE],
+    slab: [bool; SIZE],
+    door: [bool; SIZE],
 }
 
 impl Walls {
@@ -43,17 +43,17 @@ impl Walls {
         let within = |range: [f64; 2]| {
             std::array::from_fn(|pixel| (range[0]..=range[1]).contains(&(pixel as f64)))
         };
-        let is_border = std::array::from_fn(|pixel| BORDER.contains(&(pixel as f64)));
+        let border = std::array::from_fn(|pixel| BORDER.contains(&(pixel as f64)));
         Self {
-            is_border,
-            is_slab: within(SLAB),
-            is_door: within(DOOR),
+            border,
+            slab: within(SLAB),
+            door: within(DOOR),
         }
     }
 
     /// Whether a pixel belongs to a border line or to the dividing wall beside its door.
     fn hold(&self, row: usize, column: usize) -> bool {
-        self.is_border[row] || self.is_border[column] || self.is_slab[column] && !self.is_door[row]
+        self.border[row] || self.border[column] || self.slab[column] && !self.door[row]
     }
 }
 
