@@ -17,13 +17,19 @@ fn with_file_limit(blocks: u32, args: &[&str]) -> (Option<i32>, String) {
         .env("NO_PROGRESS", "1")
         .output()
         .unwrap();
-    (output.status.code(), String::from_utf8_lossy(&output.stderr).into_owned())
+    (
+        output.status.code(),
+        String::from_utf8_lossy(&output.stderr).into_owned(),
+    )
 }
 
 fn fails_clearly(outcome: (Option<i32>, String), folder: &Path) {
     let (code, stderr) = outcome;
     assert_eq!(code, Some(2), "{stderr}");
-    assert!(stderr.lines().any(|l| l.starts_with("error: cannot ")), "{stderr}");
+    assert!(
+        stderr.lines().any(|l| l.starts_with("error: cannot ")),
+        "{stderr}"
+    );
     assert!(stderr.contains(text(folder)), "the file is named: {stderr}");
     assert!(!stderr.contains("panicked"), "{stderr}");
 }
@@ -45,7 +51,15 @@ fn train_goes_on_once_there_is_room() {
     let data = collect(folder.path(), 24);
     let (whole, full) = (folder.path().join("whole"), folder.path().join("full"));
     let command = |out| {
-        let mut args = vec!["train", "--data", text(&data), "--out", out, "--steps", "10"];
+        let mut args = vec![
+            "train",
+            "--data",
+            text(&data),
+            "--out",
+            out,
+            "--steps",
+            "10",
+        ];
         args.extend(SMALL_MODEL);
         args
     };
@@ -60,11 +74,26 @@ fn train_goes_on_once_there_is_room() {
 fn eval_goes_on_once_there_is_room() {
     let folder = tempfile::tempdir().unwrap();
     let out = folder.path().join("runs");
-    let args = ["eval", "--model", "floor:random", "--task", "wall", "--out", text(&out)];
+    let args = [
+        "eval",
+        "--model",
+        "floor:random",
+        "--task",
+        "wall",
+        "--out",
+        text(&out),
+    ];
     fails_clearly(with_file_limit(40, &args), &out);
-    let kept = std::fs::read_dir(out.join("wall@1/floor-random")).unwrap().count();
+    let kept = std::fs::read_dir(out.join("wall@1/floor-random"))
+        .unwrap()
+        .count();
     assert_eq!(kept, 1, "finished episodes are kept in one unfinished run");
     let printed = succeeds(&args);
     assert!(printed.contains("of 96"), "{printed}");
-    assert_eq!(std::fs::read_dir(out.join("wall@1/floor-random")).unwrap().count(), 1);
+    assert_eq!(
+        std::fs::read_dir(out.join("wall@1/floor-random"))
+            .unwrap()
+            .count(),
+        1
+    );
 }

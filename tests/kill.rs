@@ -137,7 +137,11 @@ fn eval_survives() {
     let result = |out: &Path| -> BTreeSet<String> {
         let episodes = |run: PathBuf| std::fs::read(run.join("episodes.parquet")).unwrap();
         let hash = |bytes: Vec<u8>| blake3::hash(&bytes).to_hex().to_string();
-        finished_runs(out).into_iter().map(episodes).map(hash).collect()
+        finished_runs(out)
+            .into_iter()
+            .map(episodes)
+            .map(hash)
+            .collect()
     };
     survives("eval", folder.path(), &command, &result);
 }

@@ -98,3 +98,53 @@ fn json_is_one_document_on_stdout() {
             .unwrap_or_else(|error| panic!("{command:?}: {error}: {printed}"));
     }
 }
+
+#[test]
+fn a_demo_runs_twice_with_the_same_numbers() {
+    let folder = tempfile::tempdir().unwrap();
+    let demo = |name: &str| {
+        let out = folder.path().join(name);
+        let mut args = vec![
+            "demo",
+            "--out",
+            text(&out),
+            "--collect",
+            "24",
+            "--episodes",
+            "2",
+        ];
+        args.extend([
+            "--set",
+            "training.steps=8",
+            "--set",
+            "training.crossing.share=0.25",
+        ]);
+        args.extend(SMALL_MODEL);
+        let printed = succeeds(&args);
+        assert!(
+            printed.contains("report.pdf") && printed.contains("not verified here"),
+            "{printed}"
+        );
+        assert!(out.join("report/report.html").is_file());
+        (args.into_iter().map(String::from).collect::<Vec<_>>(), out)
+    };
+    let episodes = |out: &Path| {
+        let run = |model: &str| only_run(&out.join("runs/wall@1").join(model));
+        let models = std::fs::read_dir(out.join("runs/wall@1")).unwrap();
+        let mut names: Vec<String> = models
+            .map(|e| e.unwrap().file_name().into_string().unwrap())
+            .collect();
+        names.sort();
+        assert_eq!(names, ["floor-noop", "floor-random", "oracle", "pldm"]);
+        names
+            .iter()
+            .map(|n| std::fs::read(run(n).join("episodes.parquet")).unwrap())
+            .collect::<Vec<_>>()
+    };
+    let (args, one) = demo("one");
+    let (_, two) = demo("two");
+    assert!(episodes(&one) == episodes(&two), "two demos differ");
+    // The same command on a finished demo reuses everything: still one run of each model.
+    succeeds(&args);
+    assert!(episodes(&one) == episodes(&two));
+}

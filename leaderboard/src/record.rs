@@ -148,7 +148,7 @@ pub struct Summary {
     pub final_distance_mean: f64,
     /// Median over episodes of the same distance.
     pub final_distance_median: f64,
-    /// World-model evaluations over all episodes: one per planner iteration and replan.
+    /// Batched one-step predictions over all episodes: `iterations * horizon` per plan.
     pub world_model_calls: u64,
     /// Candidate model steps imagined over all episodes.
     pub candidate_steps: u64,
@@ -212,7 +212,7 @@ pub struct EpisodeRow {
     pub actions: Vec<f64>,
     /// Number of plans made (1 without replanning).
     pub plans: u32,
-    /// World-model evaluations.
+    /// Batched one-step predictions: `iterations * horizon` per plan.
     pub world_model_calls: u64,
     /// Candidate model steps imagined.
     pub candidate_steps: u64,

@@ -90,7 +90,12 @@ pub(crate) fn tree(folder: &Path) -> BTreeMap<String, String> {
 /// The only finished run below a folder of runs.
 pub(crate) fn only_run(runs: &Path) -> PathBuf {
     let mut found = finished_runs(runs);
-    assert_eq!(found.len(), 1, "one finished run below {}: {found:?}", runs.display());
+    assert_eq!(
+        found.len(),
+        1,
+        "one finished run below {}: {found:?}",
+        runs.display()
+    );
     found.remove(0)
 }
 
