@@ -35,10 +35,17 @@ fn main() {
 fn commit() -> Option<String> {
     let hash = git(&["rev-parse", "HEAD"])?;
     let changed = git(&["status", "--porcelain", "--untracked-files=no"])?;
-    Some(if changed.is_empty() { hash } else { format!("{hash}-modified") })
+    Some(if changed.is_empty() {
+        hash
+    } else {
+        format!("{hash}-modified")
+    })
 }
 
 fn git(args: &[&str]) -> Option<String> {
     let output = Command::new("git").args(args).output().ok()?;
-    output.status.success().then(|| String::from_utf8_lossy(&output.stdout).trim().to_string())
+    output
+        .status
+        .success()
+        .then(|| String::from_utf8_lossy(&output.stdout).trim().to_string())
 }

@@ -92,9 +92,9 @@ impl Error {
         match self {
             Self::UnknownName { kind, name, known } => Some(known_names(kind, name, known)),
             Self::Config { hint, .. } => hint.clone(),
-            Self::Io { source, .. } if source.kind() == std::io::ErrorKind::StorageFull => {
-                Some("free some disk space and run the same command again; finished work is kept".into())
-            }
+            Self::Io { source, .. } if source.kind() == std::io::ErrorKind::StorageFull => Some(
+                "free some disk space and run the same command again; finished work is kept".into(),
+            ),
             Self::Interrupted { .. } => Some("run the same command again to continue".into()),
             Self::Run { hint, .. } => Some(hint.clone()),
             Self::Data(error) => error.hint(),
@@ -116,7 +116,10 @@ fn known_names(kind: &str, name: &str, known: &[String]) -> String {
 
 /// The known name at the smallest edit distance, if it is close enough to be a slip.
 pub(crate) fn closest<'a>(name: &str, known: &'a [String]) -> Option<&'a str> {
-    let best = known.iter().map(|k| (edit_distance(name, k), k)).min_by_key(|(d, _)| *d)?;
+    let best = known
+        .iter()
+        .map(|k| (edit_distance(name, k), k))
+        .min_by_key(|(d, _)| *d)?;
     (best.0 <= 2.max(name.chars().count() / 3)).then_some(best.1.as_str())
 }
 

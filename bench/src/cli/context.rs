@@ -25,8 +25,17 @@ impl Context {
     /// Context for the global options; `interrupted` is set by the signal handler.
     pub fn new(global: &GlobalArgs, interrupted: Arc<AtomicBool>) -> Self {
         let cores = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
-        let threads = if global.threads == 0 { cores } else { global.threads };
-        Self { json: global.json, quiet: global.quiet, threads, interrupted }
+        let threads = if global.threads == 0 {
+            cores
+        } else {
+            global.threads
+        };
+        Self {
+            json: global.json,
+            quiet: global.quiet,
+            threads,
+            interrupted,
+        }
     }
 
     /// Whether the user asked to stop; long loops poll this between units of work.
@@ -45,13 +54,19 @@ impl Context {
         let hidden = self.quiet
             || !std::io::stderr().is_terminal()
             || std::env::var_os("NO_PROGRESS").is_some_and(|v| !v.is_empty());
-        let target = if hidden { ProgressDrawTarget::hidden() } else { ProgressDrawTarget::stderr_with_hz(8) };
+        let target = if hidden {
+            ProgressDrawTarget::hidden()
+        } else {
+            ProgressDrawTarget::stderr_with_hz(8)
+        };
         let style = ProgressStyle::with_template(
             "{prefix:>16} [{bar:32}] {pos}/{len}  {per_sec}  {elapsed} < {eta}  {msg}",
         )
         .unwrap_or_else(|_| ProgressStyle::default_bar())
         .progress_chars("=> ");
-        ProgressBar::with_draw_target(Some(len), target).with_style(style).with_prefix(label.to_string())
+        ProgressBar::with_draw_target(Some(len), target)
+            .with_style(style)
+            .with_prefix(label.to_string())
     }
 
     /// A line for people, on stderr.

@@ -31,7 +31,12 @@ pub use context::Context;
 
 /// From raw robot data to a world-model score that another lab can check.
 #[derive(Parser, Debug)]
-#[command(name = "jepa-bench", version, propagate_version = true, max_term_width = 100)]
+#[command(
+    name = "jepa-bench",
+    version,
+    propagate_version = true,
+    max_term_width = 100
+)]
 pub struct Cli {
     /// Options that every command understands.
     #[command(flatten)]
