@@ -17,7 +17,7 @@ use crate::runner::{Continue, Destination, Evaluation, Observer, evaluate, finis
 /// What is evaluated beside the trained model: the floors and the ceiling.
 const REFERENCES: [&str; 3] = ["floor:random", "floor:noop", "oracle"];
 
-/// Films of each run.
+/// Films of a run whose actions were planned; floors have none.
 const FILMS: usize = 6;
 
 /// The whole loop on Wall: collect, train, evaluate, leaderboard, report.
@@ -149,7 +149,7 @@ fn evaluate_one(model: &str, args: &Args, folders: &Folders, ctx: &Context) -> a
     let resolved = resolve(&choices)?;
     let policy = Policy::find(&resolved.config.model)?;
     let mut evaluation = Evaluation::new(resolved, policy)?;
-    evaluation.films = FILMS;
+    evaluation.films = if evaluation.policy().plans() { FILMS } else { 0 };
     evaluation.command = std::env::args().collect();
     let dir = match finished_run(&evaluation, &folders.runs)? {
         Some(dir) => dir,
