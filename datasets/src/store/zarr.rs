@@ -5,6 +5,7 @@
 //! damaged frame is noticed before it is decoded.
 
 use std::borrow::Cow;
+use std::cell::RefCell;
 use std::fmt::Display;
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -158,7 +159,7 @@ pub(crate) struct FrameStore {
     array: Array<Store>,
     store: Arc<Store>,
     shards: ArrayShardedReadableExtCache,
-    codecs: Vec<Arc<dyn BytesToBytesCodecTraits>>,
+    codec: Codec,
     options: CodecOptions,
 }
 
@@ -198,7 +199,7 @@ impl FrameStore {
             camera: camera.clone(),
             root: root.to_path_buf(),
             shards: ArrayShardedReadableExtCache::new(&array),
-            codecs: codecs(codec),
+            codec,
             options: CodecOptions::default().with_concurrent_target(1),
             path,
             array,
@@ -234,7 +235,7 @@ impl FrameStore {
     }
 
     /// One decoded frame. The codecs are applied here and not by the array, whose partial decoder
-    /// takes the checksum off without looking at it.
+    /// takes the checksum off without looking at it, and which makes a decompressor for every frame.
     fn read_one(&self, frame: u64) -> Result<Vec<u8>, String> {
         let encoded = self
             .array
@@ -242,15 +243,20 @@ impl FrameStore {
         let encoded = encoded
             .map_err(|e| e.to_string())?
             .ok_or("it is not in its shard")?;
-        let size = BytesRepresentation::FixedSize(self.camera.frame_bytes() as u64);
-        let mut bytes = Cow::Owned(encoded);
-        for codec in self.codecs.iter().rev() {
-            bytes = codec
-                .decode(bytes, &size, &self.options)
-                .map_err(|e| e.to_string())?;
-        }
-        if bytes.len() == self.camera.frame_bytes() {
-            Ok(bytes.into_owned())
+        let bytes = Crc32cCodec::new()
+            .decode(
+                Cow::Owned(encoded),
+                &BytesRepresentation::UnboundedSize,
+                &self.options,
+            )
+            .map_err(|e| e.to_string())?;
+        let size = self.camera.frame_bytes();
+        let bytes = match self.codec {
+            Codec::Lossless => decompress(&bytes, size)?,
+            Codec::Raw => bytes.into_owned(),
+        };
+        if bytes.len() == size {
+            Ok(bytes)
         } else {
             Err("it has another size".into())
         }
@@ -265,4 +271,23 @@ impl FrameStore {
     pub(crate) fn reads(&self) -> (u64, u64) {
         (self.store.reads() as u64, self.store.bytes_read() as u64)
     }
+}
+
+thread_local! {
+    /// Making a decompressor costs three times as much as decompressing a small frame.
+    static DECOMPRESSOR: RefCell<Option<zstd::bulk::Decompressor<'static>>> =
+        const { RefCell::new(None) };
+}
+
+/// Decompresses a frame of `size` bytes; anything longer is an error, not an allocation.
+fn decompress(bytes: &[u8], size: usize) -> Result<Vec<u8>, String> {
+    DECOMPRESSOR.with_borrow_mut(|slot| {
+        let decompressor = match slot {
+            Some(decompressor) => decompressor,
+            None => slot.insert(zstd::bulk::Decompressor::new().map_err(|e| e.to_string())?),
+        };
+        decompressor
+            .decompress(bytes, size)
+            .map_err(|e| e.to_string())
+    })
 }
