@@ -9,7 +9,7 @@ use std::collections::BTreeMap;
 use serde::{Deserialize, Serialize};
 
 use crate::error::{Error, Result};
-use crate::record::{CONFIDENCE, EpisodeRow, PlannerRef, RunRecord, TaskRef};
+use crate::record::{CONFIDENCE, EpisodeRow, RunRecord, TaskRef};
 use crate::run::Run;
 use crate::statistics::{
     Difference, PairedOutcomes, holm, mcnemar_exact, paired_bootstrap, paired_rate_difference,
@@ -193,30 +193,48 @@ pub(crate) fn correct(comparisons: &mut [Comparison]) {
 /// A label for each run: that of its model, followed by what tells equal ones apart: the training
 /// seed, the planner, or else the name given beside the record.
 pub fn distinct_labels(runs: &[(&RunRecord, String)]) -> Vec<String> {
-    let plain = |(record, _): &(&RunRecord, String)| record.model.label.clone();
-    let seed = |(record, _): &(&RunRecord, String)| match &record.model.training {
-        Some(training) => format!("{}, training seed {}", record.model.label, training.seed),
-        None => record.model.label.clone(),
+    let label = |suffix: fn(&RunRecord, &str) -> String| {
+        let labels = runs
+            .iter()
+            .map(|(record, name)| record.model.label.clone() + &suffix(record, name));
+        labels.collect::<Vec<String>>()
     };
-    let planner = |(record, _): &(&RunRecord, String)| {
-        let PlannerRef { name, preset, .. } = &record.planner;
-        format!("{}, {name} {preset}", record.model.label)
-    };
-    let named = |(record, name): &(&RunRecord, String)| format!("{}, {name}", record.model.label);
-    let namings: [&dyn Fn(&(&RunRecord, String)) -> String; 4] = [&plain, &seed, &planner, &named];
-    let labels = namings
-        .iter()
-        .map(|naming| runs.iter().map(naming).collect::<Vec<String>>());
+    let candidates = [
+        label(no_suffix),
+        label(seed_suffix),
+        label(planner_suffix),
+        label(name_suffix),
+    ];
     let numbered = || {
-        runs.iter()
+        let labels = runs
+            .iter()
             .zip(1..)
-            .map(|(run, k)| format!("{} #{k}", plain(run)))
-            .collect()
+            .map(|((record, _), k)| format!("{} #{k}", record.model.label));
+        labels.collect()
     };
-    labels
+    candidates
         .into_iter()
         .find(|labels| all_distinct(labels))
         .unwrap_or_else(numbered)
+}
+
+fn no_suffix(_: &RunRecord, _: &str) -> String {
+    String::new()
+}
+
+fn seed_suffix(record: &RunRecord, _: &str) -> String {
+    let training = record.model.training.as_ref();
+    training.map_or_else(String::new, |training| {
+        format!(", training seed {}", training.seed)
+    })
+}
+
+fn planner_suffix(record: &RunRecord, _: &str) -> String {
+    format!(", {} {}", record.planner.name, record.planner.preset)
+}
+
+fn name_suffix(_: &RunRecord, name: &str) -> String {
+    format!(", {name}")
 }
 
 fn all_distinct(labels: &[String]) -> bool {

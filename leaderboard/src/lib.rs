@@ -4,6 +4,11 @@
 //! number from its episodes; [`compare`] compares runs episode by episode; [`Board`] keeps runs in
 //! one SQLite file with a chained log; [`rank`] orders them. Nothing here simulates or plans.
 
+#![cfg_attr(
+    test,
+    allow(clippy::float_cmp, reason = "tests compare numbers that must be exact")
+)]
+
 mod analysis;
 mod compare;
 mod episodes;

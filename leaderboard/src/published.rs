@@ -127,6 +127,10 @@ const fn row(
     }
 }
 
+#[expect(
+    clippy::unnecessary_wraps,
+    reason = "a cell of the table, beside `None`"
+)]
 const fn score(mean: f64, std: f64) -> Option<PublishedScore> {
     Some(PublishedScore { mean, std })
 }

@@ -242,9 +242,9 @@ pub fn minimal_detectable_difference(p: f64, n: u64, confidence: f64, power: f64
     for _ in 0..60 {
         let middle = f64::midpoint(low, high);
         if enough(middle) {
-            high = middle
+            high = middle;
         } else {
-            low = middle
+            low = middle;
         }
     }
     Some(high - p)
@@ -260,7 +260,7 @@ pub fn minimal_detectable_difference(p: f64, n: u64, confidence: f64, power: f64
 pub fn episodes_to_detect(p: f64, q: f64, confidence: f64, power: f64) -> Option<f64> {
     let share = |x: f64| (0.0..=1.0).contains(&x);
     let open = |x: f64| x > 0.0 && x < 1.0;
-    if p == q || !share(p) || !share(q) || !open(confidence) || !open(power) {
+    if !share(p) || !share(q) || !open(confidence) || !open(power) {
         return None;
     }
     let middle = f64::midpoint(p, q);
@@ -268,7 +268,8 @@ pub fn episodes_to_detect(p: f64, q: f64, confidence: f64, power: f64) -> Option
     let z_power = Normal::standard().inverse_cdf(power);
     let spread = z_size * (2.0 * middle * (1.0 - middle)).sqrt()
         + z_power * (p * (1.0 - p) + q * (1.0 - q)).sqrt();
-    Some((spread / (p - q)).powi(2))
+    let episodes = (spread / (p - q)).powi(2);
+    episodes.is_finite().then_some(episodes)
 }
 
 /// Holm's step-down adjustment of p-values, in the order given: controls the probability of one

@@ -92,7 +92,14 @@ impl SyntheticRun {
         ];
         let states = path(init, end, draws);
         let plans = u32::from(kind_of(&self.model) != ModelKind::Floor);
-        finish(k, success, init, goal, states, costs(plans, success, draws))
+        finish(
+            k,
+            success,
+            init,
+            goal,
+            &states,
+            costs(plans, success, draws),
+        )
     }
 
     /// The timings.
@@ -224,7 +231,7 @@ pub fn episode(k: u32, success: bool, final_distance: f64) -> EpisodeRow {
         success,
         init,
         goal,
-        path(init, end, &mut Draws::new(0)),
+        &path(init, end, &mut Draws::new(0)),
         Costs::default(),
     );
     row.final_distance = final_distance;
@@ -247,7 +254,7 @@ fn finish(
     success: bool,
     init: [f64; 2],
     goal: [f64; 2],
-    states: Vec<[f64; 2]>,
+    states: &[[f64; 2]],
     costs: Costs,
 ) -> EpisodeRow {
     let distance = |p: &[f64; 2]| ((p[0] - goal[0]).powi(2) + (p[1] - goal[1]).powi(2)).sqrt();

@@ -4,6 +4,11 @@
 //! tables and figures, and renders it in the formats asked for. Nothing is measured here: this crate
 //! draws what records hold and what [`jepa_leaderboard`] computes from them.
 
+#![cfg_attr(
+    test,
+    allow(clippy::float_cmp, reason = "tests compare numbers that must be exact")
+)]
+
 mod content;
 mod dataset;
 mod document;

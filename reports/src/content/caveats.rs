@@ -20,6 +20,7 @@ pub(super) fn section(input: &Input, tasks: &[TaskFacts]) -> Section {
     let runs: Vec<&RunFacts> = tasks.iter().flat_map(|task| &task.runs).collect();
     let candidates = [
         Some(one_seed(&runs)),
+        selection(tasks),
         tracks(&runs),
         published(tasks),
         missing(tasks),
@@ -60,6 +61,21 @@ fn one_seed(runs: &[&RunFacts]) -> Vec<Span> {
         )
     };
     vec![plain(text)]
+}
+
+/// The best of several was chosen after the fact.
+fn selection(tasks: &[TaskFacts]) -> Option<Vec<Span>> {
+    let trained = |task: &TaskFacts| {
+        task.runs
+            .iter()
+            .filter(|facts| facts.kind() == ModelKind::Trained)
+            .count()
+    };
+    let most = tasks.iter().map(trained).max().filter(|&count| count > 1)?;
+    Some(vec![plain(format!(
+        "The summary leads with the best of {most} trained models, chosen by these very episodes: on new ones it is \
+         likely to do a little worse.",
+    ))])
 }
 
 fn tracks(runs: &[&RunFacts]) -> Option<Vec<Span>> {

@@ -327,6 +327,11 @@ pub(crate) fn legend_height(left: f64, right: f64, entries: &[Entry<'_>]) -> f64
         .map_or(0.0, |&(_, y)| y + LEGEND_ROW)
 }
 
+/// Panels per row, at most `most`, so that rows are about equally long.
+pub(crate) fn balanced(panels: usize, most: usize) -> usize {
+    panels.div_ceil(panels.div_ceil(most).max(1)).max(1)
+}
+
 fn stroke(ink: Ink, opacity: f64, width: f64) -> ShapeStyle {
     ink.rgb().mix(opacity).stroke_width(units(width) as u32)
 }
@@ -382,6 +387,14 @@ mod tests {
         );
         assert!(svg.contains("5 &lt; 6 &amp; so on") && svg.contains("1001,500"));
         assert_eq!(svg, paint());
+    }
+
+    #[test]
+    fn rows_of_panels_are_about_equally_long() {
+        assert_eq!(
+            [0, 1, 4, 5, 7, 9].map(|panels| balanced(panels, 4)),
+            [1, 1, 4, 3, 4, 3]
+        );
     }
 
     #[test]

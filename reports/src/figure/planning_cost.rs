@@ -3,10 +3,10 @@
 use jepa_leaderboard::{Band, CostCurve};
 
 use super::panel::{decades, tick};
-use super::{Canvas, Frame, Ink, Painted, Panel, WIDTH, draw};
+use super::{Canvas, Frame, Ink, Painted, Panel, WIDTH, balanced, draw};
 use crate::error::Result;
 
-/// Panels per row.
+/// Panels per row at most.
 const COLUMNS: usize = 3;
 /// Height of a row of panels in points.
 const ROW: f64 = 138.0;
@@ -21,7 +21,9 @@ pub(crate) struct Search {
 /// Draws one panel per search, with a logarithmic scale of its own: costs of different models do not
 /// compare.
 pub(crate) fn planning_cost(name: &str, searches: &[Search]) -> Result<String> {
-    let rows = searches.len().div_ceil(COLUMNS).max(1);
+    // A single panel is as wide as one of two.
+    let columns = balanced(searches.len(), COLUMNS).max(2);
+    let rows = searches.len().div_ceil(columns).max(1);
     draw(name, 16.0 + ROW * rows as f64, |canvas| {
         let legend = [
             (
@@ -36,10 +38,9 @@ pub(crate) fn planning_cost(name: &str, searches: &[Search]) -> Result<String> {
             ),
         ];
         canvas.legend((30.0, 6.0), WIDTH, &legend)?;
-        let columns = searches.len().clamp(2, COLUMNS);
         let width = WIDTH / columns as f64;
         for (k, search) in searches.iter().enumerate() {
-            let (column, row) = ((k % COLUMNS) as f64, (k / COLUMNS) as f64);
+            let (column, row) = ((k % columns) as f64, (k / columns) as f64);
             let (left, top) = (30.0 + width * column, 34.0 + ROW * row);
             let frame = Frame {
                 left,

@@ -1,10 +1,10 @@
 //! Where the episodes went, for tasks with a state of two coordinates.
 
 use super::panel::tick;
-use super::{Canvas, Frame, Ink, Painted, Panel, WIDTH, draw};
+use super::{Canvas, Frame, Ink, Painted, Panel, WIDTH, balanced, draw};
 use crate::error::Result;
 
-/// Panels per row.
+/// Panels per row at most.
 const COLUMNS: usize = 4;
 
 /// One episode: its states, its goal, and whether it ended there.
@@ -25,9 +25,9 @@ pub(crate) struct Paths {
 /// Draws one square panel per run, all to the same scale, with the second coordinate downwards as in
 /// a rendered frame.
 pub(crate) fn trajectories(name: &str, runs: &[Paths]) -> Result<String> {
-    let columns = runs.len().clamp(1, COLUMNS);
-    let side = (WIDTH / columns as f64 - 30.0).min(150.0);
-    let rows = runs.len().div_ceil(COLUMNS).max(1);
+    let columns = balanced(runs.len(), COLUMNS);
+    let side = (WIDTH / columns as f64 - 30.0).min(130.0);
+    let rows = runs.len().div_ceil(columns).max(1);
     let range = shared_range(runs);
     draw(name, 16.0 + rows as f64 * (side + 44.0), |canvas| {
         let legend = [
@@ -36,8 +36,8 @@ pub(crate) fn trajectories(name: &str, runs: &[Paths]) -> Result<String> {
         ];
         canvas.legend((24.0, 6.0), WIDTH, &legend)?;
         for (k, run) in runs.iter().enumerate() {
-            let left = 24.0 + (side + 30.0) * (k % COLUMNS) as f64;
-            let top = 36.0 + (side + 44.0) * (k / COLUMNS) as f64;
+            let left = 24.0 + (side + 30.0) * (k % columns) as f64;
+            let top = 36.0 + (side + 44.0) * (k / columns) as f64;
             panel(
                 canvas,
                 Frame {

@@ -2,7 +2,7 @@
 
 use std::fmt::Write;
 
-use crate::document::{Block, Document, Section, Span, SpanStyle, Table, TableRow, Tone};
+use crate::document::{Block, Document, Fact, Section, Span, SpanStyle, Table, TableRow, Tone};
 
 /// The whole report.
 pub(super) fn render(document: &Document) -> String {
@@ -18,34 +18,22 @@ pub(super) fn render(document: &Document) -> String {
 }
 
 fn markdown_section(section: &Section) -> String {
-    let blocks: String = section
+    let blocks = section
         .blocks
         .iter()
-        .map(|each| format!("\n{}", block(each)))
-        .collect();
-    format!("\n## {}\n{blocks}", escaped(&section.title))
+        .map(block)
+        .collect::<Vec<_>>()
+        .join("\n");
+    format!("\n## {}\n\n{blocks}", escaped(&section.title))
 }
 
 fn block(block: &Block) -> String {
     match block {
         Block::Claim { spans } => format!("> {}\n", words(spans)),
         Block::Paragraph { spans } => format!("{}\n", words(spans)),
-        Block::List { items } => items
-            .iter()
-            .map(|item| format!("- {}\n", words(item)))
-            .collect(),
+        Block::List { items } => list(items.iter().map(|item| words(item))),
         Block::Code { text } => format!("```\n{text}\n```\n"),
-        Block::Facts { items } => items
-            .iter()
-            .map(|fact| {
-                format!(
-                    "- {}: **{}** ({})\n",
-                    escaped(&fact.label),
-                    escaped(&fact.value),
-                    escaped(&fact.note)
-                )
-            })
-            .collect(),
+        Block::Facts { items } => list(items.iter().map(fact)),
         Block::Table(table) => markdown_table(table),
         Block::Figure(figure) => {
             let (alt, name) = (escaped(&figure.alt), &figure.name);
@@ -70,6 +58,19 @@ fn block(block: &Block) -> String {
             text
         }
     }
+}
+
+fn list(items: impl Iterator<Item = String>) -> String {
+    items.fold(String::new(), |text, item| text + "- " + &item + "\n")
+}
+
+fn fact(fact: &Fact) -> String {
+    let (label, value, note) = (
+        escaped(&fact.label),
+        escaped(&fact.value),
+        escaped(&fact.note),
+    );
+    format!("{label}: **{value}** ({note})")
 }
 
 fn markdown_table(table: &Table) -> String {
