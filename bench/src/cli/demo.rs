@@ -149,7 +149,11 @@ fn evaluate_one(model: &str, args: &Args, folders: &Folders, ctx: &Context) -> a
     let resolved = resolve(&choices)?;
     let policy = Policy::find(&resolved.config.model)?;
     let mut evaluation = Evaluation::new(resolved, policy)?;
-    evaluation.films = if evaluation.policy().plans() { FILMS } else { 0 };
+    evaluation.films = if evaluation.policy().plans() {
+        FILMS
+    } else {
+        0
+    };
     evaluation.command = std::env::args().collect();
     let dir = match finished_run(&evaluation, &folders.runs)? {
         Some(dir) => dir,
