@@ -54,7 +54,7 @@ pub const RECIPES: &[Recipe] = &[
     },
     Recipe {
         name: "wall-long",
-        summary: "pldm on Wall, trained longer",
+        summary: "pldm on Wall, four times the steps; not scored yet",
         toml: include_str!("../recipes/wall-long.toml"),
     },
 ];
