@@ -71,7 +71,7 @@ fn unknown_names_list_what_exists_and_what_is_near() {
             "x",
         ],
     );
-    explains(&stderr, &["unknown model `plmd`", "pldm"]);
+    explains(&stderr, &["unknown model `plmd`", "did you mean `pldm`"]);
 }
 
 #[test]

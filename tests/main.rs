@@ -1,5 +1,10 @@
 //! End-to-end tests: the program is run as a user runs it, on small inputs.
 
+#![expect(
+    clippy::unwrap_used,
+    reason = "helpers of tests fail by panicking, like tests"
+)]
+
 mod bad_input;
 mod determinism;
 mod full_disk;

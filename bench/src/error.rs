@@ -2,6 +2,8 @@
 
 use std::path::PathBuf;
 
+use jepa_datasets::name_hint;
+
 /// Result of this crate.
 pub type Result<T, E = Error> = std::result::Result<T, E>;
 
@@ -90,7 +92,7 @@ impl Error {
     /// The next thing to try, where there is one.
     pub fn hint(&self) -> Option<String> {
         match self {
-            Self::UnknownName { kind, name, known } => Some(known_names(kind, name, known)),
+            Self::UnknownName { kind, name, known } => Some(name_hint(kind, name, known)),
             Self::Config { hint, .. } => hint.clone(),
             Self::Io { source, .. } if source.kind() == std::io::ErrorKind::StorageFull => Some(
                 "free some disk space and run the same command again; finished work is kept".into(),
@@ -102,59 +104,5 @@ impl Error {
             Self::Leaderboard(error) => error.hint(),
             _ => None,
         }
-    }
-}
-
-/// `known: a, b, c` with the closest name first in a "did you mean".
-fn known_names(kind: &str, name: &str, known: &[String]) -> String {
-    let listed = known.join(", ");
-    match closest(name, known) {
-        Some(near) => format!("did you mean `{near}`? known {kind}s: {listed}"),
-        None => format!("known {kind}s: {listed}"),
-    }
-}
-
-/// The known name at the smallest edit distance, if it is close enough to be a slip.
-pub(crate) fn closest<'a>(name: &str, known: &'a [String]) -> Option<&'a str> {
-    let best = known
-        .iter()
-        .map(|k| (edit_distance(name, k), k))
-        .min_by_key(|(d, _)| *d)?;
-    (best.0 <= 2.max(name.chars().count() / 3)).then_some(best.1.as_str())
-}
-
-/// Levenshtein distance in characters.
-fn edit_distance(a: &str, b: &str) -> usize {
-    let b: Vec<char> = b.chars().collect();
-    let mut row: Vec<usize> = (0..=b.len()).collect();
-    for (i, ca) in a.chars().enumerate() {
-        let mut diagonal = row[0];
-        row[0] = i + 1;
-        for (j, cb) in b.iter().enumerate() {
-            let substitute = diagonal + usize::from(ca != *cb);
-            diagonal = row[j + 1];
-            row[j + 1] = substitute.min(row[j] + 1).min(row[j + 1] + 1);
-        }
-    }
-    row[b.len()]
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_slip_of_the_pen_finds_the_name() {
-        let known = vec!["wall".to_string(), "pointmaze".to_string()];
-        assert_eq!(closest("wal", &known), Some("wall"));
-        assert_eq!(closest("point-maze", &known), Some("pointmaze"));
-        assert_eq!(closest("xyzzyx", &known), None);
-    }
-
-    #[test]
-    fn edit_distance_counts_insertions_deletions_and_substitutions() {
-        assert_eq!(edit_distance("kitten", "sitting"), 3);
-        assert_eq!(edit_distance("", "abc"), 3);
-        assert_eq!(edit_distance("same", "same"), 0);
     }
 }

@@ -601,7 +601,7 @@ mod tests {
         let error = Task::find("wal").unwrap_err();
         assert_eq!(
             error.hint().unwrap(),
-            "did you mean `wall`? known tasks: wall, wall@1"
+            "did you mean `wall`? the tasks are: wall, wall@1"
         );
         let text = TASKS[0].text.replace("max_steps", "maximum_steps");
         let error = Task::parse("wall@1", &text).unwrap_err().to_string();

@@ -169,7 +169,7 @@ impl Error {
             Self::Corrupt { .. } => {
                 Some("`jepa-bench validate` lists every damaged file; write the dataset again with `--overwrite`".into())
             }
-            Self::UnknownName { kind, name, known } if !known.is_empty() => Some(list_names(kind, name, known)),
+            Self::UnknownName { kind, name, known } if !known.is_empty() => Some(name_hint(kind, name, known)),
             _ => None,
         }
     }
@@ -206,8 +206,8 @@ impl Error {
     }
 }
 
-/// The names that exist, with the closest one first when the name looks like a slip.
-fn list_names(kind: &str, name: &str, known: &[String]) -> String {
+/// A hint for an unknown name: the names that exist, after the closest one when it looks like a slip.
+pub fn name_hint(kind: &str, name: &str, known: &[String]) -> String {
     let listed = format!("the {kind}s are: {}", known.join(", "));
     match closest(name, known) {
         Some(near) => format!("did you mean `{near}`? {listed}"),

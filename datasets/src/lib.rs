@@ -22,7 +22,7 @@ pub use catalog::{CatalogEntry, DATASETS};
 pub use episode::{
     ACTION, CameraFrames, Column, Episode, PIXEL_RANGE, PROPRIO, Pixels, REWARD, STATE,
 };
-pub use error::{Error, Result, closest};
+pub use error::{Error, Result, closest, name_hint};
 pub use normalizer::{
     CONSTANT_STD, FieldStats, Moments, Normalizer, QUANTILES, Statistics, Stats, quantile,
 };

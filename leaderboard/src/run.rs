@@ -315,7 +315,8 @@ mod tests {
 
     #[test]
     fn forged_episodes_are_refused() {
-        let cases: [(fn(&mut Vec<EpisodeRow>), &str); 6] = [
+        type Forgery = fn(&mut Vec<EpisodeRow>);
+        let cases: [(Forgery, &str); 6] = [
             (|rows| rows[2].seed += 1, "its position asks for"),
             (|rows| rows[2].final_distance = 0.0, "ends at distance"),
             (|rows| rows[2].distances[1] = f64::NAN, "`distances`"),

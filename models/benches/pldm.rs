@@ -23,7 +23,7 @@ fn training_step(c: &mut Criterion) {
         .sample_size(20)
         .throughput(Throughput::Elements(config.training.batch as u64));
     group.bench_function("training step", |b| {
-        b.iter(|| training.step().expect("finite noise"))
+        b.iter(|| training.step().expect("finite noise"));
     });
     group.finish();
 }

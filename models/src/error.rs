@@ -90,7 +90,9 @@ impl Error {
     /// The next thing to try, where there is one.
     pub fn hint(&self) -> Option<String> {
         match self {
-            Self::UnknownModel { known, .. } => Some(format!("known models: {}", known.join(", "))),
+            Self::UnknownModel { name, known } => {
+                Some(jepa_datasets::name_hint("model", name, known))
+            }
             Self::Device { .. } => Some("use `--device cpu`".into()),
             Self::Run { hint, .. } => Some(hint.clone()),
             Self::Io { source, .. } if source.kind() == std::io::ErrorKind::StorageFull => {

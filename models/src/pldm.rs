@@ -185,7 +185,8 @@ impl Trainable for PldmNet {
     }
 
     fn unroll(&self, start: Tensor<2>, actions: &Tensor<3>) -> Vec<Tensor<3>> {
-        self.predictor.unroll(self.predictor.spread(start), actions)
+        self.predictor
+            .unroll(&self.predictor.spread(start), actions)
     }
 
     fn losses(&self, slices: &SliceTensors, weights: &LossWeights) -> Vec<LossTerm> {
@@ -202,7 +203,7 @@ impl Trainable for PldmNet {
         // Predictions after every native action, and of these the ones that have a frame to meet.
         let native = self
             .predictor
-            .unroll_native(self.predictor.spread(start), &slices.actions);
+            .unroll_native(&self.predictor.spread(start), &slices.actions);
         let per_block = native.len() / horizon;
         let at_frames = native
             .iter()
@@ -302,7 +303,7 @@ impl Pldm {
         let data = TensorData::new(actions.values.to_vec(), shape);
         let actions_tensor = Tensor::<3>::from_data(data, &self.device);
         let start = self.tensor(start).repeat_dim(1, actions.samples);
-        self.net.predictor.unroll(start, &actions_tensor)
+        self.net.predictor.unroll(&start, &actions_tensor)
     }
 }
 

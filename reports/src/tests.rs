@@ -1,5 +1,6 @@
 //! Whole reports over made-up runs.
 
+use std::fmt::Write as _;
 use std::path::{Path, PathBuf};
 
 use jepa_leaderboard::testing::SyntheticRun;
@@ -90,9 +91,10 @@ fn write_training(folder: &Path) -> PathBuf {
         let t = 1.0 / (1.0 + f64::from(step) / 400.0);
         let shake = 1.0 + 0.08 * f64::from(step * 7919 % 13) / 13.0;
         let loss = (0.04 + t) * shake;
-        lines += &format!(
+        let _ = writeln!(
+            lines,
             "{{\"step\":{step},\"epoch\":0,\"loss\":{},\"loss_prediction\":{},\"loss_std\":{},\"loss_covariance\":{},\
-             \"loss_similarity\":{},\"loss_inverse\":{},\"lr\":{},\"grad_norm\":1.0,\"seconds\":{step}}}\n",
+             \"loss_similarity\":{},\"loss_inverse\":{},\"lr\":{},\"grad_norm\":1.0,\"seconds\":{step}}}",
             3.0 * loss,
             loss,
             0.4 * loss * t + 0.01,
@@ -103,9 +105,10 @@ fn write_training(folder: &Path) -> PathBuf {
         );
         if step % 900 == 0 {
             let e = 0.02 + 0.2 * t;
-            lines += &format!(
+            let _ = writeln!(
+                lines,
                 "{{\"step\":{step},\"validation\":{{\"visual_l1\":[{e},{},{}],\"visual_l2\":[{},{},{}],\
-                 \"proprio\":[0.1],\"variance\":1.0}}}}\n",
+                 \"proprio\":[0.1],\"variance\":1.0}}}}",
                 1.4 * e,
                 1.7 * e,
                 e * e,

@@ -35,7 +35,9 @@ fn pickle(class: &str, shape: &[u32], numel: u32) -> Vec<u8> {
     p.extend(*b"tQ");
     int(&mut p, 0);
     p.push(b'(');
-    shape.iter().for_each(|n| int(&mut p, *n));
+    for n in shape {
+        int(&mut p, *n);
+    }
     p.extend(*b"t(");
     for axis in 0..shape.len() {
         int(&mut p, shape[axis + 1..].iter().product());

@@ -155,21 +155,20 @@ fn evaluate_one(model: &str, args: &Args, folders: &Folders, ctx: &Context) -> a
         0
     };
     evaluation.command = std::env::args().collect();
-    let dir = match finished_run(&evaluation, &folders.runs)? {
-        Some(dir) => dir,
-        None => {
-            let destination = Destination {
-                runs: folders.runs.clone(),
-                unfinished: Continue::IfThere,
-            };
-            let watcher = Watcher {
-                ctx,
-                bar: ctx.progress(0, evaluation.policy().name()),
-            };
-            let finished = evaluate(&evaluation, &destination, &watcher);
-            watcher.bar.finish_and_clear();
-            finished?.dir
-        }
+    let dir = if let Some(dir) = finished_run(&evaluation, &folders.runs)? {
+        dir
+    } else {
+        let destination = Destination {
+            runs: folders.runs.clone(),
+            unfinished: Continue::IfThere,
+        };
+        let watcher = Watcher {
+            ctx,
+            bar: ctx.progress(0, evaluation.policy().name()),
+        };
+        let finished = evaluate(&evaluation, &destination, &watcher);
+        watcher.bar.finish_and_clear();
+        finished?.dir
     };
     let run = Run::load(&dir)?;
     let summary = &run.record.summary;

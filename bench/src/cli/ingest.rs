@@ -21,6 +21,10 @@ use super::Context;
   jepa-bench ingest wall raw/wall_single data/wall
   jepa-bench ingest wall raw/wall_single data/wall --split-rule dino-wm --strict
   jepa-bench ingest wall raw/wall_single data/wall --dry-run")]
+#[expect(
+    clippy::struct_excessive_bools,
+    reason = "each is a flag of the command line"
+)]
 pub struct Args {
     /// Format of the release: `wall`.
     source: String,

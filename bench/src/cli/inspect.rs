@@ -68,9 +68,9 @@ pub fn run(args: &Args, ctx: &Context) -> anyhow::Result<ExitCode> {
         left_out: left_out.collect(),
     };
     if ctx.json {
-        ctx.print_json(&document)?
+        ctx.print_json(&document)?;
     } else {
-        print(ctx, &document)?
+        print(ctx, &document)?;
     }
     Ok(ExitCode::SUCCESS)
 }

@@ -88,7 +88,7 @@ pub fn run(args: &Args, ctx: &Context) -> anyhow::Result<ExitCode> {
     let file = args.db.clone().unwrap_or_else(default_file);
     match &args.action {
         Action::Show { task, csv } => {
-            show(&Board::open_existing(&file)?, task.as_deref(), *csv, ctx)?
+            show(&Board::open_existing(&file)?, task.as_deref(), *csv, ctx)?;
         }
         Action::Add { runs } => add(&mut Board::open(&file)?, runs, ctx)?,
     }

@@ -93,7 +93,7 @@ enum TransformArg {
 
 #[derive(ValueEnum, Debug, Clone, Copy, PartialEq, Eq)]
 enum PixelNormArg {
-    /// Mean and standard deviation of ImageNet.
+    /// Mean and standard deviation of `ImageNet`.
     Imagenet,
     /// One half everywhere: -1 to 1.
     Half,

@@ -99,9 +99,9 @@ pub fn run(args: &Args, ctx: &Context) -> anyhow::Result<ExitCode> {
         splits: splits?,
     };
     if ctx.json {
-        ctx.print_json(&document)?
+        ctx.print_json(&document)?;
     } else {
-        print(ctx, &document)?
+        print(ctx, &document)?;
     }
     Ok(ExitCode::SUCCESS)
 }

@@ -44,9 +44,9 @@ pub fn run(args: &Args, ctx: &Context) -> anyhow::Result<ExitCode> {
         fields: fields?,
     };
     if ctx.json {
-        ctx.print_json(&document)?
+        ctx.print_json(&document)?;
     } else {
-        print(ctx, &document)?
+        print(ctx, &document)?;
     }
     Ok(ExitCode::SUCCESS)
 }
@@ -78,7 +78,7 @@ fn row(name: &str, statistics: &Statistics, d: usize) -> String {
             .get(*q)
             .map_or(f64::NAN, |values| values[d])
     });
-    let numbers: String = [
+    let numbers = [
         statistics.mean[d],
         unbiased,
         statistics.std_population[d],
@@ -88,7 +88,8 @@ fn row(name: &str, statistics: &Statistics, d: usize) -> String {
     .chain(quantiles)
     .chain([statistics.max[d]])
     .map(|value| format!("{value:>12.5}"))
-    .collect();
+    .collect::<Vec<String>>()
+    .concat();
     let constant = if statistics.constant[d] {
         "  constant"
     } else {

@@ -38,9 +38,9 @@ pub fn run(args: &Args, ctx: &Context) -> anyhow::Result<ExitCode> {
         problems,
     };
     if ctx.json {
-        ctx.print_json(&document)?
+        ctx.print_json(&document)?;
     } else {
-        print(ctx, &document)?
+        print(ctx, &document)?;
     }
     Ok(if document.valid {
         ExitCode::SUCCESS

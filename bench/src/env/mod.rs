@@ -224,7 +224,7 @@ mod tests {
         };
         assert_eq!(
             error.hint().unwrap(),
-            "did you mean `wall`? known environments: wall"
+            "did you mean `wall`? the environments are: wall"
         );
     }
 }

@@ -96,7 +96,7 @@ mod tests {
         let input = Tensor::<3>::random([2, 4, 3], random, &device);
         let together = batch.forward(input.clone());
         for member in 0..2 {
-            let of = |t: Tensor<3>| t.slice([member..member + 1]).squeeze_dim::<2>(0);
+            let of = |t: Tensor<3>| t.narrow(0, member, 1).squeeze_dim::<2>(0);
             let mut x = of(input.clone());
             for (i, layer) in batch.layers.iter().enumerate() {
                 x = x.matmul(of(layer.weight.val())) + of(layer.bias.val());

@@ -79,7 +79,7 @@ impl ResidualMlp {
     ///
     /// # Shapes
     /// - `start`: `[E, B, D]`; `actions`: `[B, H, A]`
-    pub(crate) fn unroll_native(&self, start: Tensor<3>, actions: &Tensor<3>) -> Vec<Tensor<3>> {
+    pub(crate) fn unroll_native(&self, start: &Tensor<3>, actions: &Tensor<3>) -> Vec<Tensor<3>> {
         let [batch, horizon, width] = actions.dims();
         let mut latents: Vec<Tensor<3>> = Vec::with_capacity(horizon * width / self.action_dim);
         for step in 0..horizon {
@@ -87,14 +87,14 @@ impl ResidualMlp {
                 .clone()
                 .slice([0..batch, step..step + 1])
                 .reshape([batch, width]);
-            let from = latents.last().unwrap_or(&start).clone();
+            let from = latents.last().unwrap_or(start).clone();
             latents.extend(self.step(from, block));
         }
         latents
     }
 
     /// Latents after each of the `H` blocks, `[E, B, D]` each; the start is not included.
-    pub(crate) fn unroll(&self, start: Tensor<3>, actions: &Tensor<3>) -> Vec<Tensor<3>> {
+    pub(crate) fn unroll(&self, start: &Tensor<3>, actions: &Tensor<3>) -> Vec<Tensor<3>> {
         let native = actions.dims()[2] / self.action_dim;
         let all = self.unroll_native(start, actions);
         all.into_iter().skip(native - 1).step_by(native).collect()
@@ -130,7 +130,7 @@ mod tests {
         let start = Tensor::<3>::ones([2, 3, 4], &device);
         let random = burn::tensor::Distribution::Normal(0.0, 1.0);
         let actions = Tensor::<3>::random([3, 3, 10], random, &device);
-        let latents = predictor.unroll(start.clone(), &actions);
+        let latents = predictor.unroll(&start, &actions);
         let block = |t: usize| actions.clone().slice([0..3, t..t + 1]).reshape([3, 10]);
         let last = |latents: Vec<Tensor<3>>| latents.into_iter().next_back().unwrap();
         let first = last(predictor.step(start.clone(), block(0)));
@@ -141,7 +141,7 @@ mod tests {
         let changed = actions
             .clone()
             .slice_assign([0..3, 2..3], Tensor::zeros([3, 1, 10], &device));
-        let again = predictor.unroll(start, &changed);
+        let again = predictor.unroll(&start, &changed);
         assert_eq!(latents[1].to_data(), again[1].to_data());
         assert_ne!(latents[2].to_data(), again[2].to_data());
     }

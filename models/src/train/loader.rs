@@ -134,7 +134,7 @@ impl SliceSource {
         let (action, proprio) = normalizers;
         let spec = slices(split, frameskip, horizon);
         let index = Arc::new(dataset.slices(&spec)?);
-        if index.len() == 0 {
+        if index.is_empty() {
             return Err(Error::Config {
                 key: "training.horizon",
                 detail: format!(

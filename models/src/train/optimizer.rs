@@ -55,8 +55,8 @@ pub(crate) fn clip_global_norm<M: Module>(
     };
     module.visit(&mut squares);
     let norm = squares.sum.sqrt();
-    let factor = (bound / (norm + 1e-6)).min(1.0);
-    if factor == 1.0 {
+    let factor = bound / (norm + 1e-6);
+    if factor >= 1.0 {
         return (grads, norm);
     }
     let mut scale = Scale {

@@ -643,7 +643,11 @@ mod tests {
                                 (ox * s.stride + kx) as isize - s.padding as isize,
                             );
                             let at = (row * s.out_height() + oy) * s.out_width() + ox;
-                            assert_eq!(scratch.patches[at], expected, "{c} {ky} {kx} {oy} {ox}");
+                            assert_eq!(
+                                scratch.patches[at].to_bits(),
+                                expected.to_bits(),
+                                "{c} {ky} {kx} {oy} {ox}"
+                            );
                         }
                     }
                     row += 1;

@@ -200,16 +200,16 @@ impl FusedOps for Flex {
         beta: FloatTensor<Self>,
         geometry: Geometry,
     ) -> FloatTensor<Self> {
-        saved(input, weight, bias, gamma, beta, geometry).forward()
+        saved(&input, &weight, &bias, &gamma, &beta, geometry).forward()
     }
 }
 
 fn saved(
-    input: FlexTensor,
-    weight: FlexTensor,
-    bias: FlexTensor,
-    gamma: FlexTensor,
-    beta: FlexTensor,
+    input: &FlexTensor,
+    weight: &FlexTensor,
+    bias: &FlexTensor,
+    gamma: &FlexTensor,
+    beta: &FlexTensor,
     geometry: Geometry,
 ) -> Saved {
     Saved {
@@ -291,11 +291,11 @@ impl<C: CheckpointStrategy> FusedOps for Autodiff<Flex, C> {
             beta.node(),
         ];
         let mut state = saved(
-            input.into_parts().0,
-            weight.into_parts().0,
-            bias.into_parts().0,
-            gamma.into_parts().0,
-            beta.into_parts().0,
+            &input.into_parts().0,
+            &weight.into_parts().0,
+            &bias.into_parts().0,
+            &gamma.into_parts().0,
+            &beta.into_parts().0,
             geometry,
         );
         match ConvNormBackward
