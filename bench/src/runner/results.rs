@@ -14,6 +14,7 @@ use super::folder::{RunFolder, write_atomically};
 use super::provenance::provenance;
 use super::{Evaluation, Line, Shard};
 use crate::agent::Policy;
+use crate::protocol::{RunConfig, Task};
 use crate::{Error, Result};
 
 /// Name of the manifest in a run folder.
@@ -135,7 +136,7 @@ fn record(evaluation: &Evaluation, summary: Summary, provenance: Provenance) -> 
     let planner = if policy.plans() {
         PlannerRef {
             name: config.planner.method.clone(),
-            preset: config.preset.clone(),
+            preset: preset_label(task, config)?,
             settings,
         }
     } else {
@@ -165,6 +166,18 @@ fn record(evaluation: &Evaluation, summary: Summary, provenance: Provenance) -> 
         summary,
         provenance,
         files: BTreeMap::new(),
+    })
+}
+
+/// The name of the preset, and whether the run departs from it: a run with other settings must not pass
+/// for one with the paper's.
+fn preset_label(task: &Task, config: &RunConfig) -> Result<String> {
+    let name = &config.preset;
+    let as_named = task.preset(name)? == config.planner && task.objective == config.objective;
+    Ok(if as_named {
+        name.clone()
+    } else {
+        format!("{name}, changed")
     })
 }
 

@@ -115,6 +115,25 @@ fn a_run_can_be_loaded_and_says_what_it_is() {
 }
 
 #[test]
+fn a_run_that_departs_from_its_preset_says_so() {
+    let folder = tempfile::tempdir().unwrap();
+    let preset = |settings: &[&str]| {
+        let evaluation = evaluation(Policy::Oracle, settings);
+        let finished = evaluate(&evaluation, &into(folder.path()), &Unobserved).unwrap();
+        finished.record.planner.preset
+    };
+    assert_eq!(preset(&["episodes.count=1"]), "paper");
+    assert_eq!(
+        preset(&["episodes.count=1", "planner.iterations=5"]),
+        "paper, changed"
+    );
+    assert_eq!(
+        preset(&["episodes.count=1", "objective.steps=all"]),
+        "paper, changed"
+    );
+}
+
+#[test]
 fn rows_hold_the_whole_episode() {
     let line = run_episode(&evaluation(Policy::Oracle, SMALL), 3).unwrap();
     let row = line.row;
