@@ -15,7 +15,7 @@ use crate::runner::{Continue, Destination, Estimate, Evaluation, Observer, Shard
 /// Plan with a world model in a simulator and score it.
 ///
 /// Finished episodes are kept: the same command continues an interrupted run. The result is a folder
-/// RUNS/<task>/<model>/<time>_<hash> with every episode in it.
+/// `RUNS/<task>/<model>/<time>_<hash>` with every episode in it.
 #[derive(clap::Args, Debug)]
 #[command(
     after_help = "Examples:\n  jepa-bench eval --model runs/pldm-1 --task wall --planner replan --films 8\n  jepa-bench eval --model oracle --task wall --set planner.candidates=100\n  jepa-bench eval --model floor:random --task wall --shard 0/4"
