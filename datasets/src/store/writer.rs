@@ -157,17 +157,18 @@ fn first_difference(found: &ManifestDraft, asked: &ManifestDraft) -> (String, St
 /// Writes a dataset episode by episode, from any number of threads.
 ///
 /// ```no_run
-/// # fn main() -> Result<(), jepa_datasets::Error> {
-/// # let (options, episode_of) = (unimplemented!(), |_| unimplemented!());
-/// use jepa_datasets::{DatasetWriter, SplitRule};
+/// use jepa_datasets::{Dataset, DatasetWriter, Episode, Error, SplitRule, WriterOptions};
 ///
-/// let writer = DatasetWriter::open("data/wall".as_ref(), options)?;
-/// for index in writer.pending() {
-///     writer.accept(episode_of(index))?;
+/// fn record(
+///     options: WriterOptions,
+///     episode: impl Fn(u64) -> Episode,
+/// ) -> Result<Dataset, Error> {
+///     let writer = DatasetWriter::open("data/wall".as_ref(), options)?;
+///     for index in writer.pending() {
+///         writer.accept(episode(index))?;
+///     }
+///     writer.finish(&SplitRule::JEPA_WMS)
 /// }
-/// let dataset = writer.finish(&SplitRule::JEPA_WMS)?;
-/// # Ok(())
-/// # }
 /// ```
 #[derive(Debug)]
 pub struct DatasetWriter {
