@@ -206,6 +206,7 @@ fn model_reference(info: &ModelInfo) -> ModelRef {
         seed: training.seed,
         steps: training.steps,
         seconds: training.seconds,
+        config_hash: training.config_hash.clone(),
         dataset_hash: training.dataset_hash.clone(),
         train_split_hash: training.train_split_hash.clone(),
         track: training.track.clone(),

@@ -92,8 +92,9 @@ pub(crate) fn read_png(name: &str) -> Vec<u8> {
     rgb
 }
 
+/// Tests run in the folder of their package.
 fn path(name: &str) -> PathBuf {
-    PathBuf::from(concat!(env!("CARGO_MANIFEST_DIR"), "/../tests/fixtures")).join(name)
+    PathBuf::from("../tests/fixtures").join(name)
 }
 
 fn between<'a>(text: &'a str, before: &str, after: &str) -> &'a str {

@@ -18,6 +18,7 @@ mod published;
 mod ranking;
 mod record;
 mod run;
+mod seed_mean;
 mod statistics;
 mod store;
 pub mod testing;
@@ -36,8 +37,10 @@ pub use record::{
     Summary, TaskRef, TimingRow, TrainingRef,
 };
 pub use run::{CONFIG_FILE, EPISODES_FILE, RECORD_FILE, Run, TIMINGS_FILE};
+pub use seed_mean::{SeedMean, seed_means};
 pub use statistics::{
     Difference, Draws, Interval, PairedOutcomes, episodes_to_detect, holm, mcnemar_exact, mean,
     minimal_detectable_difference, paired_bootstrap, paired_rate_difference, quantile, wilson,
+    wilson_rate,
 };
 pub use store::{Added, Board, BoardRun, BoardTask, Event};

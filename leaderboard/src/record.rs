@@ -108,6 +108,10 @@ pub struct TrainingRef {
     pub steps: u64,
     /// Wall-clock seconds.
     pub seconds: f64,
+    /// Hash (blake3, hex) of the training configuration without its seed; runs that agree in it
+    /// differ by chance only. `None` for weights whose training is not known in full.
+    #[serde(default)]
+    pub config_hash: Option<String>,
     /// Content hash of the dataset.
     pub dataset_hash: String,
     /// Hash of the list of training episodes.

@@ -109,17 +109,27 @@ fn two_sided_z(confidence: f64) -> f64 {
 ///
 /// `None` when `n` is 0, `successes > n`, or `confidence` is outside `(0, 1)`.
 pub fn wilson(successes: u64, n: u64, confidence: f64) -> Option<Interval> {
-    if n == 0 || successes > n || !(confidence > 0.0 && confidence < 1.0) {
+    if n == 0 || successes > n {
         return None;
     }
-    let (p, size) = (successes as f64 / n as f64, n as f64);
+    wilson_rate(successes as f64 / n as f64, n, confidence)
+}
+
+/// [`wilson`] of a rate that need not be a whole number of successes, as a mean over training seeds.
+///
+/// `None` when `n` is 0, or `p` is outside `[0, 1]`, or `confidence` is outside `(0, 1)`.
+pub fn wilson_rate(p: f64, n: u64, confidence: f64) -> Option<Interval> {
+    if n == 0 || !(0.0..=1.0).contains(&p) || !(confidence > 0.0 && confidence < 1.0) {
+        return None;
+    }
+    let size = n as f64;
     let z = two_sided_z(confidence);
     let shrink = 1.0 + z * z / size;
     let center = (p + z * z / (2.0 * size)) / shrink;
     let half = z / shrink * (p * (1.0 - p) / size + z * z / (4.0 * size * size)).sqrt();
     // Exact at the ends, where rounding would give -1e-17 or 0.9999999999999999.
-    let low = if successes == 0 { 0.0 } else { center - half };
-    let high = if successes == n { 1.0 } else { center + half };
+    let low = if p <= 0.0 { 0.0 } else { center - half };
+    let high = if p >= 1.0 { 1.0 } else { center + half };
     Some(Interval { low, high })
 }
 

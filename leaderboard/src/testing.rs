@@ -160,6 +160,7 @@ impl SyntheticRun {
                 seed: self.seed,
                 steps: 9_000,
                 seconds: 1_260.0,
+                config_hash: Some(hex(&format!("configuration {}", self.model))),
                 dataset_hash: hex("dataset"),
                 train_split_hash: hex("split"),
                 track: "reduced".into(),

@@ -124,6 +124,9 @@ pub struct TrainingInfo {
     pub steps: u64,
     /// Wall-clock seconds of training, over all its sessions.
     pub seconds: f64,
+    /// Hash (blake3, hex) of the training configuration without its seed, where it is known.
+    #[serde(default)]
+    pub config_hash: Option<String>,
     /// Content hash of the dataset.
     pub dataset_hash: String,
     /// Hash of the training split.

@@ -5,8 +5,8 @@ use std::path::PathBuf;
 
 use jepa_leaderboard::{
     Aggregate, Band, Comparison, CostCurve, EpisodeTable, ModelKind, Published, PublishedScore,
-    Ranked, Run, RunRecord, Scored, TaskRef, compare_sharing, cost_curves, distance_curve,
-    distinct_labels, published_for, rank,
+    Ranked, Run, RunRecord, Scored, SeedMean, TaskRef, compare_sharing, cost_curves,
+    distance_curve, distinct_labels, published_for, rank, seed_means,
 };
 use serde_json::Value;
 
@@ -40,6 +40,24 @@ pub(crate) struct RunFacts {
     pub(crate) films: Vec<Film>,
 }
 
+/// What a report leads with.
+#[derive(Debug, Clone, Copy)]
+pub(crate) enum Lead<'a> {
+    /// One run: the best of recipes with a single training seed, or a report without a trained model.
+    Run(&'a RunFacts),
+    /// The mean over training seeds, and the run of the first seed.
+    Mean(&'a SeedMean, &'a RunFacts),
+}
+
+impl<'a> Lead<'a> {
+    /// The run itself, or that of the first seed.
+    pub(crate) fn run(self) -> &'a RunFacts {
+        match self {
+            Self::Run(run) | Self::Mean(_, run) => run,
+        }
+    }
+}
+
 /// The runs of one task, best first, and how they compare.
 #[derive(Debug, Clone)]
 pub(crate) struct TaskFacts {
@@ -50,6 +68,8 @@ pub(crate) struct TaskFacts {
     pub(crate) ranking: Vec<Ranked>,
     /// Pairs that share episodes: each trained model with every run below it.
     pub(crate) comparisons: Vec<Comparison>,
+    /// Means over training seeds, best first; positions of `runs`.
+    pub(crate) seed_means: Vec<SeedMean>,
     /// Rows of the paper for this task with the planner and distance of the first run.
     pub(crate) published: Vec<(&'static Published, PublishedScore)>,
 }
@@ -98,18 +118,49 @@ impl TaskFacts {
             .map(|((run, aggregate), row)| RunFacts::new(run, aggregate, row.label.clone()))
             .collect::<Result<Vec<RunFacts>>>()?;
         let published = published(task, &runs);
+        let ordered = ranking.iter().map(|row| &scored[row.index].0);
+        let pairs: Vec<_> = runs
+            .iter()
+            .map(|facts| &facts.run.record)
+            .zip(ordered)
+            .collect();
+        let seed_means = seed_means(&pairs);
         Ok(Self {
             task: task.clone(),
             runs,
             ranking,
             comparisons,
+            seed_means,
             published,
         })
     }
 
-    /// The run that the report is about: the best trained model, or else the first run.
-    pub(crate) fn lead(&self) -> Option<&RunFacts> {
-        self.runs.first()
+    /// What the report is about: the best recipe, by its mean over training seeds where it has several;
+    /// without a trained model the first run. A single run has to beat the best mean to lead.
+    pub(crate) fn lead(&self) -> Option<Lead<'_>> {
+        let in_a_mean = |k: usize| self.seed_means.iter().any(|mean| mean.members.contains(&k));
+        let alone = (0..self.runs.len()).find(|&k| !in_a_mean(k));
+        let alone = alone.map(|k| &self.runs[k]);
+        let Some(mean) = self.seed_means.first() else {
+            return alone.map(Lead::Run);
+        };
+        match alone {
+            Some(run)
+                if run.kind() == ModelKind::Trained
+                    && run.aggregate.success_rate > mean.success_rate =>
+            {
+                Some(Lead::Run(run))
+            }
+            _ => Some(Lead::Mean(mean, &self.runs[mean.members[0]])),
+        }
+    }
+
+    /// Trained recipes to choose a lead from: means over seeds, and runs that are in none.
+    pub(crate) fn recipes(&self) -> usize {
+        let joined: usize = self.seed_means.iter().map(|mean| mean.members.len()).sum();
+        let is_trained = |run: &&RunFacts| run.kind() == ModelKind::Trained;
+        let trained = self.runs.iter().filter(is_trained).count();
+        trained - joined + self.seed_means.len()
     }
 
     /// Whether two runs share episodes, so that they could be paired.

@@ -233,6 +233,46 @@ fn results_hold_the_records_in_full() {
 }
 
 #[test]
+fn several_training_seeds_are_led_by_their_mean() {
+    let mut scene = Scene::new();
+    for seed in [2, 3] {
+        let synthetic = SyntheticRun::new("pldm", 96).seeded(seed).reaching(0.9);
+        let runs = scene.folder.path().join(format!("runs-{seed}"));
+        let run = Run::load(&synthetic.write(&runs).unwrap()).unwrap();
+        scene.input.runs.push(run);
+    }
+    let rates: Vec<f64> = scene
+        .input
+        .runs
+        .iter()
+        .filter(|run| run.record.model.name == "pldm")
+        .map(|run| 100.0 * run.record.summary.success_rate)
+        .collect();
+    let mean = rates.iter().sum::<f64>() / 3.0;
+    let highest = rates.iter().copied().fold(0.0, f64::max);
+    assert!(highest > mean + 0.1, "the seeds must differ: {rates:?}");
+
+    let out = scene.write("out", &[Format::Markdown, Format::Json]);
+    let text = std::fs::read_to_string(out.join("report.md")).unwrap();
+    assert!(
+        text.contains(", trained with 3 seeds, reaches the goal in a mean of "),
+        "{text}"
+    );
+    assert!(
+        text.contains(&format!("**{mean:.1}%** of 96 episodes")),
+        "{text}"
+    );
+    assert!(text.contains("Means over training seeds"));
+    assert!(!text.contains("The summary leads with the best of"));
+    let results: serde_json::Value =
+        serde_json::from_slice(&std::fs::read(out.join("results.json")).unwrap()).unwrap();
+    let told = results["tasks"][0]["seed_means"][0]["success_rate"]
+        .as_f64()
+        .unwrap();
+    assert!((100.0 * told - mean).abs() < 1e-9);
+}
+
+#[test]
 fn a_single_floor_is_a_report_too() {
     let mut scene = Scene::new();
     scene.input = Input::new(vec![scene.input.runs.remove(0)]);

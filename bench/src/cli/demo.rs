@@ -3,16 +3,16 @@
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
-use indicatif::ProgressBar;
-use jepa_leaderboard::{Board, EpisodeRow, Run};
+use jepa_leaderboard::{Board, Run};
 use jepa_models::train::{TrainConfig, TrainRequest};
 use jepa_reports::{Format, Input, TrainingRun};
 
+use super::watcher::Watcher;
 use super::{Context, leaderboard, report, train};
 use crate::agent::Policy;
 use crate::collect::{Recording, collect};
 use crate::protocol::{Choices, changes, resolve};
-use crate::runner::{Continue, Destination, Evaluation, Observer, evaluate, finished_run};
+use crate::runner::{Continue, Destination, Evaluation, evaluate, finished_run};
 
 /// What is evaluated beside the trained model: the floors and the ceiling.
 const REFERENCES: [&str; 3] = ["floor:random", "floor:noop", "oracle"];
@@ -162,13 +162,8 @@ fn evaluate_one(model: &str, args: &Args, folders: &Folders, ctx: &Context) -> a
             runs: folders.runs.clone(),
             unfinished: Continue::IfThere,
         };
-        let watcher = Watcher {
-            ctx,
-            bar: ctx.progress(0, evaluation.policy().name()),
-        };
-        let finished = evaluate(&evaluation, &destination, &watcher);
-        watcher.bar.finish_and_clear();
-        finished?.dir
+        let watcher = Watcher::new(ctx, evaluation.policy().name());
+        evaluate(&evaluation, &destination, &watcher)?.dir
     };
     let run = Run::load(&dir)?;
     let summary = &run.record.summary;
@@ -179,28 +174,6 @@ fn evaluate_one(model: &str, args: &Args, folders: &Folders, ctx: &Context) -> a
         summary.episodes
     ));
     Ok(run)
-}
-
-/// Shows the progress of a run and passes Ctrl-C on.
-struct Watcher<'a> {
-    ctx: &'a Context,
-    bar: ProgressBar,
-}
-
-impl Observer for Watcher<'_> {
-    fn opened(&self, _folder: &Path, done: usize, total: usize) {
-        self.bar.set_length(total as u64);
-        self.bar.set_position(done as u64);
-        self.bar.reset_eta();
-    }
-
-    fn finished(&self, _row: &EpisodeRow) {
-        self.bar.inc(1);
-    }
-
-    fn interrupted(&self) -> bool {
-        self.ctx.interrupted()
-    }
 }
 
 fn fill_board(folders: &Folders, runs: &[Run], ctx: &Context) -> anyhow::Result<Board> {

@@ -3,14 +3,14 @@
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
-use indicatif::ProgressBar;
-use jepa_leaderboard::{EpisodeRow, RunRecord};
+use jepa_leaderboard::RunRecord;
 use serde::Serialize;
 
 use super::Context;
+use super::watcher::Watcher;
 use crate::agent::Policy;
 use crate::protocol::{Choices, resolve};
-use crate::runner::{Continue, Destination, Estimate, Evaluation, Observer, Shard, evaluate};
+use crate::runner::{Continue, Destination, Estimate, Evaluation, Shard, evaluate};
 
 /// Plan with a world model in a simulator and score it.
 ///
@@ -127,13 +127,9 @@ pub fn run(args: &Args, ctx: &Context) -> anyhow::Result<ExitCode> {
         announce(&evaluation, &destination, ctx)?;
         return Ok(ExitCode::SUCCESS);
     }
-    let watcher = Watcher {
-        ctx,
-        bar: ctx.progress(0, "episodes"),
-        resume: args.resume,
-    };
+    let watcher = Watcher::new(ctx, "episodes").asked_to_resume(args.resume);
     let finished = evaluate(&evaluation, &destination, &watcher)?;
-    watcher.bar.finish_and_clear();
+    drop(watcher);
     if ctx.json {
         ctx.print_json(&finished.record)?;
     } else {
@@ -148,41 +144,6 @@ pub(super) fn runs_folder(out: Option<&Path>) -> PathBuf {
         (Some(out), _) => out.to_path_buf(),
         (None, Some(home)) => PathBuf::from(home).join("runs"),
         (None, None) => PathBuf::from("runs"),
-    }
-}
-
-/// Shows progress and passes Ctrl-C on.
-struct Watcher<'a> {
-    ctx: &'a Context,
-    bar: ProgressBar,
-    resume: bool,
-}
-
-impl Observer for Watcher<'_> {
-    fn opened(&self, folder: &Path, done: usize, total: usize) {
-        self.bar.set_length(total as u64);
-        self.bar.set_position(done as u64);
-        // Earlier episodes must not count towards the rate.
-        self.bar.reset_eta();
-        if done > 0 {
-            self.ctx.say(&format!(
-                "continuing {} after {done} of {total} episodes",
-                folder.display()
-            ));
-        } else if self.resume {
-            self.ctx.say(&format!(
-                "nothing to continue; starting {}",
-                folder.display()
-            ));
-        }
-    }
-
-    fn finished(&self, _row: &EpisodeRow) {
-        self.bar.inc(1);
-    }
-
-    fn interrupted(&self) -> bool {
-        self.ctx.interrupted()
     }
 }
 

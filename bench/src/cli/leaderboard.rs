@@ -4,8 +4,8 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 
 use jepa_leaderboard::{
-    Added, Board, BoardRun, BoardTask, ModelKind, PAPER, Published, PublishedScore, Ranked, Scored,
-    TaskRef, distinct_labels, published_for, rank,
+    Added, Board, BoardRun, BoardTask, Interval, ModelKind, PAPER, Published, PublishedScore,
+    Ranked, Scored, SeedMean, TaskRef, distinct_labels, published_for, rank, seed_means,
 };
 use jepa_reports::text_table;
 use serde::Serialize;
@@ -56,6 +56,8 @@ enum Action {
 struct Table {
     task: TaskRef,
     rows: Vec<Row>,
+    /// Members are positions in `rows`.
+    seed_means: Vec<SeedMean>,
     published: Vec<Reported>,
 }
 
@@ -188,7 +190,13 @@ fn table(board: &Board, task: &TaskRef) -> anyhow::Result<Table> {
         .zip(labels)
         .map(|(run, label)| (run.scored(label), run.record.model.kind))
         .collect();
-    let rows = rank(&scored)?
+    let ranking = rank(&scored)?;
+    let ordered: Vec<_> = ranking
+        .iter()
+        .map(|ranked| (&runs[ranked.index].record, &scored[ranked.index].0))
+        .collect();
+    let seed_means = seed_means(&ordered);
+    let rows = ranking
         .into_iter()
         .map(|ranked| row(&runs[ranked.index], ranked))
         .collect();
@@ -198,6 +206,7 @@ fn table(board: &Board, task: &TaskRef) -> anyhow::Result<Table> {
     Ok(Table {
         task: task.clone(),
         rows,
+        seed_means,
         published: published.map(reported).collect(),
     })
 }
@@ -262,6 +271,10 @@ fn print_table(table: &Table, ctx: &Context) -> anyhow::Result<()> {
         &headings,
         &table.rows.iter().map(cells).collect::<Vec<_>>(),
     ))?;
+    if !table.seed_means.is_empty() {
+        ctx.print("\nmeans over training seeds; the interval is for the draw of the episodes")?;
+        print_means(table, ctx)?;
+    }
     if !table.published.is_empty() {
         ctx.print(&format!("\n{UNVERIFIED}: {PAPER}"))?;
         let cells = |row: &Reported| {
@@ -283,6 +296,38 @@ fn print_table(table: &Table, ctx: &Context) -> anyhow::Result<()> {
     ctx.print("")
 }
 
+fn print_means(table: &Table, ctx: &Context) -> anyhow::Result<()> {
+    let cells = |mean: &SeedMean| {
+        let seeds: Vec<String> = mean.seeds.iter().map(u64::to_string).collect();
+        vec![
+            mean.label.clone(),
+            table.rows[mean.members[0]].planner.clone(),
+            seeds.join(" "),
+            mean.episodes.to_string(),
+            percent(mean.success_rate),
+            interval(mean.interval),
+            format!("{:.1}", 100.0 * mean.standard_deviation),
+            format!("{} to {}", percent(mean.lowest), percent(mean.highest)),
+        ]
+    };
+    let headings = [
+        "model",
+        "planner",
+        "seeds",
+        "#n",
+        "#success",
+        "95% interval",
+        "#std",
+        "range",
+    ];
+    let rows: Vec<Vec<String>> = table.seed_means.iter().map(cells).collect();
+    ctx.print(&text_table(&headings, &rows))
+}
+
+fn interval(interval: Interval) -> String {
+    format!("[{}, {}]", percent(interval.low), percent(interval.high))
+}
+
 fn cells(row: &Row) -> Vec<String> {
     let ranked = &row.ranked;
     let dash = || "-".to_string();
@@ -299,11 +344,7 @@ fn cells(row: &Row) -> Vec<String> {
         row.track.clone().unwrap_or_else(dash),
         ranked.episodes.to_string(),
         percent(ranked.success_rate),
-        format!(
-            "[{}, {}]",
-            percent(ranked.interval.low),
-            percent(ranked.interval.high)
-        ),
+        interval(ranked.interval),
         if ranked.letters.is_empty() {
             dash()
         } else {
@@ -344,6 +385,26 @@ fn print_csv(tables: &[Table], ctx: &Context) -> anyhow::Result<()> {
                 row.ranked.letters.clone(),
                 row.ranked.final_distance_mean.to_string(),
                 row.id.clone(),
+                "recomputed from episodes".into(),
+            ];
+            ctx.print(&csv_line(&cells))?;
+        }
+        for mean in &table.seed_means {
+            let row = &table.rows[mean.members[0]];
+            let cells = [
+                table.task.id(),
+                String::new(),
+                mean.label.clone(),
+                "mean".into(),
+                row.planner.clone(),
+                row.track.clone().unwrap_or_default(),
+                mean.episodes.to_string(),
+                mean.success_rate.to_string(),
+                mean.interval.low.to_string(),
+                mean.interval.high.to_string(),
+                String::new(),
+                mean.final_distance_mean.to_string(),
+                String::new(),
                 "recomputed from episodes".into(),
             ];
             ctx.print(&csv_line(&cells))?;

@@ -22,6 +22,7 @@ pub mod train;
 pub mod validate;
 
 mod context;
+mod watcher;
 
 use std::process::ExitCode;
 

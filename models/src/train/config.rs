@@ -99,6 +99,20 @@ impl Default for TrainConfig {
 }
 
 impl TrainConfig {
+    /// Hash (blake3, hex) of everything but the training seed: what makes two runs the same recipe.
+    ///
+    /// # Errors
+    /// [`Error::Config`] when a value has no form in JSON.
+    pub(crate) fn hash_without_seed(&self) -> Result<String> {
+        let mut recipe = self.clone();
+        recipe.training.seed = 0;
+        let text = serde_json::to_vec(&recipe).map_err(|e| Error::Config {
+            key: "training",
+            detail: e.to_string(),
+        })?;
+        Ok(blake3::hash(&text).to_hex().to_string())
+    }
+
     /// Checks every value that the type does not bound.
     pub(crate) fn check(&self) -> Result<()> {
         crate::zoo::find(&self.model)?;
@@ -175,6 +189,20 @@ impl TrainConfig {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn the_hash_of_a_recipe_leaves_out_the_seed_and_nothing_else() {
+        let hash = |change: fn(&mut TrainConfig)| {
+            let mut config = TrainConfig::default();
+            change(&mut config);
+            config.hash_without_seed().unwrap()
+        };
+        let first = hash(|_| ());
+        assert_eq!(hash(|c| c.training.seed = 7), first);
+        assert_ne!(hash(|c| c.training.steps += 1), first);
+        assert_ne!(hash(|c| c.pldm.loss.similarity += 1.0), first);
+        assert_ne!(hash(|c| c.model.push('x')), first);
+    }
 
     #[test]
     fn values_out_of_range_are_named() {

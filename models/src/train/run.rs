@@ -276,7 +276,7 @@ fn write_model(
     write_atomic(&request.out.join(WEIGHTS), &weights)?;
     write_json(
         &request.out.join(MODEL),
-        &model_file(&config, data, &finished, request.out),
+        &model_file(&config, data, &finished, request.out)?,
     )?;
     write_json(&request.out.join(SUMMARY), &finished)?;
     Ok(finished)
@@ -287,7 +287,7 @@ fn model_file(
     data: &TrainingData,
     finished: &Finished,
     out: &Path,
-) -> ModelFile {
+) -> Result<ModelFile> {
     let info = ModelInfo {
         name: config.model.clone(),
         action_dim: data.shape.action_dim,
@@ -306,17 +306,18 @@ fn model_file(
             seed: finished.seed,
             steps: finished.steps,
             seconds: finished.seconds,
+            config_hash: Some(config.hash_without_seed()?),
             dataset_hash: finished.dataset_hash.clone(),
             train_split_hash: finished.train_split_hash.clone(),
             track: data.track.clone(),
         }),
     };
-    ModelFile {
+    Ok(ModelFile {
         format_version: 1,
         pldm: config.pldm.clone(),
         shape: data.shape,
         info,
-    }
+    })
 }
 
 /// The validation errors on the last line of the metrics that has some.

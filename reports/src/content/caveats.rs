@@ -63,17 +63,12 @@ fn one_seed(runs: &[&RunFacts]) -> Vec<Span> {
     vec![plain(text)]
 }
 
-/// The best of several was chosen after the fact.
+/// The best of several recipes was chosen after the fact.
 fn selection(tasks: &[TaskFacts]) -> Option<Vec<Span>> {
-    let trained = |task: &TaskFacts| {
-        task.runs
-            .iter()
-            .filter(|facts| facts.kind() == ModelKind::Trained)
-            .count()
-    };
-    let most = tasks.iter().map(trained).max().filter(|&count| count > 1)?;
+    let most = tasks.iter().map(TaskFacts::recipes).max();
+    let most = most.filter(|&count| count > 1)?;
     Some(vec![plain(format!(
-        "The summary leads with the best of {most} trained models, chosen by these very episodes: on new ones it is \
+        "The summary leads with the best of {most} models, chosen by these very episodes: on new ones it is \
          likely to do a little worse.",
     ))])
 }

@@ -12,6 +12,9 @@ pub(super) fn section(scope: &Scope<'_>) -> Section {
     let task = scope.task;
     let mut section = scope.section("Results");
     section.blocks.push(Block::Table(table(scope)));
+    if !task.seed_means.is_empty() {
+        section.blocks.push(Block::Table(means(scope)));
+    }
     if let Some(note) = detectable(&task.ranking) {
         section.blocks.push(paragraph(vec![plain(note)]));
     }
@@ -82,6 +85,52 @@ fn row(facts: &RunFacts, ranked: &Ranked) -> Vec<crate::document::Cell> {
             &ranked.letters
         }),
     ]
+}
+
+fn means(scope: &Scope<'_>) -> Table {
+    let headings = [
+        "model",
+        "planner",
+        "training seeds",
+        "#n",
+        "#mean success",
+        "#95% interval",
+        "#std",
+        "#lowest",
+        "#highest",
+        "#distance",
+    ];
+    let mut table = Table::new("Means over training seeds", &headings);
+    for mean in &scope.task.seed_means {
+        let run = &scope.task.runs[mean.members[0]];
+        let seeds: Vec<String> = mean.seeds.iter().map(u64::to_string).collect();
+        let share = |value: f64| number(percent(value), value);
+        table.push(
+            Tone::Plain,
+            vec![
+                cell(mean.label.clone()),
+                cell(planner(run)),
+                cell(seeds.join(", ")),
+                number(mean.episodes.to_string(), mean.episodes as f64),
+                share(mean.success_rate),
+                number(percent_interval(mean.interval), mean.interval.low),
+                number(
+                    decimal(100.0 * mean.standard_deviation, 1),
+                    mean.standard_deviation,
+                ),
+                share(mean.lowest),
+                share(mean.highest),
+                number(
+                    decimal(mean.final_distance_mean, 2),
+                    mean.final_distance_mean,
+                ),
+            ],
+        );
+    }
+    table.with_note(
+        "runs that differ in the training seed only; n: episodes of each; interval: Wilson, for the draw of the episodes, \
+         with n as its size; std: over the seeds, divisor n - 1, in percentage points",
+    )
 }
 
 fn role(kind: ModelKind) -> &'static str {

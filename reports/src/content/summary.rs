@@ -1,12 +1,12 @@
 //! The one-page summary: the claim, its interval, what it was measured on, and the success bars.
 
-use jepa_leaderboard::{Interval, ModelKind};
+use jepa_leaderboard::{Interval, ModelKind, SeedMean};
 
 use super::{Scope, bar_kind};
 use crate::document::{Block, Fact, Figure, Section, Span, code, paragraph, plain, strong};
 use crate::error::Result;
 use crate::figure::{Bar, BarKind, success_bars};
-use crate::input::{RunFacts, TaskFacts};
+use crate::input::{Lead, RunFacts, TaskFacts};
 use crate::text::{
     decimal, listed, percent, percent_interval, plural, points_interval, seconds, short_hash,
 };
@@ -32,7 +32,33 @@ pub(super) fn section(tasks: &[TaskFacts]) -> Result<Section> {
     Ok(section)
 }
 
-fn claim(task: &TaskFacts, lead: &RunFacts) -> Vec<Span> {
+fn claim(task: &TaskFacts, lead: Lead<'_>) -> Vec<Span> {
+    match lead {
+        Lead::Run(run) => claim_of_run(task, run),
+        Lead::Mean(mean, run) => claim_of_mean(task, mean, run),
+    }
+}
+
+fn claim_of_mean(task: &TaskFacts, mean: &SeedMean, run: &RunFacts) -> Vec<Span> {
+    vec![
+        strong(run.run.record.model.name.clone()),
+        plain(format!(
+            ", trained with {} seeds, reaches the goal in a mean of ",
+            mean.seeds.len()
+        )),
+        strong(percent(mean.success_rate)),
+        plain(format!(" of {} of ", plural(mean.episodes, "episode"))),
+        code(task.task.id()),
+        plain(format!(
+            ", 95% interval {}; single seeds reach {} to {}.",
+            percent_interval(mean.interval),
+            percent(mean.lowest),
+            percent(mean.highest)
+        )),
+    ]
+}
+
+fn claim_of_run(task: &TaskFacts, lead: &RunFacts) -> Vec<Span> {
     let aggregate = &lead.aggregate;
     vec![
         strong(lead.label.clone()),
@@ -51,30 +77,49 @@ fn claim(task: &TaskFacts, lead: &RunFacts) -> Vec<Span> {
     ]
 }
 
-fn facts(task: &TaskFacts, lead: &RunFacts) -> Vec<Fact> {
-    let aggregate = &lead.aggregate;
+fn facts(task: &TaskFacts, lead: Lead<'_>) -> Vec<Fact> {
+    let aggregate = &lead.run().aggregate;
     let fact = |label: &str, value: String, note: String| Fact {
         label: label.into(),
         value,
         note,
     };
-    let mut items = vec![
-        fact(
-            "success rate",
-            percent(aggregate.success_rate),
-            percent_interval(aggregate.interval),
+    let (success, distance) = match lead {
+        Lead::Run(_) => (
+            fact(
+                "success rate",
+                percent(aggregate.success_rate),
+                percent_interval(aggregate.interval),
+            ),
+            fact(
+                "final distance",
+                decimal(aggregate.final_distance.median, 2),
+                format!("median; mean {}", decimal(aggregate.final_distance.mean, 2)),
+            ),
         ),
-        fact(
-            "episodes",
-            aggregate.episodes.to_string(),
-            format!("seeds from {}", lead.run.record.first_seed),
+        Lead::Mean(mean, _) => (
+            fact(
+                "success rate",
+                percent(mean.success_rate),
+                format!(
+                    "mean of {} seeds, std {}",
+                    mean.seeds.len(),
+                    decimal(100.0 * mean.standard_deviation, 1)
+                ),
+            ),
+            fact(
+                "final distance",
+                decimal(mean.final_distance_mean, 2),
+                "mean over seeds and episodes".into(),
+            ),
         ),
-        fact(
-            "final distance",
-            decimal(aggregate.final_distance.median, 2),
-            format!("median; mean {}", decimal(aggregate.final_distance.mean, 2)),
-        ),
-    ];
+    };
+    let episodes = fact(
+        "episodes",
+        aggregate.episodes.to_string(),
+        format!("seeds from {}", lead.run().run.record.first_seed),
+    );
+    let mut items = vec![success, episodes, distance];
     items.push(
         match aggregate.plan_seconds.filter(|band| band.median > 0.0) {
             Some(band) => fact(
@@ -89,19 +134,20 @@ fn facts(task: &TaskFacts, lead: &RunFacts) -> Vec<Fact> {
 }
 
 /// How the claim stands against floor, ceiling and paper; one paragraph each, where they exist.
-fn context(task: &TaskFacts, lead: &RunFacts) -> Vec<Block> {
+fn context(task: &TaskFacts, lead: Lead<'_>) -> Vec<Block> {
+    let first = lead.run();
     let mut blocks = Vec::new();
     let others = task
         .runs
         .iter()
-        .filter(|facts| facts.kind() != ModelKind::Trained && facts.label != lead.label);
+        .filter(|facts| facts.kind() != ModelKind::Trained && facts.label != first.label);
     let (same, other): (Vec<&RunFacts>, Vec<&RunFacts>) =
-        others.partition(|facts| TaskFacts::share_episodes(lead, facts));
+        others.partition(|facts| TaskFacts::share_episodes(first, facts));
     if !same.is_empty() {
         blocks.push(paragraph(vec![plain(format!(
             "On the same episodes: {}.{}",
             rates(&same),
-            lead_text(task)
+            lead_text(task, lead)
         ))]));
     }
     if !other.is_empty() {
@@ -124,16 +170,32 @@ fn rates(runs: &[&RunFacts]) -> String {
     listed(&rates.collect::<Vec<_>>())
 }
 
-/// How far the first run is above the best floor; empty if they were not paired.
-fn lead_text(task: &TaskFacts) -> String {
-    let Some(above) = task.ranking.first().and_then(|row| row.above_floor) else {
-        return String::new();
+/// How far the lead is above the best floor; empty if they were not paired.
+fn lead_text(task: &TaskFacts, lead: Lead<'_>) -> String {
+    let above = |run: &RunFacts| {
+        let row = task.ranking.iter().find(|row| row.label == run.label);
+        row.and_then(|row| row.above_floor)
     };
-    format!(
-        " The lead over the best floor is {} percentage points (paired 95% interval {}).",
-        decimal(100.0 * above.mean, 1),
-        points_interval(above.interval)
-    )
+    match lead {
+        Lead::Run(run) => above(run).map_or_else(String::new, |above| {
+            format!(
+                " The lead over the best floor is {} percentage points (paired 95% interval {}).",
+                decimal(100.0 * above.mean, 1),
+                points_interval(above.interval)
+            )
+        }),
+        Lead::Mean(mean, _) => {
+            let runs = mean.members.iter().map(|&k| above(&task.runs[k]));
+            let Some(leads) = runs.collect::<Option<Vec<_>>>() else {
+                return String::new();
+            };
+            let total: f64 = leads.iter().map(|above| above.mean).sum();
+            format!(
+                " The mean lead over the best floor is {} percentage points.",
+                decimal(100.0 * total / leads.len() as f64, 1)
+            )
+        }
+    }
 }
 
 fn published_text(task: &TaskFacts) -> String {
@@ -162,12 +224,9 @@ fn published_text(task: &TaskFacts) -> String {
 
 fn bars(scope: &Scope<'_>) -> Result<Figure> {
     let task = scope.task;
-    let mut bars: Vec<Bar> = task
-        .runs
-        .iter()
-        .enumerate()
-        .map(|(k, facts)| bar(task, k, facts))
-        .collect();
+    let mut bars: Vec<Bar> = task.seed_means.iter().map(mean_bar).collect();
+    let runs = task.runs.iter().enumerate();
+    bars.extend(runs.map(|(k, facts)| bar(task, k, facts)));
     bars.extend(task.published.iter().map(|(row, score)| Bar {
         label: row.model.into(),
         kind: BarKind::Published,
@@ -179,6 +238,11 @@ fn bars(scope: &Scope<'_>) -> Result<Figure> {
         note: format!("± {}", decimal(score.std, 1)),
     }));
     let name = scope.figure_name("success");
+    let means = if task.seed_means.is_empty() {
+        ""
+    } else {
+        " Dark bars are means over training seeds; their intervals are as wide as those of one run."
+    };
     let spread = if task.published.is_empty() {
         ""
     } else {
@@ -186,13 +250,23 @@ fn bars(scope: &Scope<'_>) -> Result<Figure> {
     };
     Ok(Figure {
         caption: format!(
-            "Success rate on {} with Wilson 95% intervals.{spread}",
+            "Success rate on {} with Wilson 95% intervals.{means}{spread}",
             task.task.id()
         ),
         alt: alt(&bars),
         svg: success_bars(&name, &bars)?,
         name,
     })
+}
+
+fn mean_bar(mean: &SeedMean) -> Bar {
+    Bar {
+        label: mean.label.clone(),
+        kind: BarKind::Mean,
+        rate: mean.success_rate,
+        whisker: mean.interval,
+        note: format!("± {}", decimal(100.0 * mean.standard_deviation, 1)),
+    }
 }
 
 fn bar(task: &TaskFacts, k: usize, facts: &RunFacts) -> Bar {

@@ -12,6 +12,8 @@ const ROW: f64 = 21.0;
 /// What a bar stands for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum BarKind {
+    /// The mean over training seeds.
+    Mean,
     /// A trained model, number `k` of the report.
     Model(usize),
     /// The ceiling.
@@ -83,12 +85,13 @@ pub(crate) fn success_bars(name: &str, bars: &[Bar]) -> Result<String> {
 fn one_bar(canvas: &Canvas<'_>, panel: &Panel<'_, '_>, bar: &Bar, y: f64) -> Painted {
     let across = |rate: f64| panel.at((100.0 * rate.clamp(0.0, 1.0), 0.0)).0;
     let corners = [(across(0.0), y - 6.0), (across(bar.rate), y + 6.0)];
-    let label = if matches!(bar.kind, BarKind::Model(_)) {
+    let label = if matches!(bar.kind, BarKind::Model(_) | BarKind::Mean) {
         Type::LABEL.bold()
     } else {
         Type::LABEL
     };
     match bar.kind {
+        BarKind::Mean => canvas.bar(corners, Ink::TEXT, 1.0)?,
         BarKind::Model(k) => canvas.bar(corners, Ink::series(k), 1.0)?,
         BarKind::Ceiling => canvas.bar(corners, Ink::CEILING, 1.0)?,
         BarKind::Floor => canvas.bar(corners, Ink::FLOOR, 1.0)?,

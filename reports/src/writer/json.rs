@@ -38,6 +38,7 @@ fn task(facts: &TaskFacts) -> Value {
         "task": facts.task,
         "runs": facts.runs.iter().map(run).collect::<Vec<_>>(),
         "ranking": facts.ranking,
+        "seed_means": facts.seed_means,
         "comparisons": facts.comparisons,
         "published": published.collect::<Vec<_>>(),
     })
