@@ -31,7 +31,7 @@ fn survives<R: PartialEq + Debug>(
     let whole = folder.join("whole");
     let started = Instant::now();
     succeeds(&command(&whole));
-    let takes = started.elapsed().as_secs_f64();
+    let mut takes = started.elapsed().as_secs_f64();
     let expected = result(&whole);
     let mut stream = Stream::new(0, &["kill", name]);
     let mut hits = 0;
@@ -46,6 +46,8 @@ fn survives<R: PartialEq + Debug>(
             let delay = Duration::from_secs_f64(takes * stream.uniform() * 0.8);
             let ended = killed_after(&args, delay);
             if ended {
+                // The first run was slowed down by something else: aim within what it really takes.
+                takes = takes.min(delay.as_secs_f64());
                 break;
             }
             hits += 1;

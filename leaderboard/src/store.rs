@@ -715,6 +715,34 @@ mod tests {
     }
 
     #[test]
+    fn an_event_written_anew_breaks_the_chain_behind_it() {
+        let scene = Scene::new();
+        let mut board = Board::open(&scene.file()).unwrap();
+        board.add(&scene.run).unwrap();
+        let other = SyntheticRun::new("oracle", 12)
+            .write(scene.folder.path())
+            .unwrap();
+        board.add(&Run::load(&other).unwrap()).unwrap();
+        let mut forged = board.events().unwrap().remove(0);
+        drop(board);
+        forged.utc = "2020-01-01T00:00:00Z".into();
+        forged.hash = forged.digest();
+        let connection = Connection::open(scene.file()).unwrap();
+        connection
+            .execute_batch("DROP TRIGGER events_are_not_changed")
+            .unwrap();
+        connection
+            .execute(
+                "UPDATE events SET utc = ?1, hash = ?2 WHERE number = ?3",
+                rusqlite::params![forged.utc, forged.hash, forged.number as i64],
+            )
+            .unwrap();
+        drop(connection);
+        let error = Board::open(&scene.file()).unwrap_err().to_string();
+        assert!(error.contains("event 2 was changed"), "{error}");
+    }
+
+    #[test]
     fn the_file_itself_refuses_to_change_events() {
         let scene = Scene::new();
         Board::open(&scene.file()).unwrap().add(&scene.run).unwrap();

@@ -304,6 +304,34 @@ mod tests {
     }
 
     #[test]
+    fn the_noise_of_a_sample_is_that_of_the_dimension_and_repeats_over_the_steps() {
+        let config = MppiConfig {
+            iterations: 1,
+            elites: 2,
+            output: Output::Sample,
+            ..MppiConfig::default()
+        };
+        let planner = Mppi::new(config).unwrap();
+        let plan = planner
+            .plan(SHAPE, &mut FnCost(|_| 1.0), &mut SeededNoise(3))
+            .unwrap();
+        // Equal costs: the elites are candidates 0 and 1, with weight 1/2 each.
+        let (mut first, mut last) = (vec![0.0; 300 * 4], vec![0.0; 2]);
+        SeededNoise(3).normals(0, &mut first);
+        SeededNoise(3).normals(1, &mut last);
+        let chosen = if SeededNoise(3).uniform(1) < 0.5 {
+            0
+        } else {
+            4
+        };
+        for at in 0..4 {
+            let deviation = (first[at] - first[4 + at]).abs();
+            let expected = 2.0 * first[chosen + at] + deviation * last[at % 2];
+            assert!((plan.actions[at] - expected).abs() < 1e-12, "{at}");
+        }
+    }
+
+    #[test]
     fn equal_costs_weigh_the_elites_equally() {
         let config = MppiConfig {
             iterations: 1,

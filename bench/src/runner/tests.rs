@@ -384,3 +384,30 @@ fn the_floors_fail_and_the_oracle_succeeds_as_often_as_expected() {
     let oracle = successes(Policy::Oracle);
     assert!((0.86..=0.97).contains(&oracle.value), "{oracle:?}");
 }
+
+#[test]
+fn passing_through_the_goal_is_a_success_at_any_step_and_not_at_the_end() {
+    let evaluation = evaluation(Policy::find("floor:noop").unwrap(), SMALL);
+    let mut env = evaluation.config.environment.build().unwrap();
+    let start = env.sample(1).unwrap();
+    env.reset_to(&start.init).unwrap();
+    let finish = |at_goal: [bool; 3], rule| {
+        let mut log = EpisodeLog::new(0, 1, &start, env.as_ref());
+        log.visit(env.as_ref());
+        log.visit(env.as_ref());
+        log.at_goal = at_goal.to_vec();
+        let row = log.finish(rule).unwrap().row;
+        (row.success, row.success_any)
+    };
+    let passing = [false, true, false];
+    assert_eq!(finish(passing, SuccessRule::Final), (false, true));
+    assert_eq!(finish(passing, SuccessRule::Any), (true, true));
+    assert_eq!(
+        finish([true, false, false], SuccessRule::Any),
+        (false, false)
+    );
+    assert_eq!(
+        finish([false, false, true], SuccessRule::Final),
+        (true, true)
+    );
+}
