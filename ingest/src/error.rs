@@ -104,6 +104,112 @@ pub enum Error {
         /// Shape, strides, offset and storage length.
         detail: String,
     },
+    /// A video stream that cannot be decoded.
+    #[error("`{}` cannot be decoded: {detail}", path.display())]
+    Decode {
+        /// The file.
+        path: PathBuf,
+        /// What the decoder said.
+        detail: String,
+    },
+    /// A media file without a video stream.
+    #[error("`{}` has no video stream", path.display())]
+    NoVideo {
+        /// The file.
+        path: PathBuf,
+    },
+    /// A key, column or data set that has to be there is not.
+    #[error("`{}` has no `{key}`", path.display())]
+    MissingKey {
+        /// The file.
+        path: PathBuf,
+        /// What is missing.
+        key: String,
+    },
+    /// An episode too short for the window that was asked for.
+    #[error("`{}` is too short: {detail}", path.display())]
+    TooShort {
+        /// The file.
+        path: PathBuf,
+        /// Its length and the length needed.
+        detail: String,
+    },
+    /// JSON that cannot be read.
+    #[error("`{}` is not valid JSON: {detail}", path.display())]
+    Json {
+        /// The file.
+        path: PathBuf,
+        /// Where and why.
+        detail: String,
+    },
+    /// A format version that this build does not read.
+    #[error("`{}` is of version {found}; this build reads {known}", path.display())]
+    Version {
+        /// The file.
+        path: PathBuf,
+        /// The version in the file.
+        found: String,
+        /// The versions that can be read.
+        known: &'static str,
+    },
+    /// A compression filter that this build does not have.
+    #[error("`{}`: `{dataset}` is compressed by filter {filter}, which this build does not have", path.display())]
+    Filter {
+        /// The file.
+        path: PathBuf,
+        /// The data set.
+        dataset: String,
+        /// HDF5's registered number of the filter.
+        filter: i32,
+    },
+    /// An archive member whose name points outside the archive.
+    #[error("`{}`: the name of member `{member}` points outside the archive; nothing was written", path.display())]
+    UnsafeMember {
+        /// The archive.
+        path: PathBuf,
+        /// The name of the member.
+        member: String,
+    },
+    /// An array of pickled objects.
+    #[error("`{}`: array `{array}` holds pickled objects; nothing was executed", path.display())]
+    ObjectArray {
+        /// The file.
+        path: PathBuf,
+        /// The array.
+        array: String,
+    },
+    /// Two episodes with one identity.
+    #[error("`{}`: {detail}", path.display())]
+    Duplicate {
+        /// The file.
+        path: PathBuf,
+        /// Which ones.
+        detail: String,
+    },
+    /// Nothing is left to ingest.
+    #[error("nothing to ingest in `{}`: {detail}", path.display())]
+    Nothing {
+        /// The release.
+        path: PathBuf,
+        /// Why.
+        detail: String,
+    },
+    /// An episode of no rows: it keeps its number and yields no slices.
+    #[error("episode {episode} of `{}` has no rows", path.display())]
+    EmptyEpisode {
+        /// The file.
+        path: PathBuf,
+        /// Which one.
+        episode: u64,
+    },
+    /// A length that its data do not have.
+    #[error("`{}`: {detail}", path.display())]
+    Length {
+        /// The file.
+        path: PathBuf,
+        /// The length and what there is.
+        detail: String,
+    },
     /// A number type that cannot be used here without losing something.
     #[error("`{}`: number type {found} cannot be used for {wanted}", path.display())]
     Dtype {
@@ -191,6 +297,19 @@ impl Error {
             Self::Format { .. } => "invalid_header",
             Self::ForbiddenGlobal { .. } => "forbidden_pickle_global",
             Self::ViewOutOfBounds { .. } => "tensor_view_out_of_bounds",
+            Self::Decode { .. } => "decode_error",
+            Self::NoVideo { .. } => "no_video_stream",
+            Self::MissingKey { .. } => "missing_key",
+            Self::TooShort { .. } => "too_short",
+            Self::Json { .. } => "invalid_json",
+            Self::Version { .. } => "unsupported_version",
+            Self::Filter { .. } => "unsupported_filter",
+            Self::UnsafeMember { .. } => "unsafe_member_name",
+            Self::ObjectArray { .. } => "object_array",
+            Self::Duplicate { .. } => "duplicate_id",
+            Self::Nothing { .. } => "empty_filter_result",
+            Self::EmptyEpisode { .. } => "empty_episode",
+            Self::Length { .. } => "length_out_of_range",
             Self::Dtype { .. } => "unsupported_dtype",
             Self::Count { .. } => "count_mismatch",
             Self::Range { .. } => "out_of_range",

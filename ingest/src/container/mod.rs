@@ -1,4 +1,7 @@
 //! Containers that raw releases come in.
 
+pub mod mapped;
 pub mod pickle;
 pub mod torch_zip;
+#[cfg(feature = "video")]
+pub mod video;

@@ -5,12 +5,10 @@
 //! and that every element a tensor addresses lies inside its storage.
 
 use std::collections::BTreeMap;
-use std::fs::File;
 use std::ops::Range;
 use std::path::{Path, PathBuf};
 
-use memmap2::Mmap;
-
+use super::mapped::{FileBytes, impostor};
 use super::pickle::{Node, NodeId, Pickle, PickleError};
 use crate::{Error, Result};
 
@@ -28,7 +26,7 @@ const LEGACY_MAGIC: &[u8] = b"\x8a\x0a\x6c\xfc\x9c\x46\xf9\x20\x6a\xa8\x50\x19";
 #[derive(Debug)]
 pub struct TorchFile {
     path: PathBuf,
-    map: Mmap,
+    map: FileBytes,
     members: BTreeMap<String, Member>,
     /// Folder of all members, with its slash: the file's stem when it was saved.
     prefix: String,
@@ -46,16 +44,7 @@ impl TorchFile {
     /// # Errors
     /// What the file is instead: empty, a Git LFS pointer, a web page, a legacy torch file, cut short.
     pub fn open(path: &Path) -> Result<Self> {
-        let file = File::open(path).map_err(|e| Error::io(path, e))?;
-        if file.metadata().map_err(|e| Error::io(path, e))?.len() == 0 {
-            return Err(Error::Empty {
-                path: path.to_path_buf(),
-            });
-        }
-        // SAFETY: the map is only read, and every access is bounds-checked against its length. A file
-        // that another program truncates meanwhile ends this one with SIGBUS, as documented for all
-        // memory-mapped readers; it cannot make it read anything else.
-        let map = unsafe { Mmap::map(&file) }.map_err(|e| Error::io(path, e))?;
+        let map = FileBytes::open(path)?;
         if !map.starts_with(LOCAL_HEADER) {
             return Err(identify(path, &map));
         }
@@ -150,17 +139,6 @@ impl TorchFile {
 
 /// Says what a file is that is not a ZIP archive.
 fn identify(path: &Path, bytes: &[u8]) -> Error {
-    let head = String::from_utf8_lossy(&bytes[..bytes.len().min(400)]).into_owned();
-    let trimmed = head.trim_start();
-    if head.starts_with("version https://git-lfs") {
-        let size = head
-            .lines()
-            .find_map(|line| line.strip_prefix("size ")?.trim().parse().ok());
-        return Error::LfsPointer {
-            path: path.to_path_buf(),
-            size: size.unwrap_or(0),
-        };
-    }
     if bytes
         .get(2..)
         .is_some_and(|rest| rest.starts_with(LEGACY_MAGIC))
@@ -170,18 +148,7 @@ fn identify(path: &Path, bytes: &[u8]) -> Error {
             path: path.to_path_buf(),
         };
     }
-    if trimmed.starts_with(['<', '{', '[']) {
-        let head = trimmed
-            .chars()
-            .take(40)
-            .map(|c| if c.is_control() { ' ' } else { c })
-            .collect();
-        return Error::WebPage {
-            path: path.to_path_buf(),
-            head,
-        };
-    }
-    Error::torch(path, "it is not a ZIP archive")
+    impostor(path, bytes).unwrap_or_else(|| Error::torch(path, "it is not a ZIP archive"))
 }
 
 fn u16_at(bytes: &[u8], at: usize) -> Option<u16> {

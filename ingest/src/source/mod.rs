@@ -35,11 +35,16 @@ pub trait Source: Send + Sync {
     fn bytes(&self) -> u64;
 }
 
-/// How a source turns frames into what is stored.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+/// How a source is read, and how it turns frames into what is stored. Options that a source has no use
+/// for are an error there, not ignored.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct SourceOptions {
     /// Height and width to resize to; nothing keeps the native size.
     pub size: Option<[usize; 2]>,
+    /// Cameras to keep, by the name that the source gives them; empty keeps what the source keeps by default.
+    pub cameras: Vec<String>,
+    /// Tasks to keep; empty keeps all.
+    pub tasks: Vec<String>,
 }
 
 /// One source of the registry.

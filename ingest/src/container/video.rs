@@ -1,0 +1,326 @@
+//! Video files, decoded by FFmpeg from their first frame to their last (datasets.md section 1.7).
+//!
+//! Frames are counted in presentation order; times in the file never decide which frame is which. A file
+//! that announces more frames than it yields is cut short, whatever its header says. The demuxer reads
+//! from memory only and knows video containers only: a playlist under the name of a video cannot make
+//! it open anything else.
+
+use std::io::Cursor;
+use std::ops::ControlFlow;
+use std::sync::Once;
+
+use ffmpeg_next as ffmpeg;
+
+use ffmpeg::codec::context::Context as Codec;
+use ffmpeg::codec::decoder::Check;
+use ffmpeg::codec::threading;
+use ffmpeg::format::Pixel;
+use ffmpeg::format::context::{Input, StreamIo};
+use ffmpeg::media::Type;
+use ffmpeg::software::scaling::{Context as Scaler, Flags};
+use ffmpeg::util::frame::Video as Picture;
+use ffmpeg::{Dictionary, Error as Fault, Packet};
+
+use super::mapped::FileBytes;
+use crate::{Error, Result};
+
+/// Containers a data set may use; anything else is not opened.
+const CONTAINERS: &str =
+    "mov,mp4,m4a,3gp,3g2,mj2,matroska,webm,avi,mpeg,mpegts,ogg,h264,hevc,obu,ivf";
+
+/// Frames with more pixels are refused before any memory is asked for.
+const MOST_PIXELS: u64 = 64 << 20;
+
+/// What a file says of its video stream.
+#[derive(Debug, Clone, PartialEq)]
+pub struct VideoInfo {
+    /// Frames that the file's index lists, in as far as it has one.
+    pub announced: Option<u64>,
+    /// Pixels, top to bottom.
+    pub height: usize,
+    /// Pixels, left to right.
+    pub width: usize,
+    /// Average frames per second; nothing where the header says 0 or nonsense.
+    pub fps: Option<f64>,
+    /// Name of the codec, e.g. `h264`.
+    pub codec: String,
+}
+
+/// One decoded frame.
+pub struct Frame<'a> {
+    picture: &'a Picture,
+    scaler: &'a mut Option<Scaler>,
+}
+
+/// A video, opened but not decoded.
+#[derive(Debug, Clone)]
+pub struct Video {
+    bytes: FileBytes,
+    info: VideoInfo,
+}
+
+impl Video {
+    /// Opens a video and reads its header.
+    ///
+    /// # Errors
+    /// What the bytes are instead, or that they hold no video stream.
+    pub fn open(bytes: FileBytes) -> Result<Self> {
+        if bytes.is_empty() {
+            return Err(Error::Empty {
+                path: bytes.path().to_path_buf(),
+            });
+        }
+        let input = demux(&bytes)?;
+        let stream = input.streams().best(Type::Video);
+        let stream = stream.ok_or_else(|| Error::NoVideo {
+            path: bytes.path().to_path_buf(),
+        })?;
+        let codec = Codec::from_parameters(stream.parameters()).map_err(|e| broken(&bytes, e))?;
+        let name = codec.id().name().to_string();
+        let decoder = codec.decoder().video().map_err(|e| broken(&bytes, e))?;
+        let (height, width) = (decoder.height(), decoder.width());
+        check_size(&bytes, height, width)?;
+        let rate = f64::from(stream.avg_frame_rate());
+        let info = VideoInfo {
+            announced: u64::try_from(stream.frames()).ok().filter(|&n| n > 0),
+            height: height as usize,
+            width: width as usize,
+            fps: (rate.is_finite() && rate > 0.0).then_some(rate),
+            codec: name,
+        };
+        Ok(Self { bytes, info })
+    }
+
+    /// What the header says.
+    pub fn info(&self) -> &VideoInfo {
+        &self.info
+    }
+
+    /// Hands every frame to `see`, in order of presentation, until it breaks off; returns the number of
+    /// frames seen.
+    ///
+    /// # Errors
+    /// When the stream is damaged or ends before the frames its index lists, or `see` fails.
+    pub fn decode(
+        &self,
+        see: &mut dyn FnMut(usize, &mut Frame<'_>) -> Result<ControlFlow<()>>,
+    ) -> Result<usize> {
+        let mut input = demux(&self.bytes)?;
+        let stream = input.streams().best(Type::Video);
+        let (index, parameters) = stream
+            .map(|stream| (stream.index(), stream.parameters()))
+            .ok_or_else(|| Error::NoVideo {
+                path: self.bytes.path().to_path_buf(),
+            })?;
+        let fault = |e| broken(&self.bytes, e);
+        let mut codec = Codec::from_parameters(parameters).map_err(fault)?;
+        // Episodes are decoded side by side, each on one thread.
+        codec.set_threading(threading::Config::count(1));
+        let mut decoder = codec.decoder();
+        // Errors end the episode: pixels that the decoder made up are not data.
+        decoder.check(Check::EXPLODE | Check::CRC | Check::BITSTREAM);
+        let mut decoder = decoder.video().map_err(fault)?;
+        let mut seen = Seen {
+            bytes: &self.bytes,
+            info: &self.info,
+            frames: 0,
+            picture: Picture::empty(),
+            scaler: None,
+            see,
+        };
+        let mut packet = Packet::empty();
+        loop {
+            match packet.read(&mut input) {
+                Ok(()) => {}
+                Err(Fault::Eof) => break,
+                Err(error) => return Err(fault(error)),
+            }
+            if packet.stream() != index {
+                continue;
+            }
+            if packet.is_corrupt() {
+                return Err(self.cut_short(seen.frames));
+            }
+            decoder.send_packet(&packet).map_err(fault)?;
+            if seen.drain(&mut decoder)?.is_break() {
+                return Ok(seen.frames);
+            }
+        }
+        decoder.send_eof().map_err(fault)?;
+        if seen.drain(&mut decoder)?.is_break() {
+            return Ok(seen.frames);
+        }
+        let frames = seen.frames;
+        match self.info.announced {
+            Some(announced) if (frames as u64) < announced => Err(self.cut_short(frames)),
+            _ if frames == 0 => Err(self.cut_short(0)),
+            _ => Ok(frames),
+        }
+    }
+
+    /// All frames as RGB, `[frames, height, width, 3]`, and their number; an error beyond `most` frames.
+    ///
+    /// # Errors
+    /// As [`Self::decode`].
+    pub fn rgb(&self, most: usize) -> Result<(Vec<u8>, usize)> {
+        let size = self.info.height * self.info.width * 3;
+        let likely = self.info.announced.unwrap_or(0).min(most as u64) as usize;
+        let mut pixels = Vec::new();
+        pixels
+            .try_reserve(likely * size)
+            .map_err(|_| Error::Range {
+                path: self.bytes.path().to_path_buf(),
+                detail: format!("its {likely} frames do not fit into memory"),
+            })?;
+        let frames = self.decode(&mut |k, frame| {
+            if k >= most {
+                return Err(Error::count(
+                    self.bytes.path(),
+                    format!("it has more than {most} frames"),
+                ));
+            }
+            frame.rgb_into(&mut pixels)?;
+            Ok(ControlFlow::Continue(()))
+        })?;
+        Ok((pixels, frames))
+    }
+
+    fn cut_short(&self, frames: usize) -> Error {
+        let announced = self.info.announced;
+        let detail = announced.map_or_else(
+            || format!("it ends after {frames} frames"),
+            |n| format!("it lists {n} frames and {frames} can be decoded"),
+        );
+        Error::truncated(self.bytes.path(), detail)
+    }
+}
+
+/// Where the frames of one decoding go.
+struct Seen<'a> {
+    bytes: &'a FileBytes,
+    info: &'a VideoInfo,
+    frames: usize,
+    picture: Picture,
+    scaler: Option<Scaler>,
+    see: &'a mut dyn FnMut(usize, &mut Frame<'_>) -> Result<ControlFlow<()>>,
+}
+
+impl Seen<'_> {
+    /// Takes every frame that the decoder has ready.
+    fn drain(&mut self, decoder: &mut ffmpeg::decoder::Video) -> Result<ControlFlow<()>> {
+        loop {
+            match decoder.receive_frame(&mut self.picture) {
+                Ok(()) => {}
+                Err(Fault::Eof) => return Ok(ControlFlow::Continue(())),
+                Err(Fault::Other { errno }) if errno == ffmpeg::util::error::EAGAIN => {
+                    return Ok(ControlFlow::Continue(()));
+                }
+                Err(error) => return Err(broken(self.bytes, error)),
+            }
+            if self.picture.is_corrupt() || self.picture.has_decode_errors() {
+                return Err(Error::Decode {
+                    path: self.bytes.path().to_path_buf(),
+                    detail: format!("frame {} is damaged", self.frames),
+                });
+            }
+            let (height, width) = (
+                self.picture.height() as usize,
+                self.picture.width() as usize,
+            );
+            if (height, width) != (self.info.height, self.info.width) {
+                return Err(Error::count(
+                    self.bytes.path(),
+                    format!(
+                        "frame {} is {height}x{width}, the header says {}x{}",
+                        self.frames, self.info.height, self.info.width
+                    ),
+                ));
+            }
+            let mut frame = Frame {
+                picture: &self.picture,
+                scaler: &mut self.scaler,
+            };
+            let flow = (self.see)(self.frames, &mut frame)?;
+            self.frames += 1;
+            if flow.is_break() {
+                return Ok(flow);
+            }
+        }
+    }
+}
+
+impl Frame<'_> {
+    /// Appends the frame as RGB, `[height, width, 3]`, as swscale converts it by default.
+    ///
+    /// # Errors
+    /// When FFmpeg cannot convert its pixel format.
+    pub fn rgb_into(&mut self, out: &mut Vec<u8>) -> Result<()> {
+        let (height, width) = (self.picture.height(), self.picture.width());
+        let convert = |e: Fault| Error::Decode {
+            path: std::path::PathBuf::new(),
+            detail: format!("no conversion from {:?} to RGB: {e}", self.picture.format()),
+        };
+        if self.scaler.is_none() {
+            let (from, to) = (self.picture.format(), Pixel::RGB24);
+            let scaler = Scaler::get(from, width, height, to, width, height, Flags::BILINEAR);
+            *self.scaler = Some(scaler.map_err(convert)?);
+        }
+        let mut rgb = Picture::empty();
+        if let Some(scaler) = self.scaler.as_mut() {
+            scaler.run(self.picture, &mut rgb).map_err(convert)?;
+        }
+        let (row, stride) = (width as usize * 3, rgb.stride(0));
+        let rows = rgb.data(0).chunks(stride).take(height as usize);
+        rows.for_each(|line| out.extend_from_slice(&line[..row]));
+        Ok(())
+    }
+
+    /// The planes as decoded, without their padding, one after the other.
+    pub fn planes(&self) -> Vec<u8> {
+        let mut out = Vec::new();
+        for plane in 0..self.picture.planes() {
+            let (width, height) = (
+                self.picture.plane_width(plane) as usize,
+                self.picture.plane_height(plane) as usize,
+            );
+            let lines = self.picture.data(plane).chunks(self.picture.stride(plane));
+            lines
+                .take(height)
+                .for_each(|line| out.extend_from_slice(&line[..width]));
+        }
+        out
+    }
+}
+
+fn check_size(bytes: &FileBytes, height: u32, width: u32) -> Result<()> {
+    let pixels = u64::from(height) * u64::from(width);
+    if (1..=MOST_PIXELS).contains(&pixels) {
+        return Ok(());
+    }
+    Err(Error::Range {
+        path: bytes.path().to_path_buf(),
+        detail: format!("frames of {height}x{width} pixels"),
+    })
+}
+
+fn demux(bytes: &FileBytes) -> Result<Input> {
+    static QUIET: Once = Once::new();
+    QUIET.call_once(|| {
+        // Every fault is an error of this crate; FFmpeg's own words would repeat it on stderr.
+        ffmpeg::util::log::set_level(ffmpeg::util::log::Level::Quiet);
+    });
+    let reader = StreamIo::from_read_seek(Cursor::new(bytes.clone()));
+    let mut options = Dictionary::new();
+    options.set("format_whitelist", CONTAINERS);
+    options.set("protocol_whitelist", "");
+    let opened =
+        reader.and_then(|reader| ffmpeg::format::input_from_stream(reader, None, Some(options)));
+    opened.map_err(|e| bytes.unless_known(broken(bytes, e)))
+}
+
+fn broken(bytes: &FileBytes, error: Fault) -> Error {
+    Error::Decode {
+        path: bytes.path().to_path_buf(),
+        detail: error.to_string(),
+    }
+}
