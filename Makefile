@@ -3,6 +3,9 @@
 
 DEMO_OUT ?= runs/demo
 
+# Where `.ci/setup` puts a cmake that the system lacks.
+export PATH := $(HOME)/.local/bin:$(PATH)
+
 .PHONY: demo test check fix bench setup
 
 demo: setup

@@ -12,7 +12,6 @@ mod journal;
 mod merge;
 mod provenance;
 mod results;
-mod shard;
 
 use std::collections::BTreeSet;
 use std::path::PathBuf;
@@ -31,10 +30,10 @@ use crate::{Error, Result};
 pub use films::{filmstrip, replay};
 pub use folder::{Continue, finished_run};
 pub use imagination::{ImaginedStep, imagine};
+pub use jepa_datasets::Shard;
 pub use journal::Line;
 pub use merge::merge;
 pub use results::RunManifest;
-pub use shard::Shard;
 
 use folder::RunFolder;
 use journal::Journal;
@@ -146,8 +145,11 @@ impl Evaluation {
     /// Episodes of this run or shard, in order.
     pub fn episodes(&self) -> Vec<u32> {
         let all = 0..self.config.episodes.count;
-        all.filter(|&episode| self.shard.is_none_or(|shard| shard.holds(episode)))
-            .collect()
+        all.filter(|&episode| {
+            self.shard
+                .is_none_or(|shard| shard.holds(u64::from(episode)))
+        })
+        .collect()
     }
 
     /// What one episode will take; nothing without a planner.

@@ -3,6 +3,8 @@
 use std::io;
 use std::path::{Path, PathBuf};
 
+use crate::Shard;
+
 /// Result of this crate.
 pub type Result<T, E = Error> = std::result::Result<T, E>;
 
@@ -37,6 +39,22 @@ pub enum Error {
         pending: u64,
         /// Episodes of the source.
         total: u64,
+    },
+    /// A part of a dataset, finished but not joined with the others.
+    #[error("`{}` is shard {shard} of a dataset, not a dataset", path.display())]
+    IsShard {
+        /// The folder.
+        path: PathBuf,
+        /// Which part.
+        shard: Shard,
+    },
+    /// Shards that do not make up a dataset.
+    #[error("`{}` cannot be joined: {detail}", path.display())]
+    Shards {
+        /// The shard, or the dataset to be.
+        path: PathBuf,
+        /// What does not fit.
+        detail: String,
     },
     /// The dataset was written by a newer version of this program.
     #[error("`{}` has format version {found}; this program reads up to {known}", path.display())]
@@ -159,6 +177,8 @@ impl Error {
                 Some("`jepa-bench ingest` and `jepa-bench collect` write datasets".into())
             }
             Self::Unfinished { .. } => Some("run the command that started it again; it resumes".into()),
+            Self::IsShard { .. } => Some("join all shards with `jepa-bench merge OUT SHARD...`".into()),
+            Self::Shards { .. } => Some("give every shard of one `ingest --shard` command, each once".into()),
             Self::NewerFormat { .. } => Some("update jepa-bench, or write the dataset again with this version".into()),
             Self::Exists { .. } => Some("choose another folder, or pass `--overwrite` to replace it".into()),
             Self::Foreign { .. } => Some("choose an empty or a new folder".into()),

@@ -12,6 +12,7 @@ pub mod export;
 pub mod mt19937;
 mod normalizer;
 mod schema;
+mod shard;
 mod slice;
 mod split;
 mod store;
@@ -30,7 +31,8 @@ pub use schema::{
     Alignment, Camera, Codec, Counts, Dtype, EpisodeMeta, FORMAT_VERSION, Field, FileEntry,
     FrameRange, LedgerRow, Manifest, ManifestDraft, Outcome, PixelType, Source,
 };
+pub use shard::Shard;
 pub use slice::{Dropped, Order, Slice, SliceIndex, SliceRef, SliceSpec};
 pub use split::{Member, Split, SplitRule, Splits};
-pub use store::{Dataset, DatasetWriter, ReadCount, WriterOptions};
+pub use store::{Dataset, DatasetWriter, ReadCount, WriterOptions, is_shard, merge_shards};
 pub use stream::Stream;

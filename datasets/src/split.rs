@@ -26,6 +26,14 @@ pub enum SplitRule {
         /// Seed of the permutation and of the slice order.
         seed: u64,
     },
+    /// The first episodes of the source are for training, the others for validation: releases that
+    /// come in two folders, and releases of one part only.
+    First {
+        /// Number of training episodes.
+        train: u64,
+        /// Seed of the slice order.
+        seed: u64,
+    },
     /// A shuffle from the project's own random streams.
     Random {
         /// Seed of the shuffle and of the slice order.
@@ -63,13 +71,15 @@ impl SplitRule {
         match self {
             Self::Released => 0,
             Self::DinoWm => 42,
-            Self::JepaWms { seed, .. } | Self::Random { seed, .. } => *seed,
+            Self::JepaWms { seed, .. } | Self::Random { seed, .. } | Self::First { seed, .. } => {
+                *seed
+            }
         }
     }
 
     fn fraction(&self) -> f64 {
         match self {
-            Self::Released | Self::DinoWm => 0.9,
+            Self::Released | Self::DinoWm | Self::First { .. } => 0.9,
             Self::JepaWms { fraction, .. } | Self::Random { fraction, .. } => *fraction,
         }
     }
@@ -83,6 +93,10 @@ impl SplitRule {
             .filter(|&n| u64::from(n) < RANDPERM_LIMIT);
         let n32 =
             n32.ok_or_else(|| Error::invalid("number of episodes", n, "too many for a split"))?;
+        if let Self::First { train, .. } = self {
+            let train = (*train).min(n);
+            return Ok(((0..train).collect(), (train..n).collect()));
+        }
         let mut order = self.permutation(n32);
         let train = (self.fraction() * n as f64) as usize;
         let val = order.split_off(train.min(order.len()));
@@ -108,6 +122,7 @@ impl fmt::Display for SplitRule {
             Self::Released => f.write_str("released"),
             Self::DinoWm => f.write_str("dino-wm"),
             Self::JepaWms { fraction, seed } => write!(f, "jepa-wms:{fraction}:{seed}"),
+            Self::First { train, seed } => write!(f, "first:{train}:{seed}"),
             Self::Random { seed, fraction } => write!(f, "random:{seed}:{fraction}"),
         }
     }
@@ -132,6 +147,10 @@ impl FromStr for SplitRule {
                 fraction: fraction(text, f)?,
                 seed: seed(text, s)?,
             }),
+            ("first", [n, s]) => Ok(Self::First {
+                train: seed(text, n)?,
+                seed: seed(text, s)?,
+            }),
             ("random", [s, f]) => Ok(Self::Random {
                 seed: seed(text, s)?,
                 fraction: fraction(text, f)?,
@@ -139,7 +158,7 @@ impl FromStr for SplitRule {
             _ => Err(Error::invalid(
                 "split rule",
                 text,
-                "the rules are `released`, `dino-wm`, `jepa-wms[:FRACTION[:SEED]]` and `random:SEED:FRACTION`",
+                "the rules are `released`, `dino-wm`, `jepa-wms[:FRACTION[:SEED]]`, `random:SEED:FRACTION` and `first:N:SEED`",
             )),
         }
     }

@@ -10,5 +10,5 @@ mod run;
 pub mod source;
 
 pub use error::{Error, Result};
-pub use run::{Broken, OnBroken, Progress, Summary, run, summarize};
+pub use run::{Broken, OnBroken, Progress, Summary, concrete, run, run_shard, summarize};
 pub use source::{SOURCES, Source, SourceEntry, SourceOptions};

@@ -3,7 +3,7 @@
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use jepa_datasets::{Dataset, DatasetWriter, Outcome, SplitRule, WriterOptions};
+use jepa_datasets::{Dataset, DatasetWriter, Outcome, Shard, SplitRule, WriterOptions};
 use rayon::prelude::*;
 use serde::Serialize;
 
@@ -69,13 +69,49 @@ pub fn run(
     on_broken: OnBroken,
     progress: &Progress<'_>,
 ) -> Result<(Dataset, Summary)> {
-    let rule = rule.resolve(&options.manifest.source.name)?;
-    let asked = options
-        .selection
-        .clone()
-        .map_or(options.total_episodes, |range| range.end - range.start);
+    let rule = concrete(source, rule);
     let writer = DatasetWriter::open(dst, options)?;
+    let resumed = take_all(source, &writer, on_broken, progress)?;
+    let dataset = writer.finish(&rule)?;
+    let summary = summarize(&dataset, resumed)?;
+    Ok((dataset, summary))
+}
+
+/// Reads one part of a source into `dst`, for [`jepa_datasets::merge_shards`] to join with the others.
+///
+/// # Errors
+/// As [`run`].
+pub fn run_shard(
+    source: &dyn Source,
+    dst: &Path,
+    options: WriterOptions,
+    (rule, shard): (&SplitRule, Shard),
+    on_broken: OnBroken,
+    progress: &Progress<'_>,
+) -> Result<()> {
+    let rule = concrete(source, rule);
+    let writer = DatasetWriter::open_shard(dst, options, shard, &rule)?;
+    take_all(source, &writer, on_broken, progress)?;
+    Ok(writer.finish_shard()?)
+}
+
+/// The split rule, with that of the release in place of its name.
+pub fn concrete(source: &dyn Source, rule: &SplitRule) -> SplitRule {
+    match rule {
+        SplitRule::Released => source.released_split(),
+        other => other.clone(),
+    }
+}
+
+/// Reads every pending episode; returns how many were done before.
+fn take_all(
+    source: &dyn Source,
+    writer: &DatasetWriter,
+    on_broken: OnBroken,
+    progress: &Progress<'_>,
+) -> Result<u64> {
     let pending = writer.pending();
+    let asked = writer.assigned();
     let resumed = asked - pending.len() as u64;
     let done = std::sync::atomic::AtomicU64::new(resumed);
     pending.par_iter().try_for_each(|&index| {
@@ -85,13 +121,11 @@ pub fn run(
                 total: asked,
             });
         }
-        take(source, &writer, index, on_broken)?;
+        take(source, writer, index, on_broken)?;
         (progress.tick)(done.fetch_add(1, Ordering::Relaxed) + 1, asked);
         Ok(())
     })?;
-    let dataset = writer.finish(&rule)?;
-    let summary = summarize(&dataset, resumed)?;
-    Ok((dataset, summary))
+    Ok(resumed)
 }
 
 /// Reads one episode and records it, one way or the other.

@@ -453,7 +453,7 @@ fn actions_are_applied_at_their_row() {
 
 #[derive(Deserialize)]
 struct Expected {
-    cases: Vec<BadCase>,
+    cases: Vec<serde_json::Value>,
 }
 
 #[derive(Deserialize)]
@@ -479,8 +479,15 @@ struct BadError {
 fn damaged_releases_lose_exactly_their_damaged_episodes() {
     let text = std::fs::read(fixture("bad/expected.json")).expect("cases");
     let expected: Expected = serde_json::from_slice(&text).expect("cases");
-    assert_eq!(expected.cases.len(), 6);
-    for case in expected.cases {
+    let of_wall = expected
+        .cases
+        .into_iter()
+        .filter(|case| case["format"] == "wall");
+    let cases: Vec<BadCase> = of_wall
+        .map(|case| serde_json::from_value(case).expect("a case"))
+        .collect();
+    assert_eq!(cases.len(), 6);
+    for case in cases {
         let folder = tempfile::tempdir().expect("a folder");
         let outcome = ingest(
             &fixture("bad").join(&case.dir),
@@ -643,6 +650,7 @@ fn frames_are_resized_when_asked_and_the_manifest_says_so() {
         &fixture("wall_single"),
         SourceOptions {
             size: Some([10, 12]),
+            ..SourceOptions::default()
         },
     )
     .expect("a release");
@@ -718,16 +726,17 @@ fn unknown_sources_are_refused_with_the_ones_that_exist() {
             .expect_err("no source")
     };
     assert!(matches!(
-        refused("droid"),
+        refused("minari"),
         Error::UnknownSource { planned: true, .. }
     ));
     assert!(matches!(
         refused("wal"),
         Error::UnknownSource { planned: false, .. }
     ));
-    assert_eq!(
-        refused("wal").hint().as_deref(),
-        Some("this build reads: wall")
+    let hint = refused("wal").hint().expect("a hint");
+    assert!(
+        hint.starts_with("this build reads: ") && hint.contains("wall"),
+        "{hint}"
     );
 }
 

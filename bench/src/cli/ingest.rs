@@ -6,7 +6,7 @@ use std::process::ExitCode;
 use std::str::FromStr;
 use std::time::Instant;
 
-use jepa_datasets::{Camera, Codec, Dataset, Error as DataError, SplitRule, WriterOptions};
+use jepa_datasets::{Camera, Codec, Dataset, Error as DataError, Shard, SplitRule, WriterOptions};
 use jepa_ingest::{OnBroken, Progress, Source, SourceOptions, Summary, source};
 use serde::Serialize;
 
@@ -26,7 +26,7 @@ use super::Context;
     reason = "each is a flag of the command line"
 )]
 pub struct Args {
-    /// Format of the release: `wall`.
+    /// Format of the release; `jepa-bench list sources` says what each one reads.
     source: String,
     /// Folder of the release.
     src: PathBuf,
@@ -48,6 +48,13 @@ pub struct Args {
     /// Take only these source episodes, `A..B` without B; the split stays that of the whole release.
     #[arg(long, value_name = "A..B")]
     episodes: Option<Episodes>,
+    /// Task to keep, where a release has several; may be given several times. All of them unless given.
+    #[arg(long, value_name = "NAME")]
+    task: Vec<String>,
+    /// Read only part i of n of the episodes; `jepa-bench merge` joins the parts into the dataset that one
+    /// command would have written, byte for byte.
+    #[arg(long, value_name = "i/n")]
+    shard: Option<Shard>,
     /// Exit with 1 when an episode could not be used.
     #[arg(long, conflicts_with = "skip_broken")]
     strict: bool,
@@ -103,7 +110,12 @@ impl FromStr for Episodes {
 
 /// Runs the command.
 pub fn run(args: &Args, ctx: &Context) -> anyhow::Result<ExitCode> {
-    let options = SourceOptions { size: args.size.0 };
+    let options = SourceOptions {
+        size: args.size.0,
+        cameras: args.camera.clone(),
+        tasks: args.task.clone(),
+        ..SourceOptions::default()
+    };
     let source = source::open(&args.source, &args.src, options)?;
     check_cameras(args, source.as_ref())?;
     let writer = WriterOptions {
@@ -116,7 +128,11 @@ pub fn run(args: &Args, ctx: &Context) -> anyhow::Result<ExitCode> {
     if args.dry_run {
         return dry_run(args, ctx, source.as_ref(), &writer);
     }
-    if let Some(dataset) = finished_before(args, &writer) {
+    let rule = jepa_ingest::concrete(source.as_ref(), &args.split_rule);
+    if let Some(shard) = args.shard {
+        return ingest_shard(args, ctx, source.as_ref(), writer, (&rule, shard));
+    }
+    if let Some(dataset) = finished_before(args, &writer, &rule) {
         let asked = writer
             .selection
             .map_or(writer.total_episodes, |range| range.end - range.start);
@@ -124,16 +140,40 @@ pub fn run(args: &Args, ctx: &Context) -> anyhow::Result<ExitCode> {
         return report(args, ctx, &jepa_ingest::summarize(&dataset, asked)?, 0.0);
     }
     let started = Instant::now();
-    let (_, summary) = ingest(args, ctx, source.as_ref(), writer)?;
+    let (_, summary) = watched(args, ctx, source.as_ref(), |on_broken, progress| {
+        let source = source.as_ref();
+        jepa_ingest::run(source, &args.dst, writer, &rule, on_broken, progress)
+    })?;
     report(args, ctx, &summary, started.elapsed().as_secs_f64())
 }
 
-fn ingest(
+fn ingest_shard(
     args: &Args,
     ctx: &Context,
     source: &dyn Source,
     writer: WriterOptions,
-) -> anyhow::Result<(Dataset, Summary)> {
+    part: (&SplitRule, Shard),
+) -> anyhow::Result<ExitCode> {
+    watched(args, ctx, source, |on_broken, progress| {
+        jepa_ingest::run_shard(source, &args.dst, writer, part, on_broken, progress)
+    })?;
+    let (dst, shard) = (args.dst.display(), part.1);
+    if ctx.json {
+        ctx.print_json(&serde_json::json!({ "shard": shard, "folder": args.dst }))?;
+    } else {
+        ctx.print(&format!("{dst}: shard {shard} is finished"))?;
+        ctx.print("join it with the others: jepa-bench merge OUT SHARD...")?;
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+/// Runs an ingestion under a progress bar.
+fn watched<T>(
+    args: &Args,
+    ctx: &Context,
+    source: &dyn Source,
+    work: impl FnOnce(OnBroken, &Progress<'_>) -> jepa_ingest::Result<T>,
+) -> anyhow::Result<T> {
     let missing = source.missing();
     if !missing.is_empty() {
         ctx.say(&format!(
@@ -142,7 +182,7 @@ fn ingest(
             listed(&missing)
         ));
     }
-    let bar = ctx.progress(writer.total_episodes, "ingest");
+    let bar = ctx.progress(source.total(), "ingest");
     let tick = |done, total| {
         bar.set_length(total);
         bar.set_position(done);
@@ -156,22 +196,15 @@ fn ingest(
         tick: &tick,
         stop: ctx.interrupt_flag(),
     };
-    let outcome = jepa_ingest::run(
-        source,
-        &args.dst,
-        writer,
-        &args.split_rule,
-        on_broken,
-        &progress,
-    );
+    let outcome = work(on_broken, &progress);
     bar.finish_and_clear();
     Ok(outcome?)
 }
 
 /// A finished dataset that this very command has written.
-fn finished_before(args: &Args, writer: &WriterOptions) -> Option<Dataset> {
+fn finished_before(args: &Args, writer: &WriterOptions, rule: &SplitRule) -> Option<Dataset> {
     let dataset = Dataset::open(&args.dst).ok()?;
-    (!args.overwrite && dataset.was_written_with(writer, &args.split_rule)).then_some(dataset)
+    (!args.overwrite && dataset.was_written_with(writer, rule)).then_some(dataset)
 }
 
 fn check_cameras(args: &Args, source: &dyn Source) -> anyhow::Result<()> {
@@ -221,7 +254,7 @@ fn dry_run(
     source: &dyn Source,
     writer: &WriterOptions,
 ) -> anyhow::Result<ExitCode> {
-    let rule = args.split_rule.resolve(&writer.manifest.source.name)?;
+    let rule = jepa_ingest::concrete(source, &args.split_rule);
     let plan = Plan {
         source: &args.source,
         episodes: writer

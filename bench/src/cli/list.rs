@@ -12,7 +12,7 @@ use crate::metric::METRICS;
 use crate::planner::PLANNERS;
 use crate::protocol::{TASKS, Task};
 
-/// List models, tasks, planners, datasets and metrics.
+/// List models, tasks, planners, datasets, sources, metrics and environments.
 #[derive(clap::Args, Debug)]
 #[command(after_help = "Example:\n  jepa-bench list planners --json")]
 pub struct Args {
@@ -26,6 +26,7 @@ enum What {
     Tasks,
     Planners,
     Datasets,
+    Sources,
     Metrics,
     Environments,
 }
@@ -47,6 +48,7 @@ pub fn run(args: &Args, ctx: &Context) -> anyhow::Result<ExitCode> {
         What::Tasks => tasks()?,
         What::Planners => planners()?,
         What::Datasets => datasets(),
+        What::Sources => sources(),
         What::Metrics => metrics(),
         What::Environments => environments(),
     };
@@ -92,6 +94,14 @@ fn models() -> Vec<Item> {
         .iter()
         .map(|(name, summary)| item(name, summary, json!({ "source": "built in, no training" })));
     zoo.chain(baselines).collect()
+}
+
+/// Formats that `ingest` reads.
+fn sources() -> Vec<Item> {
+    let sources = jepa_ingest::SOURCES.iter();
+    sources
+        .map(|entry| item(entry.name, entry.summary, json!({})))
+        .collect()
 }
 
 fn tasks() -> anyhow::Result<Vec<Item>> {

@@ -17,6 +17,7 @@ mod journal;
 mod parquet;
 mod random_access;
 mod reader;
+mod shard;
 mod staging;
 mod writer;
 mod zarr;
@@ -27,6 +28,7 @@ mod tests;
 pub(crate) use disk::hash_file;
 pub use reader::{Dataset, ReadCount};
 pub(crate) use reader::{check_numbering, list_files, read_manifest};
+pub use shard::{is_shard, merge_shards};
 pub use writer::{DatasetWriter, WriterOptions};
 
 /// File name of the manifest.

@@ -359,6 +359,7 @@ fn not_finished(root: &Path) -> Error {
             pending,
             total,
         },
+        Err(error @ Error::IsShard { .. }) => error,
         _ if !root.exists() => Error::NotADataset {
             path,
             detail: "there is no such folder".into(),

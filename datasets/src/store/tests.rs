@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::fs;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use rayon::prelude::*;
@@ -855,5 +855,91 @@ fn numbers_edited_by_hand_are_found_even_when_the_hashes_agree() {
     assert_eq!(
         found.iter().map(|p| p.code).collect::<Vec<_>>(),
         ["hash_mismatch"]
+    );
+}
+
+fn write_shard(dst: &Path, total: u64, shard: &str) -> PathBuf {
+    let shard = shard.parse().expect("a shard");
+    let writer = DatasetWriter::open_shard(dst, options(total), shard, &SplitRule::JEPA_WMS)
+        .expect("a writer");
+    for k in writer.pending() {
+        writer.accept(episode(k)).expect("an episode");
+    }
+    writer.finish_shard().expect("a finished shard");
+    dst.to_path_buf()
+}
+
+#[test]
+fn joined_shards_are_the_dataset_of_one_process_byte_for_byte() {
+    let root = folder();
+    let at = |name: &str| root.path().join(name);
+    write(&at("whole"), 25);
+    let shards =
+        ["2/3", "0/3", "1/3"].map(|shard| write_shard(&at(&shard.replace('/', "-")), 25, shard));
+    assert!(shards.iter().all(|shard| is_shard(shard)) && !is_shard(&at("whole")));
+    merge_shards(&at("joined"), &shards).expect("a dataset");
+    assert_eq!(tree(&at("joined")), tree(&at("whole")));
+    // The shards are still there, and can be joined again elsewhere.
+    merge_shards(&at("again"), &shards).expect("a dataset");
+    assert_eq!(tree(&at("again")), tree(&at("whole")));
+}
+
+#[test]
+fn a_shard_is_no_dataset_and_says_so() {
+    let root = folder();
+    let shard = write_shard(&root.path().join("a"), 8, "0/2");
+    let error = Dataset::open(&shard).expect_err("a shard");
+    assert!(matches!(error, Error::IsShard { .. }), "{error}");
+    let shard = "0/2".parse().expect("a shard");
+    let path = root.path().join("b");
+    let writer = DatasetWriter::open_shard(&path, options(8), shard, &SplitRule::JEPA_WMS)
+        .expect("a writer");
+    assert_eq!(writer.pending(), [0, 2, 4, 6]);
+    assert!(
+        writer.accept(episode(1)).is_err(),
+        "an episode of the other shard"
+    );
+    let error = writer.finish(&SplitRule::JEPA_WMS).expect_err("a shard");
+    assert!(matches!(error, Error::IsShard { .. }), "{error}");
+}
+
+#[test]
+fn shards_that_are_not_all_there_are_refused() {
+    let root = folder();
+    let at = |name: &str| root.path().join(name);
+    let (a, b) = (
+        write_shard(&at("a"), 8, "0/2"),
+        write_shard(&at("b"), 8, "1/2"),
+    );
+    let other = write_shard(&at("other"), 9, "1/2");
+    let third = write_shard(&at("third"), 8, "1/3");
+    write(&at("whole"), 8);
+    for (shards, words) in [
+        (vec![], "there are no shards"),
+        (vec![a.clone()], "shard 1/2 is missing"),
+        (
+            vec![a.clone(), b.clone(), a.clone()],
+            "shard 0/2 is given twice",
+        ),
+        (vec![a.clone(), other], "other settings"),
+        (vec![a.clone(), third], "others are of"),
+        (vec![a.clone(), at("whole")], "no shard"),
+        (vec![a.clone(), at("nothing")], "no shard"),
+    ] {
+        let error = merge_shards(&at("out"), &shards)
+            .expect_err(words)
+            .to_string();
+        assert!(error.contains(words), "{error}");
+    }
+    let unfinished = at("unfinished");
+    let shard = "1/2".parse().expect("a shard");
+    drop(
+        DatasetWriter::open_shard(&unfinished, options(8), shard, &SplitRule::JEPA_WMS)
+            .expect("a writer"),
+    );
+    let error = merge_shards(&at("out"), &[a, unfinished]).expect_err("unfinished");
+    assert!(
+        matches!(error, Error::Unfinished { pending: 4, .. }),
+        "{error}"
     );
 }

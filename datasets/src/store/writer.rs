@@ -20,7 +20,8 @@ use super::journal::{Entry, Journal};
 use super::{ENTRIES, MANIFEST, STAGING, assembly, parquet, staging, zarr};
 use crate::schema::{FORMAT_VERSION, LedgerRow, Outcome, parse_json, to_json};
 use crate::{
-    CameraFrames, Codec, Dataset, Episode, Error, FileEntry, ManifestDraft, Result, SplitRule,
+    CameraFrames, Codec, Dataset, Episode, Error, FileEntry, ManifestDraft, Result, Shard,
+    SplitRule,
 };
 
 /// Reason code of episodes outside the selection.
@@ -49,6 +50,17 @@ pub(super) struct Plan {
     pub(super) codec: Codec,
     pub(super) total_episodes: u64,
     pub(super) selection: Option<Range<u64>>,
+    /// Which part of the selection is written here, and the split of the whole; nothing for all of it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(super) part: Option<Part>,
+}
+
+/// What a shard is a part of.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub(super) struct Part {
+    pub(super) shard: Shard,
+    /// The rule of [`SplitRule`], as text.
+    pub(super) split_rule: String,
 }
 
 impl Plan {
@@ -59,7 +71,15 @@ impl Plan {
             codec: options.codec,
             total_episodes: options.total_episodes,
             selection: options.selection,
+            part: None,
         }
+    }
+
+    /// Source episodes that are written here, in order.
+    pub(super) fn assigned(&self) -> impl Iterator<Item = u64> + '_ {
+        let shard = self.part.as_ref().map(|part| part.shard);
+        self.selected()
+            .filter(move |&index| shard.is_none_or(|shard| shard.holds(index)))
     }
 
     /// The source episodes to take.
@@ -131,6 +151,15 @@ impl Plan {
             let text = |plan: &Self| format!("{:?} of {}", plan.selected(), plan.total_episodes);
             return Err(differs("range of episodes", text(self), text(asked)));
         }
+        if self.part != asked.part {
+            let text = |plan: &Self| {
+                plan.part.as_ref().map_or_else(
+                    || "everything".into(),
+                    |part| format!("shard {} of a split by {}", part.shard, part.split_rule),
+                )
+            };
+            return Err(differs("shard", text(self), text(asked)));
+        }
         if self != asked {
             let (found, now) = first_difference(&self.manifest, &asked.manifest);
             return Err(differs("source or schema", found, now));
@@ -190,9 +219,34 @@ impl DatasetWriter {
         Self::open_on(dst, options, Disk::default())
     }
 
+    /// Creates or resumes one part of a dataset, to be joined by [`merge_shards`](super::merge_shards).
+    ///
+    /// # Errors
+    /// As [`Self::open`], and when the split rule has no meaning for this source.
+    pub fn open_shard(
+        dst: &Path,
+        options: WriterOptions,
+        shard: Shard,
+        split_rule: &SplitRule,
+    ) -> Result<Self> {
+        let rule = split_rule.resolve(&options.manifest.source.name)?;
+        let overwrite = options.overwrite;
+        let plan = Plan {
+            part: Some(Part {
+                shard,
+                split_rule: rule.to_string(),
+            }),
+            ..Plan::new(options)
+        };
+        Self::open_plan(dst, plan, overwrite, Disk::default())
+    }
+
     pub(super) fn open_on(dst: &Path, options: WriterOptions, disk: Disk) -> Result<Self> {
         let overwrite = options.overwrite;
-        let plan = Plan::new(options);
+        Self::open_plan(dst, Plan::new(options), overwrite, disk)
+    }
+
+    pub(super) fn open_plan(dst: &Path, plan: Plan, overwrite: bool, disk: Disk) -> Result<Self> {
         plan.check()?;
         let staging = dst.join(STAGING);
         let finished = dst.join(MANIFEST).exists();
@@ -223,9 +277,14 @@ impl DatasetWriter {
     /// Source indices that are not in the ledger yet, in order.
     pub fn pending(&self) -> Vec<u64> {
         self.plan
-            .selected()
+            .assigned()
             .filter(|&index| !self.journal.holds(index))
             .collect()
+    }
+
+    /// Number of source episodes that this writer has to see, those in the ledger included.
+    pub fn assigned(&self) -> u64 {
+        self.plan.assigned().count() as u64
     }
 
     /// Adds one episode. Any thread, any order; when it returns, the end of the process does not lose it.
@@ -273,17 +332,36 @@ impl DatasetWriter {
     /// # Errors
     /// [`Error::Unfinished`] while episodes are pending, [`Error::Empty`] when none was accepted.
     pub fn finish(self, split_rule: &SplitRule) -> Result<Dataset> {
-        let pending = self.pending().len() as u64;
-        if pending > 0 {
-            return Err(Error::Unfinished {
-                path: self.root,
-                pending,
-                total: self.plan.total_episodes,
+        if let Some(part) = &self.plan.part {
+            return Err(Error::IsShard {
+                path: self.root.clone(),
+                shard: part.shard,
             });
         }
+        self.check_complete()?;
         assembly::assemble(&self, split_rule)?;
         self.disk.remove(&self.root.join(STAGING))?;
         Dataset::open(&self.root)
+    }
+
+    /// Ends a shard, which stays as it is until it is joined with the others.
+    ///
+    /// # Errors
+    /// [`Error::Unfinished`] while episodes are pending.
+    pub fn finish_shard(self) -> Result<()> {
+        self.check_complete()
+    }
+
+    pub(super) fn check_complete(&self) -> Result<()> {
+        let pending = self.pending().len() as u64;
+        if pending == 0 {
+            return Ok(());
+        }
+        Err(Error::Unfinished {
+            path: self.root.clone(),
+            pending,
+            total: self.plan.total_episodes,
+        })
     }
 
     fn leave_out(
@@ -312,7 +390,10 @@ impl DatasetWriter {
     }
 
     fn check_index(&self, source_index: u64) -> Result<()> {
-        if !self.plan.selected().contains(&source_index) {
+        let elsewhere = |part: &Part| !part.shard.holds(source_index);
+        if !self.plan.selected().contains(&source_index)
+            || self.plan.part.as_ref().is_some_and(elsewhere)
+        {
             return Err(Error::OutOfRange {
                 what: "source episode",
                 index: source_index,
@@ -451,11 +532,14 @@ pub(super) fn progress(root: &Path) -> Result<Option<(u64, u64)>> {
         return Ok(None);
     };
     let done = Journal::read(&journal_path(&staging))?.len() as u64;
-    let selected = plan.selected();
-    Ok(Some((
-        (selected.end - selected.start).saturating_sub(done),
-        plan.total_episodes,
-    )))
+    let pending = (plan.assigned().count() as u64).saturating_sub(done);
+    match plan.part {
+        Some(part) if pending == 0 => Err(Error::IsShard {
+            path: root.to_path_buf(),
+            shard: part.shard,
+        }),
+        _ => Ok(Some((pending, plan.total_episodes))),
+    }
 }
 
 fn journal_path(staging: &Path) -> PathBuf {
@@ -531,7 +615,7 @@ fn remove_leftovers(staging: &Path, disk: &Disk) -> Result<()> {
     }
 }
 
-fn read_plan(staging: &Path) -> Result<Option<Plan>> {
+pub(super) fn read_plan(staging: &Path) -> Result<Option<Plan>> {
     let path = plan_path(staging);
     match fs::read(&path) {
         Ok(bytes) => parse_json(&path, &bytes).map(Some),

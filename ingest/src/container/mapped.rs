@@ -65,9 +65,15 @@ impl FileBytes {
         &self.path
     }
 
-    /// Says what these bytes are if they are a Git LFS pointer or a web page; otherwise `other`.
+    /// Says what these bytes are if they are a Git LFS pointer, a web page or other text; otherwise `other`.
     pub fn unless_known(&self, other: Error) -> Error {
-        impostor(&self.path, self).unwrap_or(other)
+        impostor(&self.path, self).unwrap_or_else(|| {
+            if is_text(self) {
+                page(&self.path, &head(self))
+            } else {
+                other
+            }
+        })
     }
 }
 
@@ -90,8 +96,7 @@ impl AsRef<[u8]> for FileBytes {
 
 /// What stands in place of a data file: a Git LFS pointer, or a page or answer that a server sent instead.
 pub(crate) fn impostor(path: &Path, bytes: &[u8]) -> Option<Error> {
-    let head = String::from_utf8_lossy(&bytes[..bytes.len().min(400)]).into_owned();
-    let trimmed = head.trim_start();
+    let head = head(bytes);
     if head.starts_with("version https://git-lfs") {
         let size = head
             .lines()
@@ -101,17 +106,30 @@ pub(crate) fn impostor(path: &Path, bytes: &[u8]) -> Option<Error> {
             size: size.unwrap_or(0),
         });
     }
-    let is_text = !head.chars().any(|c| c.is_control() && !c.is_whitespace());
-    (trimmed.starts_with(['<', '{', '[']) || is_text && bytes.len() < 100_000).then(|| {
-        Error::WebPage {
-            path: path.to_path_buf(),
-            head: trimmed
-                .chars()
-                .take(40)
-                .map(|c| if c.is_control() { ' ' } else { c })
-                .collect(),
-        }
-    })
+    let is_page = head.trim_start().starts_with(['<', '{', '[']);
+    is_page.then(|| page(path, &head))
+}
+
+fn head(bytes: &[u8]) -> String {
+    String::from_utf8_lossy(&bytes[..bytes.len().min(400)]).into_owned()
+}
+
+/// Whether a small file is text from its first byte to its last.
+fn is_text(bytes: &[u8]) -> bool {
+    let plain = |c: char| !c.is_control() || c.is_whitespace();
+    bytes.len() < 100_000 && std::str::from_utf8(bytes).is_ok_and(|text| text.chars().all(plain))
+}
+
+fn page(path: &Path, head: &str) -> Error {
+    Error::WebPage {
+        path: path.to_path_buf(),
+        head: head
+            .trim_start()
+            .chars()
+            .take(40)
+            .map(|c| if c.is_control() { ' ' } else { c })
+            .collect(),
+    }
 }
 
 #[cfg(test)]

@@ -111,7 +111,15 @@ impl<'a> Pickle<'a> {
         }
     }
 
-    /// The value of a [`Node::Int`], or of a NumPy integer scalar.
+    /// The content of a [`Node::Bytes`].
+    pub fn bytes(&self, id: NodeId) -> Option<&'a [u8]> {
+        match self.node(id) {
+            Node::Bytes(range) => self.input.get(range.clone()),
+            _ => None,
+        }
+    }
+
+    /// The value of a [`Node::Int`].
     pub fn int(&self, id: NodeId) -> Option<i64> {
         match self.node(id) {
             Node::Int(value) => Some(*value),

@@ -1,10 +1,15 @@
 //! Raw releases that become datasets: one file per source.
 
+pub mod pointmaze;
+#[cfg(feature = "video")]
+pub mod pusht;
+mod support;
 pub mod wall;
 
 use std::path::Path;
 
-use jepa_datasets::{Episode, ManifestDraft};
+use jepa_datasets::catalog::{self, CatalogEntry};
+use jepa_datasets::{Episode, ManifestDraft, SplitRule};
 
 use crate::{Error, Result};
 
@@ -27,6 +32,17 @@ pub trait Source: Send + Sync {
     /// # Errors
     /// Whatever makes this episode unusable; the others do not depend on it.
     fn read(&self, index: u64) -> Result<Episode>;
+
+    /// The split that the release comes with; all episodes are for training where it has none.
+    fn released_split(&self) -> SplitRule {
+        let seed = SplitRule::JEPA_WMS.seed();
+        let released =
+            catalog::find(&self.manifest().source.name).and_then(CatalogEntry::released_split);
+        released.unwrap_or(SplitRule::First {
+            train: self.total(),
+            seed,
+        })
+    }
 
     /// Indices of the episodes whose file is missing, as far as is known without reading them.
     fn missing(&self) -> Vec<u64>;
@@ -59,7 +75,12 @@ pub struct SourceEntry {
 }
 
 /// Every source of this build.
-pub const SOURCES: &[SourceEntry] = &[wall::ENTRY];
+pub const SOURCES: &[SourceEntry] = &[
+    pointmaze::ENTRY,
+    #[cfg(feature = "video")]
+    pusht::ENTRY,
+    wall::ENTRY,
+];
 
 /// Formats that are specified and not read by this build.
 const PLANNED: &[&str] = &[
@@ -67,8 +88,9 @@ const PLANNED: &[&str] = &[
     "franka",
     "lerobot",
     "metaworld",
+    "minari",
     "npz",
-    "pointmaze",
+    #[cfg(not(feature = "video"))]
     "pusht",
     "robocasa",
     "swm",

@@ -14,18 +14,19 @@
 //! action, which those loaders never use, is kept too.
 
 use std::collections::BTreeMap;
-use std::fs;
 use std::path::{Path, PathBuf};
 
-use jepa_datasets::transform::Plane;
 use jepa_datasets::{
-    ACTION, Camera, CameraFrames, Column, Dtype, Episode, Field, ManifestDraft, PIXEL_RANGE,
-    PROPRIO, PixelType, Pixels, STATE, catalog,
+    ACTION, Camera, CameraFrames, Episode, Field, ManifestDraft, PROPRIO, PixelType, Pixels, STATE,
+    catalog,
 };
-use sha2::{Digest, Sha256};
 
+use super::support::{
+    Inputs, Table, f32_column, float_column, missing_files, numbered_files, pixels, refuse,
+    relative, resized, sha256, total_bytes,
+};
 use super::{Source, SourceEntry, SourceOptions};
-use crate::container::torch_zip::{Tensor, TensorType, TorchFile};
+use crate::container::torch_zip::TorchFile;
 use crate::{Error, Result};
 
 /// The registry entry.
@@ -79,64 +80,6 @@ pub struct WallSource {
 /// Numbers per state and per action: x and y (datasets.md section 7).
 const POINT: usize = 2;
 
-/// A `[episodes, rows, width]` tensor, copied out of its file.
-struct Table {
-    path: PathBuf,
-    episodes: usize,
-    rows: usize,
-    width: usize,
-    dtype: TensorType,
-    values: Vec<f64>,
-}
-
-impl Table {
-    /// Reads a table whose rows must have `width` numbers.
-    fn open(path: &Path, width: usize, inputs: &mut BTreeMap<String, String>) -> Result<Self> {
-        let file = TorchFile::open(path)?;
-        let tensor = file.tensor()?;
-        let (episodes, rows) = match *tensor.shape() {
-            [episodes, rows, found] if found == width => (episodes, rows),
-            _ => {
-                let found = tensor.shape();
-                let detail = format!("shape {found:?} is not [episodes, rows, {width}]");
-                return Err(Error::count(path, detail));
-            }
-        };
-        let name = path
-            .file_name()
-            .unwrap_or_default()
-            .to_string_lossy()
-            .into_owned();
-        inputs.insert(name, sha256(file.bytes()));
-        Ok(Self {
-            path: path.to_path_buf(),
-            episodes,
-            rows,
-            width,
-            dtype: tensor.dtype(),
-            values: tensor.to_f64(),
-        })
-    }
-
-    /// The `[rows, width]` values of an episode, all finite.
-    fn episode(&self, index: usize, what: &'static str) -> Result<&[f64]> {
-        let length = self.rows * self.width;
-        let values = &self.values[index * length..(index + 1) * length];
-        match values.iter().position(|v| !v.is_finite()) {
-            Some(at) => {
-                let (row, dim) = (at / self.width, at % self.width);
-                Err(Error::NonFinite {
-                    path: self.path.clone(),
-                    what,
-                    row,
-                    dim,
-                })
-            }
-            None => Ok(values),
-        }
-    }
-}
-
 impl WallSource {
     /// Opens a release at `wall_single/` or at the folder that holds it.
     ///
@@ -144,20 +87,22 @@ impl WallSource {
     /// Anything wrong with the shared tensors: without them there is no episode at all.
     pub fn open(root: &Path, options: SourceOptions) -> Result<Self> {
         let root = resolve(root);
-        let mut inputs = BTreeMap::new();
-        let states = Table::open(&root.join("states.pth"), POINT, &mut inputs)?;
-        let actions = Table::open(&root.join("actions.pth"), POINT, &mut inputs)?;
-        agree(&states, &actions)?;
+        refuse("task", &options.tasks, "Wall has one task")?;
+        let mut inputs = Inputs::new();
+        let mut open = |name: &str, width| Table::open(&root.join(name), width, name, &mut inputs);
+        let states = open("states.pth", POINT)?;
+        let actions = open("actions.pth", POINT)?;
+        states.agrees_with(&actions)?;
         let mut extras = Vec::new();
         for (file, name) in EXTRAS {
             let path = root.join(file);
             if path.exists() {
-                let table = Table::open(&path, 1, &mut inputs)?;
-                agree(&states, &table)?;
+                let table = open(file, 1)?;
+                states.agrees_with(&table)?;
                 extras.push((name, table));
             }
         }
-        let files = find_episodes(&root.join("obses"), states.episodes)?;
+        let files = numbered_files(&root.join("obses"), "pth", states.episodes)?;
         let manifest = declare(&states, &actions, &inputs);
         let mut source = Self {
             root,
@@ -246,7 +191,7 @@ impl WallSource {
             ));
         }
         let pixels = pixels(path, &tensor.permute(&[0, 2, 3, 1]))?;
-        let (pixels, [h, w]) = self.resize(pixels, [height, width]);
+        let (pixels, [h, w]) = resized(pixels, [height, width], self.options.size);
         Ok(Frames {
             pixels,
             count,
@@ -257,22 +202,10 @@ impl WallSource {
         })
     }
 
-    fn resize(&self, pixels: Pixels, native: [usize; 2]) -> (Pixels, [usize; 2]) {
-        let Some(size) = self.options.size.filter(|size| *size != native) else {
-            return (pixels, native);
-        };
-        let dtype = pixels.dtype();
-        let resized = Pixels::F32(resize(&pixels.into_f32(), native, size));
-        match dtype {
-            PixelType::U8 => (Pixels::U8(resized.into_u8()), size),
-            PixelType::F32 => (resized, size),
-        }
-    }
-
     /// Row 0 of the tensors that are constant within an episode, as the reference environments take it.
     fn extras(&self, index: usize) -> Result<BTreeMap<String, f64>> {
         let first = |(name, table): &(&'static str, Table)| {
-            let values = table.episode(index, name)?;
+            let values = table.episode(index, table.rows, name)?;
             Ok((name.to_string(), values[0]))
         };
         self.extras.iter().map(first).collect()
@@ -294,29 +227,18 @@ impl Source for WallSource {
 
     fn path_of(&self, index: u64) -> String {
         let path = self.files.get(index as usize).and_then(Option::as_deref);
-        let relative = path.and_then(|path| path.strip_prefix(&self.root).ok());
-        relative.map_or_else(
+        path.map_or_else(
             || format!("obses/episode_{index:03}.pth"),
-            |path| path.to_string_lossy().replace('\\', "/"),
+            |path| relative(&self.root, path),
         )
     }
 
     fn read(&self, index: u64) -> Result<Episode> {
         let i = index as usize;
         let frames = self.frames(i)?;
-        let state = self.states.episode(i, "the state")?;
-        let action = self.actions.episode(i, "the action")?;
-        let f32s = |values: &[f64], width| Column::F32 {
-            width,
-            values: values.iter().map(|&v| v as f32).collect(),
-        };
-        let state_column = match state_dtype(&self.states) {
-            Dtype::F64 => Column::F64 {
-                width: self.states.width,
-                values: state.to_vec(),
-            },
-            _ => f32s(state, self.states.width),
-        };
+        let rows = self.states.rows;
+        let state = self.states.episode(i, rows, "the state")?;
+        let action = self.actions.episode(i, rows, "the action")?;
         Ok(Episode {
             source_index: index,
             source_path: self.path_of(index),
@@ -325,9 +247,12 @@ impl Source for WallSource {
             seed: None,
             length: self.states.rows,
             columns: BTreeMap::from([
-                (ACTION.into(), f32s(action, self.actions.width)),
-                (PROPRIO.into(), f32s(state, self.states.width)),
-                (STATE.into(), state_column),
+                (ACTION.into(), f32_column(self.actions.width, &action)),
+                (PROPRIO.into(), f32_column(self.states.width, &state)),
+                (
+                    STATE.into(),
+                    float_column(self.states.stored_dtype(), self.states.width, state),
+                ),
             ]),
             cameras: vec![CameraFrames {
                 camera: CAMERA.into(),
@@ -341,12 +266,7 @@ impl Source for WallSource {
     }
 
     fn missing(&self) -> Vec<u64> {
-        self.files
-            .iter()
-            .enumerate()
-            .filter(|(_, file)| file.is_none())
-            .map(|(index, _)| index as u64)
-            .collect()
+        missing_files(&self.files)
     }
 
     fn bytes(&self) -> u64 {
@@ -354,9 +274,7 @@ impl Source for WallSource {
         let all = tables
             .chain(self.extras.iter().map(|(_, table)| &table.path))
             .chain(self.files.iter().flatten());
-        all.filter_map(|path| fs::metadata(path).ok())
-            .map(|metadata| metadata.len())
-            .sum()
+        total_bytes(all)
     }
 }
 
@@ -377,59 +295,6 @@ fn resolve(root: &Path) -> PathBuf {
         return nested;
     }
     root.to_path_buf()
-}
-
-/// Both tables are about the same episodes and rows.
-fn agree(states: &Table, other: &Table) -> Result<()> {
-    if (states.episodes, states.rows) == (other.episodes, other.rows)
-        && states.rows > 0
-        && other.width > 0
-    {
-        return Ok(());
-    }
-    let (n, t) = (states.episodes, states.rows);
-    Err(Error::count(
-        &other.path,
-        format!(
-            "it has {} episodes of {} rows, the states {n} of {t}",
-            other.episodes, other.rows
-        ),
-    ))
-}
-
-/// Finds the file of every episode, under any padding of its number (datasets.md section 16, case 22).
-fn find_episodes(folder: &Path, total: usize) -> Result<Vec<Option<PathBuf>>> {
-    let mut files: Vec<Option<PathBuf>> = vec![None; total];
-    for entry in fs::read_dir(folder).map_err(|e| Error::io(folder, e))? {
-        let path = entry.map_err(|e| Error::io(folder, e))?.path();
-        let name = path
-            .file_name()
-            .unwrap_or_default()
-            .to_string_lossy()
-            .into_owned();
-        let number = name
-            .strip_prefix("episode_")
-            .and_then(|rest| rest.strip_suffix(".pth"));
-        let Some(index) = number
-            .and_then(|digits| digits.parse::<usize>().ok())
-            .filter(|&index| index < total)
-        else {
-            continue;
-        };
-        if let Some(first) = files[index].replace(path.clone()) {
-            let (first, second) = if first < path {
-                (first, path)
-            } else {
-                (path, first)
-            };
-            return Err(Error::Ambiguous {
-                episode: index as u64,
-                first,
-                second,
-            });
-        }
-    }
-    Ok(files)
 }
 
 /// Fields and provenance; the camera is added once a frame has been seen.
@@ -453,7 +318,7 @@ fn declare(states: &Table, actions: &Table, inputs: &BTreeMap<String, String>) -
                 "dx, dy; the dot moves by twice the action, stopped by walls",
             ),
             Field::proprio(states.width, "pixels", state),
-            Field::state(state_dtype(states), states.width, "pixels", state),
+            Field::state(states.stored_dtype(), states.width, "pixels", state),
         ],
         cameras: Vec::new(),
         fps: 1.0,
@@ -466,74 +331,4 @@ fn declare(states: &Table, actions: &Table, inputs: &BTreeMap<String, String>) -
             "door and wall positions are those of the first row of each episode".into(),
         ],
     }
-}
-
-/// States keep the type of their file; whole numbers and half floats widen to `float32`.
-fn state_dtype(states: &Table) -> Dtype {
-    if states.dtype.fits_f32() {
-        Dtype::F32
-    } else {
-        Dtype::F64
-    }
-}
-
-/// Pixels in the type of the file, checked to lie in 0 to 255.
-fn pixels(path: &Path, tensor: &Tensor<'_>) -> Result<Pixels> {
-    if let Some(values) = tensor.to_u8() {
-        return Ok(Pixels::U8(values));
-    }
-    if !tensor.dtype().fits_f32() {
-        let found = format!("{:?}", tensor.dtype());
-        return Err(Error::Dtype {
-            path: path.to_path_buf(),
-            found,
-            wanted: "frames",
-        });
-    }
-    let values = tensor.to_f32();
-    if let Some(at) = values.iter().position(|v| !v.is_finite()) {
-        let size: usize = tensor.shape()[1..].iter().product();
-        return Err(Error::NonFinite {
-            path: path.to_path_buf(),
-            what: "a pixel",
-            row: at / size,
-            dim: at % size,
-        });
-    }
-    let (low, high) = values
-        .iter()
-        .fold((f32::INFINITY, f32::NEG_INFINITY), |(low, high), &v| {
-            (low.min(v), high.max(v))
-        });
-    if !PIXEL_RANGE.contains(&low) || !PIXEL_RANGE.contains(&high) || high <= 1.5 {
-        let detail = format!("pixels lie between {low} and {high}, the release has 0 to 255");
-        return Err(Error::Range {
-            path: path.to_path_buf(),
-            detail,
-        });
-    }
-    Ok(Pixels::F32(values))
-}
-
-/// Resizes `[T, h, w, 3]` frames by bilinear interpolation without antialias.
-fn resize(frames: &[f32], [height, width]: [usize; 2], [h, w]: [usize; 2]) -> Vec<f32> {
-    let mut out = Vec::with_capacity(frames.len() / (height * width) * h * w);
-    for frame in frames.chunks_exact(height * width * 3) {
-        let plane = |c| Plane {
-            height,
-            width,
-            values: frame.iter().skip(c).step_by(3).copied().collect(),
-        };
-        let [red, green, blue] = [0, 1, 2].map(|c| plane(c).bilinear(h, w).values);
-        out.extend((0..h * w).flat_map(|i| [red[i], green[i], blue[i]]));
-    }
-    out
-}
-
-fn sha256(bytes: &[u8]) -> String {
-    let digits: Vec<String> = Sha256::digest(bytes)
-        .iter()
-        .map(|byte| format!("{byte:02x}"))
-        .collect();
-    format!("sha256:{}", digits.concat())
 }

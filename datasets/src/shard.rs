@@ -1,4 +1,4 @@
-//! One of several parts of an episode list.
+//! One of several parts of a list of episodes, to ingest or to evaluate.
 
 use std::fmt;
 use std::str::FromStr;
@@ -18,8 +18,8 @@ pub struct Shard {
 impl Shard {
     /// Whether an episode belongs to this part: episodes are dealt out like cards, so that every part
     /// has its share of any stretch of the list.
-    pub fn holds(self, episode: u32) -> bool {
-        episode % self.count == self.index
+    pub fn holds(self, episode: u64) -> bool {
+        episode % u64::from(self.count) == u64::from(self.index)
     }
 }
 
