@@ -1,5 +1,12 @@
 //! Raw releases that become datasets: one file per source.
 
+#[cfg(feature = "video")]
+pub mod lerobot;
+#[cfg(feature = "video")]
+pub mod metaworld;
+pub mod npz;
+mod pieces;
+pub mod tdmpc2;
 pub mod wall;
 
 use std::path::Path;
@@ -59,20 +66,28 @@ pub struct SourceEntry {
 }
 
 /// Every source of this build.
-pub const SOURCES: &[SourceEntry] = &[wall::ENTRY];
+pub const SOURCES: &[SourceEntry] = &[
+    #[cfg(feature = "video")]
+    lerobot::ENTRY,
+    #[cfg(feature = "video")]
+    metaworld::ENTRY,
+    npz::ENTRY,
+    tdmpc2::ENTRY,
+    wall::ENTRY,
+];
 
 /// Formats that are specified and not read by this build.
 const PLANNED: &[&str] = &[
     "droid",
     "franka",
+    #[cfg(not(feature = "video"))]
     "lerobot",
+    #[cfg(not(feature = "video"))]
     "metaworld",
-    "npz",
     "pointmaze",
     "pusht",
     "robocasa",
     "swm",
-    "tdmpc2",
     "zarr",
 ];
 
