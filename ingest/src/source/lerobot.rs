@@ -53,6 +53,8 @@ const NUMBERING: [&str; 5] = [
     "index",
     "task_index",
 ];
+/// Episodes that are looked at for the size of the frames.
+const SAMPLES: usize = 50;
 const ROBOT_STATE: &str = "observation.state";
 const ENVIRONMENT_STATE: &str = "observation.environment_state";
 
@@ -158,16 +160,26 @@ impl LerobotSource {
     }
 
     fn native_size(&self, feature: &Feature) -> [usize; 2] {
-        let seen = self.episodes.iter().take(50).find_map(|episode| {
-            let clip = episode.clips.get(&feature.name)?;
-            let path = self
-                .meta
-                .video_path(&self.root, feature, episode, clip)
-                .ok()?;
-            let video = FileBytes::open(&path).and_then(Video::open).ok()?;
-            Some([video.info().height, video.info().width])
-        });
-        seen.or(feature.image_size).unwrap_or([1, 1])
+        let some = self
+            .episodes
+            .iter()
+            .filter(|episode| episode.length > 0)
+            .take(SAMPLES);
+        let mut seen = some.filter_map(|episode| self.size_in(feature, episode).ok());
+        seen.next().or(feature.image_size).unwrap_or([1, 1])
+    }
+
+    /// Height and width of a camera in one episode.
+    fn size_in(&self, feature: &Feature, episode: &EpisodeEntry) -> Result<[usize; 2]> {
+        if feature.dtype == "image" {
+            let path = self.meta.data_path(&self.root, episode)?;
+            let first = TableFile::open(&path)?.read(&[feature.name.as_str()], 0..1)?;
+            return Ok(png_column::decode(&path, &first.bytes(&feature.name)?)?.size);
+        }
+        let clip = clip_of(&self.root, feature, episode)?;
+        let path = self.meta.video_path(&self.root, feature, episode, clip)?;
+        let video = Video::open(FileBytes::open(&path)?)?;
+        Ok([video.info().height, video.info().width])
     }
 
     /// States keep the type of their file.
@@ -277,13 +289,7 @@ impl LerobotSource {
             let path = self.meta.data_path(&self.root, episode)?;
             return png_column::decode(&path, &rows.bytes(&feature.name)?);
         }
-        let clip = episode
-            .clips
-            .get(&feature.name)
-            .ok_or_else(|| Error::MissingKey {
-                path: self.root.join("meta/episodes"),
-                key: format!("videos/{}", feature.name),
-            })?;
+        let clip = clip_of(&self.root, feature, episode)?;
         let path = self.meta.video_path(&self.root, feature, episode, clip)?;
         self.video_frames(&path, episode, clip)
     }
@@ -327,6 +333,15 @@ impl LerobotSource {
             size: [video.info().height, video.info().width],
         })
     }
+}
+
+/// Where the frames of an episode are in a video.
+fn clip_of<'a>(root: &Path, feature: &Feature, episode: &'a EpisodeEntry) -> Result<&'a Clip> {
+    let clip = episode.clips.get(&feature.name);
+    clip.ok_or_else(|| Error::MissingKey {
+        path: root.join("meta/episodes"),
+        key: format!("videos/{}", feature.name),
+    })
 }
 
 /// Frames of one camera in one episode.

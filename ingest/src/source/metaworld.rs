@@ -78,10 +78,10 @@ struct Place {
 /// One row, read.
 struct Row {
     length: usize,
-    /// `[length, width]`, without the last.
-    states: Numbers,
-    actions: Numbers,
-    rewards: Numbers,
+    /// Without the last.
+    states: Series,
+    actions: Series,
+    rewards: Series,
     pixels: Pixels,
     native: [usize; 2],
     size: [usize; 2],
@@ -162,9 +162,8 @@ impl MetaworldSource {
             .find_map(|place| self.row(place).ok().map(|row| (place, row)));
         let Some((place, row)) = first else { return };
         let dtype = self.state_dtype(place.shard);
-        let state = width(&row.states);
         let manifest = &mut self.manifest;
-        manifest.fields = fields(width(&row.actions), state, dtype);
+        manifest.fields = fields(row.actions.width, row.states.width, dtype);
         manifest.fps = row.fps.unwrap_or(UNKNOWN_FPS);
         let mut camera = Camera::new(CAMERA, row.size[0], row.size[1], PixelType::U8);
         camera.resized_from = (row.size != row.native).then_some(row.native);
@@ -185,78 +184,40 @@ impl MetaworldSource {
         })?;
         let path = shard.path();
         let cells = shard.read(&COLUMNS[3..], place.row..place.row + 1)?;
-        let mut states = cells.numbers("states")?;
-        let mut actions = cells.numbers("actions")?;
-        let mut rewards = cells.numbers("rewards")?;
-        let &[rows, state_width] = states.shape.as_slice() else {
-            return Err(misshapen(path, "states", &states));
-        };
-        let &[length, action_width] = actions.shape.as_slice() else {
-            return Err(misshapen(path, "actions", &actions));
-        };
-        let reward_rows = match *rewards.shape.as_slice() {
-            [rows] | [rows, 1] => rows,
-            _ => return Err(misshapen(path, "rewards", &rewards)),
-        };
-        if length == 0 || rows != length + 1 || reward_rows != length {
+        let [states, actions, rewards] = [
+            Series::of(path, "states", cells.numbers("states")?)?,
+            Series::of(path, "actions", cells.numbers("actions")?)?,
+            Series::of(path, "rewards", cells.numbers("rewards")?)?,
+        ];
+        let length = actions.rows;
+        check_rows(path, place.row, [states.rows, length, rewards.rows])?;
+        if states.width < PROPRIO_WIDTH || actions.width == 0 || rewards.width != 1 {
             let detail = format!(
-                "row {} has {rows} states, {length} actions and {reward_rows} rewards; there is one state more than actions",
-                place.row
+                "states, actions and rewards have {}, {} and {} numbers",
+                states.width, actions.width, rewards.width
             );
             return Err(Error::count(path, detail));
         }
-        if state_width < PROPRIO_WIDTH || action_width == 0 {
-            return Err(misshapen(path, "states", &states));
-        }
         let video = cells.bytes("video")?.pop().unwrap_or_default();
-        let numbers = [&states.values, &actions.values, &rewards.values];
-        let numbers = numbers.map(|values| {
-            values
-                .iter()
-                .flat_map(|v| v.to_le_bytes())
-                .collect::<Vec<u8>>()
-        });
-        let hash = sha256_of(&[&video, &numbers[0], &numbers[1], &numbers[2]]);
-        states.values.truncate(length * state_width);
-        states.shape[0] = length;
-        finite(path, "the state", &states.values, state_width, 0)?;
-        finite(path, "the action", &actions.values, action_width, 0)?;
-        finite(path, "the reward", &rewards.values, 1, 0)?;
-        actions.shape.remove(0);
-        states.shape.remove(0);
-        rewards.shape.clear();
-        let clip = self.clip(path, place.row, video, rows)?;
+        let hash = sha256_of(&[
+            &video,
+            &states.to_le_bytes(),
+            &actions.to_le_bytes(),
+            &rewards.to_le_bytes(),
+        ]);
+        let clip = decode(path, place.row, video, states.rows)?;
         let (pixels, size) = resized(Pixels::U8(clip.pixels), clip.size, self.options.size);
         Ok(Row {
             length,
-            states,
-            actions,
-            rewards,
+            states: states.first(path, "the state", length)?,
+            actions: actions.first(path, "the action", length)?,
+            rewards: rewards.first(path, "the reward", length)?,
             pixels,
             native: clip.size,
             size,
             fps: clip.fps,
             hash,
         })
-    }
-
-    /// Decodes a video, which must have a frame for every state, and leaves the last out.
-    fn clip(&self, path: &Path, row: usize, bytes: Vec<u8>, states: usize) -> Result<Clip> {
-        let video = Video::open(FileBytes::inside(path, bytes))?;
-        let info = video.info();
-        let (size, fps) = ([info.height, info.width], info.fps);
-        let mut pixels = Vec::new();
-        let found = video.decode(&mut |k, frame| {
-            if k < states - 1 {
-                frame.rgb_into(&mut pixels)?;
-            }
-            Ok(std::ops::ControlFlow::Continue(()))
-        })?;
-        if found != states {
-            let detail = format!("row {row} has {states} states and {found} frames");
-            return Err(Error::count(path, detail));
-        }
-        Ok(Clip { pixels, size, fps })
     }
 
     /// File of an entry.
@@ -272,20 +233,77 @@ impl MetaworldSource {
     }
 }
 
+/// A `[rows, width]` cell.
+struct Series {
+    rows: usize,
+    width: usize,
+    values: Vec<f64>,
+}
+
+impl Series {
+    /// Takes the numbers of one row of a table: `[rows, width]`, or `[rows]`.
+    fn of(path: &Path, column: &str, numbers: Numbers) -> Result<Self> {
+        let (rows, width) = match *numbers.shape.as_slice() {
+            [rows] => (rows, 1),
+            [rows, width] => (rows, width),
+            _ => {
+                let detail = format!("`{column}` has the shape {:?}", numbers.shape);
+                return Err(Error::count(path, detail));
+            }
+        };
+        Ok(Self {
+            rows,
+            width,
+            values: numbers.values,
+        })
+    }
+
+    /// The first rows, all finite.
+    fn first(mut self, path: &Path, what: &'static str, rows: usize) -> Result<Self> {
+        self.values.truncate(rows * self.width);
+        finite(path, what, &self.values, self.width, 0)?;
+        Ok(Self { rows, ..self })
+    }
+
+    fn to_le_bytes(&self) -> Vec<u8> {
+        self.values.iter().flat_map(|v| v.to_le_bytes()).collect()
+    }
+}
+
+/// There is one state more than actions, and a reward for each of these.
+fn check_rows(path: &Path, row: usize, [states, actions, rewards]: [usize; 3]) -> Result<()> {
+    if actions > 0 && states == actions + 1 && rewards == actions {
+        return Ok(());
+    }
+    let detail = format!(
+        "row {row} has {states} states, {actions} actions and {rewards} rewards; there is one state more than actions"
+    );
+    Err(Error::count(path, detail))
+}
+
+/// Decodes a video, which must have a frame for every state, and leaves the last out.
+fn decode(path: &Path, row: usize, bytes: Vec<u8>, states: usize) -> Result<Clip> {
+    let video = Video::open(FileBytes::inside(path, bytes))?;
+    let info = video.info();
+    let (size, fps) = ([info.height, info.width], info.fps);
+    let mut pixels = Vec::new();
+    let found = video.decode(&mut |k, frame| {
+        if k + 1 < states {
+            frame.rgb_into(&mut pixels)?;
+        }
+        Ok(std::ops::ControlFlow::Continue(()))
+    })?;
+    if found != states {
+        let detail = format!("row {row} has {states} states and {found} frames");
+        return Err(Error::count(path, detail));
+    }
+    Ok(Clip { pixels, size, fps })
+}
+
 struct Clip {
     pixels: Vec<u8>,
     size: [usize; 2],
     fps: Option<f64>,
-}
-
-/// Numbers of one row of a `[rows, width]` array, whose first dimension is gone.
-fn width(numbers: &Numbers) -> usize {
-    numbers.shape.iter().product()
-}
-
-fn misshapen(path: &Path, column: &str, numbers: &Numbers) -> Error {
-    let shape = &numbers.shape;
-    Error::count(path, format!("`{column}` has the shape {shape:?}"))
 }
 
 /// The folder that paths are relative to, and the shards in the order of their numbers.
@@ -485,7 +503,7 @@ impl Source for MetaworldSource {
             }));
         };
         let row = self.row(place)?;
-        let width = width(&row.states);
+        let width = row.states.width;
         let proprio: Vec<f64> = row
             .states
             .values
@@ -494,7 +512,6 @@ impl Source for MetaworldSource {
             .copied()
             .collect();
         let state = float_column(self.state_dtype(place.shard), width, row.states.values);
-        let action_width = row.actions.shape.iter().product();
         Ok(Episode {
             source_index: index,
             source_path: self.path_of(index),
@@ -503,7 +520,10 @@ impl Source for MetaworldSource {
             seed: u64::try_from(place.seed).ok(),
             length: row.length,
             columns: BTreeMap::from([
-                (ACTION.into(), f32_column(action_width, &row.actions.values)),
+                (
+                    ACTION.into(),
+                    f32_column(row.actions.width, &row.actions.values),
+                ),
                 (PROPRIO.into(), f32_column(PROPRIO_WIDTH, &proprio)),
                 (REWARD.into(), f32_column(1, &row.rewards.values)),
                 (STATE.into(), state),

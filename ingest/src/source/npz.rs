@@ -461,6 +461,7 @@ impl Source for NpzSource {
 }
 
 #[cfg(test)]
+#[expect(clippy::float_cmp, reason = "small whole numbers subtract exactly")]
 mod tests {
     use super::*;
 

@@ -31,7 +31,7 @@ use crate::{Error, Result};
 pub const ENTRY: SourceEntry = SourceEntry {
     name: "tdmpc2",
     summary: "TD-MPC2's mt30 and mt80 datasets: chunks of states, actions and rewards, no images",
-    open: |root, options| Ok(Box::new(Tdmpc2Source::open(root, options)?)),
+    open: |root, options| Ok(Box::new(Tdmpc2Source::open(root, &options)?)),
 };
 
 /// Rows per episode of the released sets, mt80 and mt30.
@@ -283,7 +283,7 @@ impl Tdmpc2Source {
     ///
     /// # Errors
     /// When there is no chunk, or none that can be used: the fault of the first.
-    pub fn open(root: &Path, options: SourceOptions) -> Result<Self> {
+    pub fn open(root: &Path, options: &SourceOptions) -> Result<Self> {
         refuse("camera", &options.cameras, "this source has no images")?;
         if let Some([h, w]) = options.size {
             let size = [format!("{h}x{w}")];

@@ -4,8 +4,8 @@ use std::path::Path;
 
 use jepa_datasets::transform::{Geometry, PixelNorm, Transform};
 use jepa_datasets::{
-    ACTION, Dataset, Dtype, Normalizer, PROPRIO, Pixels, REWARD, STATE, SliceSpec, SplitRule,
-    duplicates,
+    ACTION, Dataset, Dtype, Likeness, Normalizer, PROPRIO, Pixels, REWARD, STATE, SliceSpec,
+    SplitRule, duplicates, families,
 };
 use jepa_ingest::{Error, SourceOptions, source};
 
@@ -378,4 +378,17 @@ fn a_folder_without_shards_and_a_damaged_shard_are_errors() {
     assert_eq!(set.kept()[..3], [0, 1, 2]);
     assert!(!set.rejected().is_empty());
     set.check();
+}
+
+#[test]
+fn episodes_that_begin_alike_are_one_family() {
+    let alike = |set: &crate::support::Ingested, rows, tolerance| {
+        families(&set.dataset, Likeness { rows, tolerance }).expect("families")
+    };
+    let whole = ingest("metaworld", &fixture("metaworld"), &[]).expect("a dataset");
+    assert_eq!(alike(&whole, 1, 10.0), [vec![0, 1, 2], vec![3, 4, 5]]);
+    assert_eq!(alike(&whole, 200, 10.0), Vec::<Vec<u64>>::new());
+    let (root, _) = bad_case(26);
+    let twice = ingest("metaworld", &root, &[]).expect("a dataset");
+    assert_eq!(alike(&twice, 10, 0.0), [vec![1, 3]]);
 }
