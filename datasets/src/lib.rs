@@ -6,6 +6,7 @@
 
 pub mod catalog;
 pub mod conformance;
+mod duplicates;
 mod episode;
 mod error;
 pub mod export;
@@ -20,6 +21,7 @@ mod stream;
 pub mod transform;
 
 pub use catalog::{CatalogEntry, DATASETS};
+pub use duplicates::{Likeness, duplicates, families};
 pub use episode::{
     ACTION, CameraFrames, Column, Episode, PIXEL_RANGE, PROPRIO, Pixels, REWARD, STATE,
 };

@@ -128,7 +128,7 @@ pub struct SliceRef {
 /// One slice in memory, raw values.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Slice {
-    /// `[W + 1, height, width, 3]`, RGB, 0 to 255.
+    /// `[W + 1, height, width, 3]`, RGB, 0 to 255; empty when the dataset has no cameras.
     pub frames: Pixels,
     /// Pixels, top to bottom.
     pub height: usize,

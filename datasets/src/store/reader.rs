@@ -222,9 +222,8 @@ impl Dataset {
         let meta = self.episode(at.episode)?;
         let run = at.start..at.start.saturating_add(spec.rows());
         check_range("row", run.start, run.end, meta.length)?;
-        let camera = self.manifest.camera(spec.camera.as_deref())?;
         let chosen: Vec<usize> = spec.rows_of(at.start).collect();
-        let frames = self.read_frames(&camera.name, at.episode, &chosen)?;
+        let (frames, [height, width]) = self.slice_frames(spec, at.episode, &chosen)?;
         let columns = self.read_rows(at.episode, run)?;
         let strided = |name: &str| {
             columns
@@ -238,8 +237,8 @@ impl Dataset {
         });
         Ok(Slice {
             frames,
-            height: camera.height,
-            width: camera.width,
+            height,
+            width,
             action: action.unwrap_or_default(),
             proprio: strided(PROPRIO)
                 .map(|column| column.to_f32())
@@ -252,6 +251,21 @@ impl Dataset {
             rows: chosen.iter().map(|&row| row as u64).collect(),
             at,
         })
+    }
+
+    /// The frames of a slice and their size. A dataset without cameras has slices without frames.
+    fn slice_frames(
+        &self,
+        spec: &SliceSpec,
+        episode: u64,
+        rows: &[usize],
+    ) -> Result<(Pixels, [usize; 2])> {
+        if self.cameras.is_empty() && spec.camera.is_none() {
+            return Ok((Pixels::U8(Vec::new()), [0, 0]));
+        }
+        let camera = self.manifest.camera(spec.camera.as_deref())?;
+        let frames = self.read_frames(&camera.name, episode, rows)?;
+        Ok((frames, [camera.height, camera.width]))
     }
 
     /// How much was read from the step table and the frame stores since the dataset was opened, that

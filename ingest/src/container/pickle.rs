@@ -50,6 +50,8 @@ pub enum Node {
         args: NodeId,
         /// Argument of a later `BUILD`.
         state: Option<NodeId>,
+        /// Pairs added later, to a subclass of dict.
+        items: Vec<(NodeId, NodeId)>,
     },
 }
 
@@ -174,6 +176,9 @@ const ALLOWED: &[(&str, &[&str])] = &[
             "int16",
             "int32",
             "int64",
+            "uint16",
+            "uint32",
+            "uint64",
             "bool",
             "complex64",
             "complex128",
@@ -371,7 +376,8 @@ impl<'a> Machine<'a> {
         match &mut self.nodes[target as usize] {
             Node::List(list) if !matches!(opcode, b's' | b'u') => list.extend(items),
             Node::Dict(dict) if matches!(opcode, b's' | b'u') => dict.extend(pairs),
-            // Objects such as OrderedDict take items too; their content is in their state or arguments.
+            Node::Call { items, .. } if matches!(opcode, b's' | b'u') => items.extend(pairs),
+            // Subclasses of list take items too; no data file keeps its tensors in one.
             Node::Call { .. } => {}
             _ => return self.malformed("items are added to something that takes none"),
         }
@@ -413,6 +419,7 @@ impl<'a> Machine<'a> {
                 function,
                 args,
                 state: None,
+                items: Vec::new(),
             }),
             _ => self.malformed("something that is not a function is called"),
         }

@@ -5,37 +5,28 @@
 //! and that every element a tensor addresses lies inside its storage.
 
 use std::collections::BTreeMap;
-use std::ops::Range;
 use std::path::{Path, PathBuf};
 
 use super::mapped::{FileBytes, impostor};
 use super::pickle::{Node, NodeId, Pickle, PickleError};
+use super::zip::{LOCAL_HEADER, Zip};
 use crate::{Error, Result};
 
-const LOCAL_HEADER: &[u8; 4] = b"PK\x03\x04";
-const CENTRAL_HEADER: &[u8; 4] = b"PK\x01\x02";
-const END_RECORD: &[u8; 4] = b"PK\x05\x06";
-const END_RECORD_64: &[u8; 4] = b"PK\x06\x06";
-const END_LOCATOR_64: &[u8; 4] = b"PK\x06\x07";
-/// Length of the end record without its comment.
-const END_RECORD_LENGTH: usize = 22;
 /// `0x1950a86a20f9469cfc6c` as pickled by `torch.save` before version 1.6.
 const LEGACY_MAGIC: &[u8] = b"\x8a\x0a\x6c\xfc\x9c\x46\xf9\x20\x6a\xa8\x50\x19";
+
+/// Values looked at in search of tensors: shared values could otherwise be visited without end.
+const MOST_VALUES: usize = 100_000;
+/// Deepest nesting of dicts and lists.
+const DEEPEST: usize = 32;
 
 /// An open archive.
 #[derive(Debug)]
 pub struct TorchFile {
     path: PathBuf,
-    map: FileBytes,
-    members: BTreeMap<String, Member>,
+    zip: Zip,
     /// Folder of all members, with its slash: the file's stem when it was saved.
     prefix: String,
-}
-
-#[derive(Debug)]
-struct Member {
-    data: Range<usize>,
-    crc32: u32,
 }
 
 impl TorchFile {
@@ -48,19 +39,23 @@ impl TorchFile {
         if !map.starts_with(LOCAL_HEADER) {
             return Err(identify(path, &map));
         }
-        let members = read_directory(path, &map)?;
-        let mut prefixes = members
-            .keys()
-            .filter_map(|name| name.strip_suffix("data.pkl"));
-        let prefix = match (prefixes.next(), prefixes.next()) {
-            (Some(prefix), None) if prefix.ends_with('/') => prefix.to_string(),
+        let zip = Zip::read(map)?;
+        if let Some(name) = zip.names().find(|name| !zip.is_stored(name)) {
+            let detail = format!("`{name}` is compressed or encrypted");
+            return Err(Error::torch(path, detail));
+        }
+        let prefixes: Vec<&str> = zip
+            .names()
+            .filter_map(|name| name.strip_suffix("data.pkl"))
+            .collect();
+        let prefix = match *prefixes {
+            [prefix] if prefix.ends_with('/') => prefix.to_string(),
             _ => return Err(Error::torch(path, "the archive holds no single `data.pkl`")),
         };
         let file = Self {
             path: path.to_path_buf(),
-            map,
-            members,
             prefix,
+            zip,
         };
         file.check_byte_order()?;
         Ok(file)
@@ -76,6 +71,22 @@ impl TorchFile {
         .tensor(pickle.root())
     }
 
+    /// Every tensor of the file by its name: the keys of a dict or of a `TensorDict`, the positions of a
+    /// list; nested ones are joined by dots (datasets.md section 1.3). One bare tensor has an empty name.
+    pub fn tensors(&self) -> Result<BTreeMap<String, Tensor<'_>>> {
+        let pickle = self.pickle()?;
+        let reader = Reader {
+            file: self,
+            pickle: &pickle,
+        };
+        let mut found = Found {
+            budget: MOST_VALUES,
+            tensors: BTreeMap::new(),
+        };
+        reader.collect(pickle.root(), "", 0, &mut found)?;
+        Ok(found.tensors)
+    }
+
     /// Where the file is.
     pub fn path(&self) -> &Path {
         &self.path
@@ -83,7 +94,7 @@ impl TorchFile {
 
     /// All bytes of the file, for its hash.
     pub fn bytes(&self) -> &[u8] {
-        &self.map
+        self.zip.bytes()
     }
 
     fn pickle(&self) -> Result<Pickle<'_>> {
@@ -101,10 +112,7 @@ impl TorchFile {
 
     /// Old files have no such member; they are little-endian.
     fn check_byte_order(&self) -> Result<()> {
-        if !self
-            .members
-            .contains_key(&format!("{}byteorder", self.prefix))
-        {
+        if !self.zip.contains(&format!("{}byteorder", self.prefix)) {
             return Ok(());
         }
         match self.member("byteorder")? {
@@ -123,17 +131,9 @@ impl TorchFile {
     /// The bytes of a member, whose checksum is right.
     fn member(&self, name: &str) -> Result<&[u8]> {
         let name = format!("{}{name}", self.prefix);
-        let member = self.members.get(&name);
-        let member = member
-            .ok_or_else(|| Error::torch(&self.path, format!("`{name}` is not in the archive")))?;
-        let data = &self.map[member.data.clone()];
-        if crc32fast::hash(data) != member.crc32 {
-            return Err(Error::Checksum {
-                path: self.path.clone(),
-                member: name,
-            });
-        }
-        Ok(data)
+        self.zip
+            .stored(&name)?
+            .ok_or_else(|| Error::torch(&self.path, format!("`{name}` is not in the archive")))
     }
 }
 
@@ -149,178 +149,6 @@ fn identify(path: &Path, bytes: &[u8]) -> Error {
         };
     }
     impostor(path, bytes).unwrap_or_else(|| Error::torch(path, "it is not a ZIP archive"))
-}
-
-fn u16_at(bytes: &[u8], at: usize) -> Option<u16> {
-    Some(u16::from_le_bytes(*bytes.get(at..)?.first_chunk()?))
-}
-
-fn u32_at(bytes: &[u8], at: usize) -> Option<u32> {
-    Some(u32::from_le_bytes(*bytes.get(at..)?.first_chunk()?))
-}
-
-fn u64_at(bytes: &[u8], at: usize) -> Option<u64> {
-    Some(u64::from_le_bytes(*bytes.get(at..)?.first_chunk()?))
-}
-
-/// Start and number of entries of the central directory.
-struct Directory {
-    start: usize,
-    entries: u64,
-}
-
-/// Finds the central directory, in ZIP64 archives too.
-fn find_directory(bytes: &[u8]) -> Option<Directory> {
-    let from = bytes
-        .len()
-        .saturating_sub(END_RECORD_LENGTH + usize::from(u16::MAX));
-    let end = bytes[from..]
-        .windows(4)
-        .rposition(|window| window == END_RECORD)?
-        + from;
-    let entries = u64::from(u16_at(bytes, end + 10)?);
-    let start = u64::from(u32_at(bytes, end + 16)?);
-    let locator = end
-        .checked_sub(20)
-        .filter(|&at| bytes[at..].starts_with(END_LOCATOR_64));
-    let (entries, start) = match locator {
-        Some(at) => {
-            let record = usize::try_from(u64_at(bytes, at + 8)?).ok()?;
-            bytes
-                .get(record..)?
-                .starts_with(END_RECORD_64)
-                .then_some(())?;
-            (
-                u64_at(bytes, record.checked_add(32)?)?,
-                u64_at(bytes, record.checked_add(48)?)?,
-            )
-        }
-        None => (entries, start),
-    };
-    Some(Directory {
-        start: usize::try_from(start).ok()?,
-        entries,
-    })
-}
-
-fn read_directory(path: &Path, bytes: &[u8]) -> Result<BTreeMap<String, Member>> {
-    let Directory { start, entries } = find_directory(bytes).ok_or_else(|| {
-        Error::truncated(path, "the directory at the end of the archive is missing")
-    })?;
-    let mut members = BTreeMap::new();
-    let mut at = start;
-    for _ in 0..entries {
-        let entry = Entry::read(bytes, at)
-            .ok_or_else(|| Error::truncated(path, "the directory of the archive is damaged"))?;
-        if entry.method != 0 || entry.flags & 1 != 0 {
-            return Err(Error::torch(
-                path,
-                format!("`{}` is compressed or encrypted", entry.name),
-            ));
-        }
-        let data = entry
-            .data(bytes)
-            .ok_or_else(|| Error::truncated(path, format!("`{}` is not all there", entry.name)))?;
-        at = entry.next;
-        members.insert(
-            entry.name,
-            Member {
-                data,
-                crc32: entry.crc32,
-            },
-        );
-    }
-    Ok(members)
-}
-
-/// One entry of the central directory.
-struct Entry {
-    name: String,
-    flags: u16,
-    method: u16,
-    crc32: u32,
-    size: u64,
-    header: u64,
-    next: usize,
-}
-
-impl Entry {
-    fn read(bytes: &[u8], at: usize) -> Option<Self> {
-        bytes.get(at..)?.starts_with(CENTRAL_HEADER).then_some(())?;
-        let lengths = [28, 30, 32].map(|field| u16_at(bytes, at + field).map(usize::from));
-        let [name_length, extra_length, comment_length] = lengths;
-        let name_start = at + 46;
-        let extra_start = name_start + name_length?;
-        let comment_start = extra_start + extra_length?;
-        let packed = u32_at(bytes, at + 20)?;
-        let size = u32_at(bytes, at + 24)?;
-        let header = u32_at(bytes, at + 42)?;
-        let mut wide = Zip64::find(bytes.get(extra_start..comment_start)?);
-        let size = if size == u32::MAX {
-            wide.next()?
-        } else {
-            u64::from(size)
-        };
-        if packed == u32::MAX {
-            wide.next()?;
-        }
-        let header = if header == u32::MAX {
-            wide.next()?
-        } else {
-            u64::from(header)
-        };
-        Some(Self {
-            name: String::from_utf8_lossy(bytes.get(name_start..extra_start)?).into_owned(),
-            flags: u16_at(bytes, at + 8)?,
-            method: u16_at(bytes, at + 10)?,
-            crc32: u32_at(bytes, at + 16)?,
-            size,
-            header,
-            next: comment_start + comment_length?,
-        })
-    }
-
-    /// Where the content is, if all of it is in the file.
-    fn data(&self, bytes: &[u8]) -> Option<Range<usize>> {
-        let header = usize::try_from(self.header).ok()?;
-        bytes
-            .get(header..)?
-            .starts_with(LOCAL_HEADER)
-            .then_some(())?;
-        let name_length = usize::from(u16_at(bytes, header + 26)?);
-        let extra_length = usize::from(u16_at(bytes, header + 28)?);
-        let start = header + 30 + name_length + extra_length;
-        let end = start.checked_add(usize::try_from(self.size).ok()?)?;
-        (end <= bytes.len()).then_some(start..end)
-    }
-}
-
-/// The 64-bit numbers of a ZIP64 extra field, in the order the format gives them.
-struct Zip64<'a>(&'a [u8]);
-
-impl<'a> Zip64<'a> {
-    fn find(mut extra: &'a [u8]) -> Self {
-        while let (Some(id), Some(length)) = (u16_at(extra, 0), u16_at(extra, 2)) {
-            let Some(body) = extra.get(4..4 + usize::from(length)) else {
-                break;
-            };
-            if id == 1 {
-                return Self(body);
-            }
-            extra = &extra[4 + usize::from(length)..];
-        }
-        Self(&[])
-    }
-}
-
-impl Iterator for Zip64<'_> {
-    type Item = u64;
-
-    fn next(&mut self) -> Option<u64> {
-        let value = u64_at(self.0, 0)?;
-        self.0 = &self.0[8..];
-        Some(value)
-    }
 }
 
 /// Number type of a tensor.
@@ -342,6 +170,12 @@ pub enum TensorType {
     I16,
     /// 8-bit integer.
     I8,
+    /// 64-bit integer without sign.
+    U64,
+    /// 32-bit integer without sign.
+    U32,
+    /// 16-bit integer without sign.
+    U16,
     /// 8-bit integer without sign.
     U8,
     /// Truth value.
@@ -352,16 +186,19 @@ impl TensorType {
     /// Bytes of one value.
     pub fn bytes(self) -> usize {
         match self {
-            Self::F64 | Self::I64 => 8,
-            Self::F32 | Self::I32 => 4,
-            Self::F16 | Self::Bf16 | Self::I16 => 2,
+            Self::F64 | Self::I64 | Self::U64 => 8,
+            Self::F32 | Self::I32 | Self::U32 => 4,
+            Self::F16 | Self::Bf16 | Self::I16 | Self::U16 => 2,
             Self::I8 | Self::U8 | Self::Bool => 1,
         }
     }
 
     /// Whether every value of this type is exactly an `f32`.
     pub fn fits_f32(self) -> bool {
-        !matches!(self, Self::F64 | Self::I64 | Self::I32)
+        !matches!(
+            self,
+            Self::F64 | Self::I64 | Self::I32 | Self::U64 | Self::U32
+        )
     }
 
     /// `FloatStorage` (old files) or `float32` (with an untyped storage).
@@ -375,6 +212,9 @@ impl TensorType {
             "IntStorage" | "int32" => Self::I32,
             "ShortStorage" | "int16" => Self::I16,
             "CharStorage" | "int8" => Self::I8,
+            "uint64" => Self::U64,
+            "uint32" => Self::U32,
+            "uint16" => Self::U16,
             "ByteStorage" | "uint8" => Self::U8,
             "BoolStorage" | "bool" => Self::Bool,
             _ => return None,
@@ -399,7 +239,7 @@ impl<'a> Tensor<'a> {
     ///
     /// A view may not have more elements than its storage: a stride of 0 would make a small file
     /// announce a tensor larger than memory.
-    fn new(
+    pub(super) fn new(
         dtype: TensorType,
         storage: &'a [u8],
         offset: usize,
@@ -487,6 +327,9 @@ impl<'a> Tensor<'a> {
             TensorType::I32 => self.map(|b| i32::from_le_bytes(b) as f32),
             TensorType::I16 => self.map(|b| f32::from(i16::from_le_bytes(b))),
             TensorType::I8 => self.map(|b| f32::from(i8::from_le_bytes(b))),
+            TensorType::U64 => self.map(|b| u64::from_le_bytes(b) as f32),
+            TensorType::U32 => self.map(|b| u32::from_le_bytes(b) as f32),
+            TensorType::U16 => self.map(|b| f32::from(u16::from_le_bytes(b))),
             TensorType::U8 | TensorType::Bool => self.map(|[b]| f32::from(b)),
         }
     }
@@ -497,8 +340,54 @@ impl<'a> Tensor<'a> {
             TensorType::F64 => self.map(f64::from_le_bytes),
             TensorType::I64 => self.map(|b| i64::from_le_bytes(b) as f64),
             TensorType::I32 => self.map(|b| f64::from(i32::from_le_bytes(b))),
+            TensorType::U64 => self.map(|b| u64::from_le_bytes(b) as f64),
+            TensorType::U32 => self.map(|b| f64::from(u32::from_le_bytes(b))),
             _ => self.to_f32().into_iter().map(f64::from).collect(),
         }
+    }
+
+    /// All values as `i64` in C order, for tensors of whole numbers of at most 63 bits.
+    pub fn to_i64(&self) -> Option<Vec<i64>> {
+        Some(match self.dtype {
+            TensorType::I64 => self.map(i64::from_le_bytes),
+            TensorType::I32 => self.map(|b| i64::from(i32::from_le_bytes(b))),
+            TensorType::I16 => self.map(|b| i64::from(i16::from_le_bytes(b))),
+            TensorType::I8 => self.map(|b| i64::from(i8::from_le_bytes(b))),
+            TensorType::U32 => self.map(|b| i64::from(u32::from_le_bytes(b))),
+            TensorType::U16 => self.map(|b| i64::from(u16::from_le_bytes(b))),
+            TensorType::U8 | TensorType::Bool => self.map(|[b]| i64::from(b)),
+            TensorType::U64
+            | TensorType::F64
+            | TensorType::F32
+            | TensorType::F16
+            | TensorType::Bf16 => {
+                return None;
+            }
+        })
+    }
+
+    /// The bytes of all elements in C order, little-endian, in their own type.
+    pub fn to_le_bytes(&self) -> Vec<u8> {
+        match self.dtype.bytes() {
+            8 => self.map(|b: [u8; 8]| b).concat(),
+            4 => self.map(|b: [u8; 4]| b).concat(),
+            2 => self.map(|b: [u8; 2]| b).concat(),
+            _ => self.map(|[b]: [u8; 1]| b),
+        }
+    }
+
+    /// Some indices of the first dimension; nothing when they do not all exist.
+    pub fn rows(&self, range: std::ops::Range<usize>) -> Option<Self> {
+        let (&length, &stride) = (self.shape.first()?, self.strides.first()?);
+        if range.start > range.end || range.end > length {
+            return None;
+        }
+        let mut part = self.clone();
+        part.shape[0] = range.len();
+        if !range.is_empty() {
+            part.offset += range.start * stride;
+        }
+        Some(part)
     }
 
     /// All values in C order, for tensors of bytes.
@@ -554,6 +443,19 @@ fn f16_to_f32(bits: u16) -> f32 {
     sign * magnitude
 }
 
+/// Tensors gathered so far, and how many more values may be looked at.
+struct Found<'a> {
+    budget: usize,
+    tensors: BTreeMap<String, Tensor<'a>>,
+}
+
+fn dotted(name: &str, key: &str) -> String {
+    if name.is_empty() {
+        return key.to_string();
+    }
+    format!("{name}.{key}")
+}
+
 /// Interprets the nodes of a torch pickle.
 struct Reader<'a, 'p> {
     file: &'a TorchFile,
@@ -583,6 +485,108 @@ impl<'a> Reader<'a, '_> {
             }
             (other, _) => self.fault(format!("it holds `{other}`, not one tensor")),
         }
+    }
+
+    /// Gathers the tensors of a value under the name it has. Text, numbers and the like are no tensors.
+    fn collect(&self, node: &Node, name: &str, depth: usize, found: &mut Found<'a>) -> Result<()> {
+        found.budget = found.budget.saturating_sub(1);
+        if found.budget == 0 || depth > DEEPEST {
+            return self.fault("too many values, or too deeply nested");
+        }
+        match node {
+            Node::List(items) | Node::Tuple(items) => {
+                for (k, &item) in items.iter().enumerate() {
+                    let name = dotted(name, &k.to_string());
+                    self.collect(self.pickle.node(item), &name, depth + 1, found)?;
+                }
+                Ok(())
+            }
+            Node::Dict(pairs) => self.collect_pairs(pairs, name, depth, found),
+            Node::Call { .. } if self.is_tensor(node) => {
+                let tensor = self.tensor(node)?;
+                found.tensors.insert(name.to_string(), tensor);
+                Ok(())
+            }
+            Node::Call { items, .. } if !items.is_empty() => {
+                self.collect_pairs(items, name, depth, found)
+            }
+            Node::Call { .. } => match self.dict_of_tensors(node, &mut found.budget) {
+                Some(pairs) => self.collect_pairs(pairs, name, depth, found),
+                None => Ok(()),
+            },
+            _ => Ok(()),
+        }
+    }
+
+    fn collect_pairs(
+        &self,
+        pairs: &[(NodeId, NodeId)],
+        name: &str,
+        depth: usize,
+        found: &mut Found<'a>,
+    ) -> Result<()> {
+        for &(key, value) in pairs {
+            if let Some(key) = self.pickle.text(key) {
+                let name = dotted(name, key);
+                self.collect(self.pickle.node(value), &name, depth + 1, found)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// The dict of tensors in the arguments or the state of a `TensorDict`, whichever version wrote it: the
+    /// value of `_tensordict`, or else the first dict with a tensor in it, breadth first.
+    fn dict_of_tensors<'b>(
+        &'b self,
+        node: &'b Node,
+        budget: &mut usize,
+    ) -> Option<&'b [(NodeId, NodeId)]> {
+        let mut queue: std::collections::VecDeque<&Node> = [node].into();
+        let mut first = None;
+        while let Some(node) = queue.pop_front() {
+            *budget = budget.checked_sub(1)?;
+            let pairs = match node {
+                Node::Dict(pairs) => pairs,
+                Node::Call {
+                    args, state, items, ..
+                } => {
+                    queue.extend(
+                        [Some(args), state.as_ref()]
+                            .into_iter()
+                            .flatten()
+                            .map(|&id| self.pickle.node(id)),
+                    );
+                    items
+                }
+                Node::List(items) | Node::Tuple(items) => {
+                    queue.extend(items.iter().map(|&id| self.pickle.node(id)));
+                    continue;
+                }
+                _ => continue,
+            };
+            let inner = pairs
+                .iter()
+                .find(|(key, _)| self.pickle.text(*key) == Some("_tensordict"));
+            if let Some((_, inner)) = inner {
+                match self.pickle.node(*inner) {
+                    Node::Dict(pairs) | Node::Call { items: pairs, .. } => return Some(pairs),
+                    _ => {}
+                }
+            }
+            let holds_tensor = pairs
+                .iter()
+                .any(|(_, value)| self.is_tensor(self.pickle.node(*value)));
+            if holds_tensor && first.is_none() {
+                first = Some(pairs.as_slice());
+            }
+            queue.extend(pairs.iter().map(|(_, value)| self.pickle.node(*value)));
+        }
+        first
+    }
+
+    fn is_tensor(&self, node: &Node) -> bool {
+        self.call(node)
+            .is_ok_and(|(name, _)| name.starts_with("_rebuild_"))
     }
 
     /// Name of a called function, and its arguments.
@@ -674,6 +678,7 @@ mod tests {
 
     use proptest::prelude::*;
 
+    use super::super::zip::{CENTRAL_HEADER, END_LOCATOR_64, END_RECORD, END_RECORD_64};
     use super::*;
 
     /// A ZIP archive of stored members, with 64-bit sizes and offsets where `wide`.
@@ -858,6 +863,94 @@ mod tests {
         assert!(
             matches!(file.tensor(), Err(Error::Checksum { member, .. }) if member == "t/data/0")
         );
+    }
+
+    /// `name` as a pickled text.
+    fn text(name: &str) -> Vec<u8> {
+        [
+            b"X",
+            &(name.len() as u32).to_le_bytes()[..],
+            name.as_bytes(),
+        ]
+        .concat()
+    }
+
+    /// The opcodes of a tensor of six floats, without the frame of a pickle.
+    fn inner(shape: &[u8], stride: &[u8]) -> Vec<u8> {
+        let whole = pickled("FloatStorage", 0, shape, stride);
+        whole[2..whole.len() - 1].to_vec()
+    }
+
+    fn names(pickle: &[u8]) -> Vec<String> {
+        let file = open(&saved(pickle, &six(), false)).expect("an archive");
+        file.tensors().expect("tensors").into_keys().collect()
+    }
+
+    #[test]
+    fn tensors_are_found_in_dicts_lists_and_every_kind_of_tensordict() {
+        let (a, b) = (inner(&[6], &[1]), inner(&[2, 3], &[3, 1]));
+        let dict = [
+            b"}(".to_vec(),
+            text("a"),
+            a.clone(),
+            text("b"),
+            b.clone(),
+            b"u".to_vec(),
+        ]
+        .concat();
+        let head = b"\x80\x02".to_vec();
+        assert_eq!(
+            names(&[head.clone(), dict.clone(), b".".to_vec()].concat()),
+            ["a", "b"]
+        );
+        let list = [
+            head.clone(),
+            b"](".to_vec(),
+            a.clone(),
+            b.clone(),
+            b"e.".to_vec(),
+        ]
+        .concat();
+        assert_eq!(names(&list), ["0", "1"]);
+
+        // The form since tensordict 0.9: `_make_td(TensorDict, {..., '_tensordict': {...}})`, one nested.
+        let make = |dict: &[u8]| {
+            [
+                b"ctensordict._reductions\n_make_td\n(ctensordict._td\nTensorDict\n}(".to_vec(),
+                text("_batch_size"),
+                b")".to_vec(),
+                text("_tensordict"),
+                dict.to_vec(),
+                b"utR".to_vec(),
+            ]
+            .concat()
+        };
+        let outer = [
+            b"}(".to_vec(),
+            text("a"),
+            a.clone(),
+            text("obs"),
+            make(&dict),
+            b"u".to_vec(),
+        ]
+        .concat();
+        let new = [head.clone(), make(&outer), b".".to_vec()].concat();
+        assert_eq!(names(&new), ["a", "obs.a", "obs.b"]);
+
+        // The older one: an object made empty and given a state, its items in a subclass of dict.
+        let old = [
+            head.clone(),
+            b"ctensordict.tensordict\nTensorDict\n)\x81}(".to_vec(),
+            text("_tensordict"),
+            b"ctensordict.utils\n_StringOnlyDict\n)\x81(".to_vec(),
+            text("a"),
+            a.clone(),
+            b"u".to_vec(),
+            text("_device"),
+            b"Nub.".to_vec(),
+        ]
+        .concat();
+        assert_eq!(names(&old), ["a"]);
     }
 
     /// IEEE 754 half precision: signs, subnormals, largest, infinity.

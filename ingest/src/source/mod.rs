@@ -4,6 +4,13 @@ pub mod pointmaze;
 #[cfg(feature = "video")]
 pub mod pusht;
 mod support;
+#[cfg(feature = "video")]
+pub mod lerobot;
+#[cfg(feature = "video")]
+pub mod metaworld;
+pub mod npz;
+mod pieces;
+pub mod tdmpc2;
 pub mod wall;
 
 use std::path::Path;
@@ -79,6 +86,12 @@ pub const SOURCES: &[SourceEntry] = &[
     pointmaze::ENTRY,
     #[cfg(feature = "video")]
     pusht::ENTRY,
+    #[cfg(feature = "video")]
+    lerobot::ENTRY,
+    #[cfg(feature = "video")]
+    metaworld::ENTRY,
+    npz::ENTRY,
+    tdmpc2::ENTRY,
     wall::ENTRY,
 ];
 
@@ -86,15 +99,15 @@ pub const SOURCES: &[SourceEntry] = &[
 const PLANNED: &[&str] = &[
     "droid",
     "franka",
+    #[cfg(not(feature = "video"))]
     "lerobot",
+    #[cfg(not(feature = "video"))]
     "metaworld",
     "minari",
-    "npz",
     #[cfg(not(feature = "video"))]
     "pusht",
     "robocasa",
     "swm",
-    "tdmpc2",
     "zarr",
 ];
 

@@ -1,0 +1,117 @@
+//! Episodes that hold the same trajectory (datasets.md section 16, case 35).
+//!
+//! Two episodes are duplicates when their states and actions agree in every bit; frames do not count,
+//! since one trajectory may be encoded twice. Duplicates are reported and never dropped: released splits
+//! are drawn over all episodes.
+
+use std::collections::BTreeMap;
+
+use rayon::prelude::*;
+
+use crate::episode::{ACTION, PROPRIO, STATE};
+use crate::{Column, Dataset, EpisodeMeta, Error, Result};
+
+/// Groups of two and more episodes with the same states and actions, by episode index, in order.
+///
+/// Without states, proprioception stands in for them.
+///
+/// # Errors
+/// When a row cannot be read, and for a dataset that has neither states, proprioception nor actions.
+pub fn duplicates(dataset: &Dataset) -> Result<Vec<Vec<u64>>> {
+    let names: Vec<&str> = [STATE, PROPRIO, ACTION]
+        .into_iter()
+        .filter(|name| dataset.manifest().field(name).is_some())
+        .collect();
+    let columns = match names.as_slice() {
+        [] => {
+            let path = dataset.path().display();
+            return Err(Error::invalid(
+                "dataset",
+                path,
+                "it has no states and no actions to compare",
+            ));
+        }
+        [state, .., action] => vec![*state, *action],
+        one => one.to_vec(),
+    };
+    let hash = |meta: &EpisodeMeta| Ok((hash(dataset, meta, &columns)?, meta.episode_index));
+    let hashes: Result<Vec<([u8; 32], u64)>> = dataset.episodes().par_iter().map(hash).collect();
+    let mut groups: BTreeMap<[u8; 32], Vec<u64>> = BTreeMap::new();
+    for (hash, episode) in hashes? {
+        groups.entry(hash).or_default().push(episode);
+    }
+    let mut groups: Vec<Vec<u64>> = groups
+        .into_values()
+        .filter(|group| group.len() > 1)
+        .collect();
+    groups.sort();
+    Ok(groups)
+}
+
+/// Hash of some columns of one episode.
+fn hash(dataset: &Dataset, meta: &EpisodeMeta, columns: &[&str]) -> Result<[u8; 32]> {
+    let rows = dataset.read_rows(meta.episode_index, 0..meta.length as usize)?;
+    let mut hasher = blake3::Hasher::new();
+    hasher.update(&meta.length.to_le_bytes());
+    for values in columns.iter().filter_map(|name| rows.get(*name)) {
+        for value in values.to_f64() {
+            hasher.update(&value.to_le_bytes());
+        }
+    }
+    Ok(*hasher.finalize().as_bytes())
+}
+
+/// Which values two episodes must share to be of one family.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Likeness {
+    /// Rows at the start that are compared.
+    pub rows: usize,
+    /// Largest difference of any number of the state, in its own units.
+    pub tolerance: f64,
+}
+
+/// Groups of two and more episodes that begin alike: replays of one demonstration, such as Push-T's 101 noisy
+/// ones of each, belong in one group and should not be split between training and validation.
+///
+/// An episode joins the family of the first earlier episode whose first states are within the
+/// tolerance of its own. Episodes shorter than the rows compared, and those of other tasks, are alone.
+///
+/// # Errors
+/// When a row cannot be read, and for a dataset without states.
+pub fn families(dataset: &Dataset, likeness: Likeness) -> Result<Vec<Vec<u64>>> {
+    let field = dataset.manifest().field(STATE).ok_or_else(|| {
+        Error::invalid(
+            "dataset",
+            dataset.path().display(),
+            "it has no states to compare",
+        )
+    })?;
+    let width = field.width() * likeness.rows;
+    let start = |meta: &EpisodeMeta| -> Result<Vec<f64>> {
+        let rows = likeness.rows.min(meta.length as usize);
+        let columns = dataset.read_rows(meta.episode_index, 0..rows)?;
+        Ok(columns.get(STATE).map(Column::to_f64).unwrap_or_default())
+    };
+    let starts: Result<Vec<Vec<f64>>> = dataset.episodes().par_iter().map(start).collect();
+    let starts = starts?;
+    let alike = |a: usize, b: usize| {
+        let pairs = starts[a].iter().zip(&starts[b]);
+        starts[a].len() == width
+            && starts[b].len() == width
+            && dataset.episodes()[a].task == dataset.episodes()[b].task
+            && pairs
+                .into_iter()
+                .all(|(a, b)| (a - b).abs() <= likeness.tolerance)
+    };
+    let mut families: Vec<Vec<usize>> = Vec::new();
+    for episode in 0..starts.len() {
+        match families.iter_mut().find(|family| alike(family[0], episode)) {
+            Some(family) => family.push(episode),
+            None => families.push(vec![episode]),
+        }
+    }
+    let families = families.into_iter().filter(|family| family.len() > 1);
+    Ok(families
+        .map(|family| family.into_iter().map(|episode| episode as u64).collect())
+        .collect())
+}
