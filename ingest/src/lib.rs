@@ -6,6 +6,7 @@
 
 pub mod container;
 mod error;
+pub mod pose;
 mod run;
 pub mod source;
 

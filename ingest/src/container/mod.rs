@@ -1,5 +1,7 @@
 //! Containers that raw releases come in.
 
+#[cfg(feature = "hdf5")]
+pub mod hdf5;
 pub mod mapped;
 pub mod npy;
 pub mod pickle;

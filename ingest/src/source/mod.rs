@@ -1,17 +1,28 @@
 //! Raw releases that become datasets: one file per source.
 
-pub mod pointmaze;
-#[cfg(feature = "video")]
-pub mod pusht;
-mod support;
+#[cfg(all(feature = "hdf5", feature = "video"))]
+pub mod droid;
+#[cfg(feature = "hdf5")]
+pub mod franka;
+#[cfg(feature = "hdf5")]
+mod hdf5_release;
 #[cfg(feature = "video")]
 pub mod lerobot;
 #[cfg(feature = "video")]
 pub mod metaworld;
 pub mod npz;
 mod pieces;
+pub mod pointmaze;
+#[cfg(feature = "video")]
+pub mod pusht;
+#[cfg(feature = "hdf5")]
+pub mod robocasa;
+mod support;
+#[cfg(feature = "hdf5")]
+pub mod swm;
 pub mod tdmpc2;
 pub mod wall;
+pub mod window;
 
 use std::path::Path;
 
@@ -19,6 +30,7 @@ use jepa_datasets::catalog::{self, CatalogEntry};
 use jepa_datasets::{Episode, ManifestDraft, SplitRule};
 
 use crate::{Error, Result};
+use window::FpsMode;
 
 /// A raw release, opened: what it declares, and its episodes one by one, from any thread.
 pub trait Source: Send + Sync {
@@ -68,6 +80,13 @@ pub struct SourceOptions {
     pub cameras: Vec<String>,
     /// Tasks to keep; empty keeps all.
     pub tasks: Vec<String>,
+    /// Where the rate of a recording is taken from, for the stride that is noted with an episode.
+    pub fps_mode: FpsMode,
+    /// Frames of the clips that will be cut, at [`window::CLIP_FPS`]: episodes without room for one are
+    /// refused. Nothing keeps every episode.
+    pub frames_per_clip: Option<usize>,
+    /// Takes Robocasa's quaternions in the wrong order, as the reference loader does.
+    pub compat_quaternion: bool,
 }
 
 /// One source of the registry.
@@ -83,43 +102,56 @@ pub struct SourceEntry {
 
 /// Every source of this build.
 pub const SOURCES: &[SourceEntry] = &[
-    pointmaze::ENTRY,
-    #[cfg(feature = "video")]
-    pusht::ENTRY,
+    #[cfg(all(feature = "hdf5", feature = "video"))]
+    droid::ENTRY,
+    #[cfg(feature = "hdf5")]
+    franka::ENTRY,
     #[cfg(feature = "video")]
     lerobot::ENTRY,
     #[cfg(feature = "video")]
     metaworld::ENTRY,
     npz::ENTRY,
+    pointmaze::ENTRY,
+    #[cfg(feature = "video")]
+    pusht::ENTRY,
+    #[cfg(feature = "hdf5")]
+    robocasa::ENTRY,
+    #[cfg(feature = "hdf5")]
+    swm::ENTRY,
     tdmpc2::ENTRY,
     wall::ENTRY,
 ];
 
-/// Formats that are specified and not read by this build.
-const PLANNED: &[&str] = &[
-    "droid",
-    "franka",
-    #[cfg(not(feature = "video"))]
-    "lerobot",
-    #[cfg(not(feature = "video"))]
-    "metaworld",
-    "minari",
-    #[cfg(not(feature = "video"))]
-    "pusht",
-    "robocasa",
-    "swm",
-    "zarr",
+/// Sources that need features of this crate, which a build may lack.
+const NEEDING_FEATURES: [(&str, &str); 7] = [
+    ("droid", "`hdf5` and `video`"),
+    ("franka", "`hdf5`"),
+    ("lerobot", "`video`"),
+    ("metaworld", "`video`"),
+    ("pusht", "`video`"),
+    ("robocasa", "`hdf5`"),
+    ("swm", "`hdf5`"),
 ];
+
+/// Formats that are specified and not read by this build.
+const PLANNED: &[&str] = &["minari", "zarr"];
 
 /// Opens a release by the name of its format; paths never decide.
 pub fn open(name: &str, root: &Path, options: SourceOptions) -> Result<Box<dyn Source>> {
-    let entry = SOURCES
-        .iter()
-        .find(|entry| entry.name == name)
-        .ok_or_else(|| Error::UnknownSource {
+    if let Some(entry) = SOURCES.iter().find(|entry| entry.name == name) {
+        return (entry.open)(root, options);
+    }
+    let needed = NEEDING_FEATURES.iter().find(|(source, _)| *source == name);
+    Err(match needed {
+        Some((_, features)) => Error::Invalid {
+            what: "source",
+            value: name.into(),
+            detail: format!("this build lacks the features that it needs, {features}"),
+        },
+        None => Error::UnknownSource {
             name: name.into(),
             planned: PLANNED.contains(&name),
             known: SOURCES.iter().map(|entry| entry.name).collect(),
-        })?;
-    (entry.open)(root, options)
+        },
+    })
 }

@@ -1,0 +1,10 @@
+//! The sources of HDF5 releases from end to end: what the reference loaders return, and what damaged files do.
+#![cfg(all(feature = "hdf5", feature = "video"))]
+
+mod container;
+mod droid;
+mod franka;
+mod poses;
+mod robocasa;
+mod support;
+mod swm;
