@@ -7,20 +7,51 @@ use std::str::FromStr;
 use std::time::Instant;
 
 use jepa_datasets::{Camera, Codec, Dataset, Error as DataError, Shard, SplitRule, WriterOptions};
+use jepa_ingest::source::window::FpsMode;
 use jepa_ingest::{OnBroken, Progress, Source, SourceOptions, Summary, source};
 use serde::Serialize;
 
 use super::Context;
+
+const EXAMPLES: &str = "Examples:
+  jepa-bench ingest wall raw/wall_single data/wall
+  jepa-bench ingest droid lists/droid_paths.csv data/droid --camera left --size 256x456
+  jepa-bench ingest metaworld raw/Metaworld data/reach --task mw-reach --dry-run";
+
+const SOURCES: &str = "Sources, and what SRC is:
+  droid      DROID, raw: a csv list of episode folders, or a folder that is searched for `trajectory.h5`. Cameras
+             `left` (the default), `right`, `wrist`, `ext1`, `ext2`. Frames stay 1280x720 unless `--size` says otherwise.
+             Rows come at 15 Hz, although the headers of the videos say 60; `--fps-mode` says which of the two a stride
+             is counted in. Actions are recomputed from the poses.
+  franka     the real-robot recordings of JEPA-WMs: `episode.h5`, or a folder of them
+  lerobot    a LeRobot dataset, v3.0, v2.1 or v2.0: the folder with `meta/info.json`
+  metaworld  the Metaworld release of JEPA-WMs: the folder of Parquet shards; `--task mw-reach` keeps one task
+  npz        the sample trajectories of V-JEPA 2 and JEPA-WMs: a file, or a folder of them
+  pointmaze  DINO-WM's PointMaze: `point_maze/`
+  pusht      DINO-WM's Push-T: `pusht_noise/` with `train/` and `val/`
+  robocasa   robomimic HDF5 demonstrations: a file, or a folder of them
+  swm        stable-worldmodel HDF5: a file, or a folder of them
+  tdmpc2     TD-MPC2 multitask chunks: a folder of `.pt` files; states without images
+  wall       DINO-WM's Wall: `wall_single/`
+  zarr       a diffusion_policy replay buffer: a `.zarr` folder or a `.zarr.zip`
+
+Nothing of a release is executed: pickles are read by a machine that knows data only. Git LFS pointers, web pages saved
+under the name of a file, cut-short and damaged files are named for what they are.
+
+Examples:
+  jepa-bench ingest wall raw/wall_single data/wall
+  jepa-bench ingest wall raw/wall_single data/wall --split-rule dino-wm --strict
+  jepa-bench ingest droid lists/droid_paths.csv data/droid --camera left --size 256x456
+  jepa-bench ingest droid lists/droid_paths.csv data/droid.0 --shard 0/8     # and so on; then
+  jepa-bench merge data/droid data/droid.*
+  jepa-bench ingest metaworld raw/Metaworld data/reach --task mw-reach --dry-run";
 
 /// Turn a raw release into a dataset of trajectory slices.
 ///
 /// The same command continues an interrupted ingestion. An episode that cannot be used is listed, is in the
 /// ledger with a reason code, and does not stop the others.
 #[derive(clap::Args, Debug)]
-#[command(after_help = "Examples:
-  jepa-bench ingest wall raw/wall_single data/wall
-  jepa-bench ingest wall raw/wall_single data/wall --split-rule dino-wm --strict
-  jepa-bench ingest wall raw/wall_single data/wall --dry-run")]
+#[command(after_help = EXAMPLES, after_long_help = SOURCES)]
 #[expect(
     clippy::struct_excessive_bools,
     reason = "each is a flag of the command line"
@@ -51,6 +82,16 @@ pub struct Args {
     /// Task to keep, where a release has several; may be given several times. All of them unless given.
     #[arg(long, value_name = "NAME")]
     task: Vec<String>,
+    /// What the stride of a clip is counted in, where the header of a video and the control rate differ:
+    /// `reference` believes the header, as the reference loaders do, `control_hz` the control rate.
+    #[arg(long, value_enum, default_value_t = RateFrom::Reference, value_name = "MODE")]
+    fps_mode: RateFrom,
+    /// Refuse recordings without room for a clip of this many frames at 4 frames per second.
+    #[arg(long, value_name = "N")]
+    frames_per_clip: Option<usize>,
+    /// Take Robocasa's quaternions in the wrong order, as the reference loader does.
+    #[arg(long)]
+    compat_quaternion: bool,
     /// Read only part i of n of the episodes; `jepa-bench merge` joins the parts into the dataset that one
     /// command would have written, byte for byte.
     #[arg(long, value_name = "i/n")]
@@ -67,6 +108,23 @@ pub struct Args {
     /// Say what would be read and written, with sizes, and stop.
     #[arg(long)]
     dry_run: bool,
+}
+
+/// Choices of `--fps-mode`.
+#[derive(clap::ValueEnum, Debug, Clone, Copy)]
+enum RateFrom {
+    Reference,
+    #[value(name = "control_hz")]
+    ControlHz,
+}
+
+impl From<RateFrom> for FpsMode {
+    fn from(rate: RateFrom) -> Self {
+        match rate {
+            RateFrom::Reference => Self::Reference,
+            RateFrom::ControlHz => Self::ControlHz,
+        }
+    }
 }
 
 /// `native` or `HxW`.
@@ -114,7 +172,9 @@ pub fn run(args: &Args, ctx: &Context) -> anyhow::Result<ExitCode> {
         size: args.size.0,
         cameras: args.camera.clone(),
         tasks: args.task.clone(),
-        ..SourceOptions::default()
+        fps_mode: args.fps_mode.into(),
+        frames_per_clip: args.frames_per_clip,
+        compat_quaternion: args.compat_quaternion,
     };
     let source = source::open(&args.source, &args.src, options)?;
     check_cameras(args, source.as_ref())?;

@@ -11,7 +11,7 @@
 
 use std::path::{Path, PathBuf};
 
-use jepa_datasets::{Episode, ManifestDraft, catalog};
+use jepa_datasets::{Episode, ManifestDraft, SplitRule, catalog};
 
 use super::hdf5_release::{
     Frames, Hash, RESIZED, STEPS, camera, find_files, one_camera, pose_columns, pose_fields,
@@ -111,6 +111,14 @@ impl Source for FrankaSource {
 
     fn root(&self) -> &Path {
         &self.root
+    }
+
+    /// The recordings are for validation only (datasets.md section 10).
+    fn released_split(&self) -> SplitRule {
+        SplitRule::First {
+            train: 0,
+            seed: SplitRule::JEPA_WMS.seed(),
+        }
     }
 
     fn path_of(&self, index: u64) -> String {

@@ -22,7 +22,7 @@ use std::path::{Path, PathBuf};
 
 use jepa_datasets::{
     ACTION, Alignment, CameraFrames, Column, Dtype, Episode, Field, ManifestDraft, PROPRIO, REWARD,
-    catalog,
+    SplitRule, catalog,
 };
 use serde_json::Value;
 
@@ -293,6 +293,14 @@ impl Source for RobocasaSource {
 
     fn root(&self) -> &Path {
         &self.root
+    }
+
+    /// The demonstrations are for evaluation only (datasets.md section 11.2).
+    fn released_split(&self) -> SplitRule {
+        SplitRule::First {
+            train: 0,
+            seed: SplitRule::JEPA_WMS.seed(),
+        }
     }
 
     fn path_of(&self, index: u64) -> String {
