@@ -25,10 +25,10 @@ use std::path::{Path, PathBuf};
 use jepa_datasets::{CameraFrames, Episode, ManifestDraft, catalog};
 
 use super::hdf5_release::{
-    Frames, Hash, RESIZED, STEPS, camera, pose_columns, pose_fields, read_poses, refuse_tasks,
+    Frames, Hash, RESIZED, STEPS, camera, pose_columns, pose_fields, read_poses, refuse_unused,
     relative, size_of_file,
 };
-use super::window::{CLIP_FPS, Window};
+use super::window::{CLIP_FPS, FpsMode, Window};
 use super::{Source, SourceEntry, SourceOptions};
 use crate::container::hdf5;
 use crate::container::mapped::FileBytes;
@@ -71,7 +71,7 @@ impl DroidSource {
     /// # Errors
     /// When there is no episode at all, or a camera that DROID does not have is asked for.
     pub fn open(src: &Path, options: SourceOptions) -> Result<Self> {
-        refuse_tasks(&options)?;
+        refuse_unused(&options, true, false)?;
         let views = views(&options.cameras)?;
         let list = List::open(src)?;
         let manifest = declare(&list, &options);
@@ -171,9 +171,8 @@ impl DroidSource {
     }
 
     fn stride(&self, container_fps: Option<f64>) -> usize {
-        self.options
-            .fps_mode
-            .stride(container_fps, CONTROL_HZ, CLIP_FPS)
+        let mode = self.options.fps_mode.unwrap_or_default();
+        mode.stride(container_fps, CONTROL_HZ, CLIP_FPS)
     }
 
     /// Whether there is room for a clip, where that is asked for.
@@ -354,9 +353,9 @@ fn views(names: &[String]) -> Result<Vec<&'static str>> {
 /// Fields and provenance; cameras are added once a recording has been opened.
 fn declare(list: &List, options: &SourceOptions) -> ManifestDraft {
     let entry = catalog::find(ENTRY.name);
-    let rate = match options.fps_mode {
-        super::window::FpsMode::Reference => "the rate in the header of its recording",
-        super::window::FpsMode::ControlHz => "the control rate",
+    let rate = match options.fps_mode.unwrap_or_default() {
+        FpsMode::Reference => "the rate in the header of its recording",
+        FpsMode::ControlHz => "the control rate",
     };
     let mut notes = vec![
         STEPS.into(),

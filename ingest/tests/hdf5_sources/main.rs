@@ -4,6 +4,7 @@
 mod container;
 mod droid;
 mod franka;
+mod options;
 mod poses;
 mod robocasa;
 mod support;
