@@ -116,6 +116,12 @@ impl DroidSource {
         {
             self.manifest.notes.push(RESIZED.into());
         }
+        if let Some(info) = videos.first().map(Video::info) {
+            self.manifest.notes.push(format!(
+                "the first recording is {} of {}x{} pixels",
+                info.codec, info.height, info.width
+            ));
+        }
         if let Some(fps) = videos.iter().find_map(|video| video.info().fps)
             && (fps - CONTROL_HZ).abs() > 1.0
         {
@@ -143,7 +149,7 @@ impl DroidSource {
         let decode = |path: &PathBuf| {
             let bytes = FileBytes::open(path)?;
             hash.add(&bytes);
-            let footage = Footage::decode(&Video::open(bytes)?, path, rows, self.options.size)?;
+            let footage = Footage::decode(&Video::open(bytes)?, rows, self.options.size)?;
             footage.check(path, rows)?;
             Ok(footage)
         };
@@ -268,11 +274,11 @@ struct Footage {
 }
 
 impl Footage {
-    fn decode(video: &Video, path: &Path, rows: usize, size: Option<[usize; 2]>) -> Result<Self> {
+    fn decode(video: &Video, rows: usize, size: Option<[usize; 2]>) -> Result<Self> {
         let info = video.info();
         let most = rows + LOST;
         let likely = info.announced.map_or(most, |n| most.min(n as usize));
-        let mut frames = Frames::new(path, [info.height, info.width], size, likely)?;
+        let mut frames = Frames::new([info.height, info.width], size, likely);
         let mut rgb = Vec::with_capacity(info.height * info.width * 3);
         let count = video.decode(&mut |k, frame| {
             if k >= most {

@@ -22,6 +22,9 @@ const DEEPEST: usize = 16;
 /// Frames read at a time when they are resized.
 const BLOCK: usize = 64;
 
+/// More memory than this is taken as frames come, not before.
+const MOST_RESERVED: usize = 1 << 30;
+
 /// Numbers of an arm pose.
 const POSE: usize = 7;
 
@@ -158,24 +161,14 @@ pub(super) struct Frames {
 
 impl Frames {
     /// Room for about `likely` frames of `native` size, to be stored in the size that is wanted.
-    pub(super) fn new(
-        path: &Path,
-        native: [usize; 2],
-        wanted: Option<[usize; 2]>,
-        likely: usize,
-    ) -> Result<Self> {
+    pub(super) fn new(native: [usize; 2], wanted: Option<[usize; 2]>, likely: usize) -> Self {
         let size = wanted.unwrap_or(native);
-        let mut pixels = Vec::new();
         let bytes = likely.saturating_mul(size[0] * size[1] * 3);
-        pixels.try_reserve_exact(bytes).map_err(|_| Error::Range {
-            path: path.to_path_buf(),
-            detail: format!("its {likely} frames do not fit into memory"),
-        })?;
-        Ok(Self {
+        Self {
             native,
             size,
-            pixels,
-        })
+            pixels: Vec::with_capacity(bytes.min(MOST_RESERVED)),
+        }
     }
 
     /// Appends frames, `[.., height, width, 3]` of the native size.
@@ -224,7 +217,7 @@ impl Frames {
                 pixels,
             });
         }
-        let mut frames = Self::new(images.path(), native, wanted, rows.len())?;
+        let mut frames = Self::new(native, wanted, rows.len());
         for first in rows.clone().step_by(BLOCK) {
             let mut block = images.u8(Some(first..rows.end.min(first + BLOCK)))?;
             see(&mut block);

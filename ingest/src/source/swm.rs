@@ -394,7 +394,7 @@ impl StepCamera {
         let frames = if self.is_grey {
             let grey = self.data.u8(Some(rows))?;
             hash.add(&grey);
-            let mut frames = Frames::new(self.data.path(), self.native, options.size, count)?;
+            let mut frames = Frames::new(self.native, options.size, count);
             for frame in grey.chunks_exact(self.native[0] * self.native[1]) {
                 let rgb: Vec<u8> = frame.iter().flat_map(|&v| [v; 3]).collect();
                 frames.push(&rgb);
