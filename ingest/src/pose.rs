@@ -1,7 +1,7 @@
 //! Poses of a robot arm: position, orientation and gripper, and the steps between them (datasets.md
 //! sections 9.6 and 11.2).
 //!
-//! Orientations are extrinsic x-y-z Euler angles, what SciPy calls lower-case `xyz`:
+//! Orientations are extrinsic x-y-z Euler angles, what `scipy` calls lower-case `xyz`:
 //!
 //! ```text
 //! R(a, b, c) = Rz(c) Ry(b) Rx(a)
@@ -17,7 +17,7 @@ pub type Pose = [f64; 7];
 /// Rows of a rotation matrix.
 pub type Rotation = [[f64; 3]; 3];
 
-/// Below this cosine of the second angle the first and third turn about one axis; SciPy's value.
+/// Below this cosine of the second angle the first and third turn about one axis; that of `scipy`.
 const GIMBAL: f64 = 1e-7;
 
 /// Order of the four numbers of a quaternion in a file.
@@ -143,6 +143,7 @@ fn multiply(a: &Rotation, b: &Rotation) -> Rotation {
 }
 
 #[cfg(test)]
+#[allow(clippy::float_cmp, reason = "the numbers are set, not computed")]
 mod tests {
     use std::f64::consts::FRAC_PI_2;
 

@@ -267,7 +267,7 @@ impl Data {
             name,
         };
         if space.is_null() {
-            return Err(data.length("has no values".into()));
+            return Err(data.length("has no values"));
         }
         let filters = data.check_filters(&plist)?;
         data.check_place(&plist, layout)?;
@@ -346,7 +346,7 @@ impl Data {
                 let whole = self.i64(rows)?;
                 let exact = |v: &i64| v.unsigned_abs() <= 1 << f64::MANTISSA_DIGITS;
                 match whole.iter().find(|v| !exact(v)) {
-                    Some(v) => Err(self.range(format!("{v} is no 64-bit float"))),
+                    Some(v) => Err(self.range(&format!("{v} is no 64-bit float"))),
                     None => Ok(whole.into_iter().map(|v| v as f64).collect()),
                 }
             }
@@ -379,7 +379,7 @@ impl Data {
                 let signed = values.into_iter().map(i64::try_from);
                 signed
                     .collect::<Result<_, _>>()
-                    .map_err(|_| self.range("it has a value beyond 63 bits".into()))
+                    .map_err(|_| self.range("it has a value beyond 63 bits"))
             }
             _ => Err(self.unsuitable("integers")),
         }
@@ -426,7 +426,7 @@ impl Data {
         let mut values = Vec::new();
         let fits = (count as u64).saturating_mul(size_of::<T>() as u64) <= MOST_BYTES;
         if !fits || values.try_reserve_exact(count).is_err() {
-            return Err(self.range(format!("its {count} values do not fit into memory")));
+            return Err(self.range(&format!("its {count} values do not fit into memory")));
         }
         values.resize(count, T::default());
         if count == 0 {
@@ -461,7 +461,7 @@ impl Data {
         let available = self.shape.first().copied().unwrap_or(0);
         if rows.start > rows.end || rows.end > available {
             let detail = format!("has {available} rows; rows {rows:?} were asked for");
-            return Err(self.length(detail));
+            return Err(self.length(&detail));
         }
         let mut start = vec![0_u64; self.shape.len()];
         let mut count: Vec<u64> = self.shape.iter().map(|&n| n as u64).collect();
@@ -570,20 +570,20 @@ impl Data {
         if held {
             return Ok(());
         }
-        Err(self.length(format!(
+        Err(self.length(&format!(
             "announces the shape {:?}, of which the file holds only {stored} bytes",
             self.shape
         )))
     }
 
-    fn length(&self, detail: String) -> Error {
+    fn length(&self, detail: &str) -> Error {
         Error::Length {
             path: self.path.clone(),
             detail: format!("`{}` {detail}", self.name),
         }
     }
 
-    fn range(&self, detail: String) -> Error {
+    fn range(&self, detail: &str) -> Error {
         Error::Range {
             path: self.path.clone(),
             detail: format!("`{}`: {detail}", self.name),

@@ -25,10 +25,10 @@ use std::path::{Path, PathBuf};
 use jepa_datasets::{CameraFrames, Episode, ManifestDraft, catalog};
 
 use super::hdf5_release::{
-    Frames, Hash, RESIZED, STEPS, camera, pose_columns, pose_fields, read_poses, refuse_tasks,
+    Frames, Hash, RESIZED, STEPS, camera, pose_columns, pose_fields, read_poses, refuse_unused,
     relative, size_of_file,
 };
-use super::window::{CLIP_FPS, Window};
+use super::window::{CLIP_FPS, FpsMode, Window};
 use super::{Source, SourceEntry, SourceOptions};
 use crate::container::hdf5;
 use crate::container::mapped::FileBytes;
@@ -71,7 +71,7 @@ impl DroidSource {
     /// # Errors
     /// When there is no episode at all, or a camera that DROID does not have is asked for.
     pub fn open(src: &Path, options: SourceOptions) -> Result<Self> {
-        refuse_tasks(&options)?;
+        refuse_unused(&options, true, false)?;
         let views = views(&options.cameras)?;
         let list = List::open(src)?;
         let manifest = declare(&list, &options);
@@ -116,6 +116,12 @@ impl DroidSource {
         {
             self.manifest.notes.push(RESIZED.into());
         }
+        if let Some(info) = videos.first().map(Video::info) {
+            self.manifest.notes.push(format!(
+                "the first recording is {} of {}x{} pixels",
+                info.codec, info.height, info.width
+            ));
+        }
         if let Some(fps) = videos.iter().find_map(|video| video.info().fps)
             && (fps - CONTROL_HZ).abs() > 1.0
         {
@@ -143,7 +149,7 @@ impl DroidSource {
         let decode = |path: &PathBuf| {
             let bytes = FileBytes::open(path)?;
             hash.add(&bytes);
-            let footage = Footage::decode(&Video::open(bytes)?, path, rows, self.options.size)?;
+            let footage = Footage::decode(&Video::open(bytes)?, rows, self.options.size)?;
             footage.check(path, rows)?;
             Ok(footage)
         };
@@ -171,9 +177,8 @@ impl DroidSource {
     }
 
     fn stride(&self, container_fps: Option<f64>) -> usize {
-        self.options
-            .fps_mode
-            .stride(container_fps, CONTROL_HZ, CLIP_FPS)
+        let mode = self.options.fps_mode.unwrap_or_default();
+        mode.stride(container_fps, CONTROL_HZ, CLIP_FPS)
     }
 
     /// Whether there is room for a clip, where that is asked for.
@@ -269,11 +274,11 @@ struct Footage {
 }
 
 impl Footage {
-    fn decode(video: &Video, path: &Path, rows: usize, size: Option<[usize; 2]>) -> Result<Self> {
+    fn decode(video: &Video, rows: usize, size: Option<[usize; 2]>) -> Result<Self> {
         let info = video.info();
         let most = rows + LOST;
         let likely = info.announced.map_or(most, |n| most.min(n as usize));
-        let mut frames = Frames::new(path, [info.height, info.width], size, likely)?;
+        let mut frames = Frames::new([info.height, info.width], size, likely);
         let mut rgb = Vec::with_capacity(info.height * info.width * 3);
         let count = video.decode(&mut |k, frame| {
             if k >= most {
@@ -354,9 +359,9 @@ fn views(names: &[String]) -> Result<Vec<&'static str>> {
 /// Fields and provenance; cameras are added once a recording has been opened.
 fn declare(list: &List, options: &SourceOptions) -> ManifestDraft {
     let entry = catalog::find(ENTRY.name);
-    let rate = match options.fps_mode {
-        super::window::FpsMode::Reference => "the rate in the header of its recording",
-        super::window::FpsMode::ControlHz => "the control rate",
+    let rate = match options.fps_mode.unwrap_or_default() {
+        FpsMode::Reference => "the rate in the header of its recording",
+        FpsMode::ControlHz => "the control rate",
     };
     let mut notes = vec![
         STEPS.into(),

@@ -15,9 +15,9 @@ use jepa_datasets::{Episode, ManifestDraft, SplitRule, catalog};
 
 use super::hdf5_release::{
     Frames, Hash, RESIZED, STEPS, camera, find_files, one_camera, pose_columns, pose_fields,
-    read_poses, refuse_tasks, relative, size_of_file,
+    read_poses, refuse_unused, relative, size_of_file,
 };
-use super::window::{CLIP_FPS, Window};
+use super::window::{CLIP_FPS, FpsMode, Window};
 use super::{Source, SourceEntry, SourceOptions};
 use crate::container::hdf5::{self, Group};
 use crate::container::mapped::FileBytes;
@@ -55,7 +55,7 @@ impl FrankaSource {
     /// # Errors
     /// When there is no episode.
     pub fn open(src: &Path, options: SourceOptions) -> Result<Self> {
-        refuse_tasks(&options)?;
+        refuse_unused(&options, false, false)?;
         let (root, files) = if src.is_dir() {
             let files = find_files(src, &|name| name == EPISODE)?;
             (src.to_path_buf(), files)
@@ -133,7 +133,7 @@ impl Source for FrankaSource {
         let group = hdf5::open(path)?.group(OBSERVATION)?;
         let poses = read_poses(&group)?;
         let images = group.data(&self.camera)?;
-        let native = images.image_size()?;
+        images.image_size()?;
         let (length, count) = (poses.len(), images.shape().first().copied().unwrap_or(0));
         if length != count {
             let detail = format!("`{}` has {count} frames for {length} rows", images.name());
@@ -146,11 +146,10 @@ impl Source for FrankaSource {
             });
         }
         if let Some(frames) = self.options.frames_per_clip {
-            let stride = self.options.fps_mode.stride(None, CONTROL_HZ, CLIP_FPS);
+            let stride = FpsMode::ControlHz.stride(None, CONTROL_HZ, CLIP_FPS);
             Window { frames, stride }.check(path, length)?;
         }
-        let mut frames = Frames::new(path, native, self.options.size, length)?;
-        frames.push(&images.u8(None)?);
+        let frames = Frames::read(&images, 0..length, self.options.size, &mut |_| {})?;
         let camera = self
             .manifest
             .cameras

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::fs;
+use std::ops::Range;
 use std::path::{Path, PathBuf};
 
 use jepa_datasets::transform::Plane;
@@ -11,12 +12,18 @@ use jepa_datasets::{
 use sha2::{Digest, Sha256};
 
 use super::SourceOptions;
-use crate::container::hdf5::Group;
+use crate::container::hdf5::{Data, Group};
 use crate::pose::{Pose, deltas};
 use crate::{Error, Result};
 
 /// Folders below a release are searched this deep.
 const DEEPEST: usize = 16;
+
+/// Frames read at a time when they are resized.
+const BLOCK: usize = 64;
+
+/// More memory than this is taken as frames come, not before.
+const MOST_RESERVED: usize = 1 << 30;
 
 /// Numbers of an arm pose.
 const POSE: usize = 7;
@@ -93,16 +100,43 @@ pub(super) fn size_of_file(path: &Path) -> u64 {
     fs::metadata(path).map_or(0, |metadata| metadata.len())
 }
 
-/// Refuses a choice of tasks: these releases are not ordered by task.
-pub(super) fn refuse_tasks(options: &SourceOptions) -> Result<()> {
-    match options.tasks.first() {
-        Some(task) => Err(Error::Invalid {
-            what: "task",
-            value: task.clone(),
-            detail: "this source has no tasks to choose from".into(),
-        }),
-        None => Ok(()),
+/// Refuses what these releases cannot be asked: they are not ordered by task, only recordings have a rate
+/// of their own, and only Robocasa has quaternions.
+pub(super) fn refuse_unused(
+    options: &SourceOptions,
+    has_recordings: bool,
+    has_quaternions: bool,
+) -> Result<()> {
+    let invalid = |what, value: String, detail: &str| {
+        let detail = detail.into();
+        Err(Error::Invalid {
+            what,
+            value,
+            detail,
+        })
+    };
+    if let Some(task) = options.tasks.first() {
+        return invalid(
+            "task",
+            task.clone(),
+            "this source has no tasks to choose from",
+        );
     }
+    if let Some(mode) = options.fps_mode.filter(|_| !has_recordings) {
+        return invalid(
+            "fps mode",
+            format!("{mode:?}"),
+            "this source has no videos with a rate of their own",
+        );
+    }
+    if options.compat_quaternion && !has_quaternions {
+        return invalid(
+            "compat quaternion",
+            "true".into(),
+            "this source has no quaternions",
+        );
+    }
+    Ok(())
 }
 
 /// Refuses a choice of more than one camera where one is all that is read, and returns it.
@@ -127,24 +161,14 @@ pub(super) struct Frames {
 
 impl Frames {
     /// Room for about `likely` frames of `native` size, to be stored in the size that is wanted.
-    pub(super) fn new(
-        path: &Path,
-        native: [usize; 2],
-        wanted: Option<[usize; 2]>,
-        likely: usize,
-    ) -> Result<Self> {
+    pub(super) fn new(native: [usize; 2], wanted: Option<[usize; 2]>, likely: usize) -> Self {
         let size = wanted.unwrap_or(native);
-        let mut pixels = Vec::new();
         let bytes = likely.saturating_mul(size[0] * size[1] * 3);
-        pixels.try_reserve_exact(bytes).map_err(|_| Error::Range {
-            path: path.to_path_buf(),
-            detail: format!("its {likely} frames do not fit into memory"),
-        })?;
-        Ok(Self {
+        Self {
             native,
             size,
-            pixels,
-        })
+            pixels: Vec::with_capacity(bytes.min(MOST_RESERVED)),
+        }
     }
 
     /// Appends frames, `[.., height, width, 3]` of the native size.
@@ -172,6 +196,34 @@ impl Frames {
             values: values.copied().map(f32::from).collect(),
         };
         plane.bilinear(self.size[0], self.size[1]).values
+    }
+
+    /// Reads rows of a data set of images; `see` is handed every frame in its native size before it is
+    /// stored, and may change it. Frames that are resized are read a few at a time.
+    pub(super) fn read(
+        images: &Data,
+        rows: Range<usize>,
+        wanted: Option<[usize; 2]>,
+        see: &mut dyn FnMut(&mut [u8]),
+    ) -> Result<Self> {
+        let native = images.image_size()?;
+        let size = wanted.unwrap_or(native);
+        if size == native {
+            let mut pixels = images.u8(Some(rows))?;
+            see(&mut pixels);
+            return Ok(Self {
+                native,
+                size,
+                pixels,
+            });
+        }
+        let mut frames = Self::new(native, wanted, rows.len());
+        for first in rows.clone().step_by(BLOCK) {
+            let mut block = images.u8(Some(first..rows.end.min(first + BLOCK)))?;
+            see(&mut block);
+            frames.push(&block);
+        }
+        Ok(frames)
     }
 
     /// The first `count` frames, checked against the size that the manifest declares.

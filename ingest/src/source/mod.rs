@@ -80,8 +80,9 @@ pub struct SourceOptions {
     pub cameras: Vec<String>,
     /// Tasks to keep; empty keeps all.
     pub tasks: Vec<String>,
-    /// Where the rate of a recording is taken from, for the stride that is noted with an episode.
-    pub fps_mode: FpsMode,
+    /// Where the rate of a recording is taken from, for the stride that is noted with an episode; nothing
+    /// takes it as the reference loaders do.
+    pub fps_mode: Option<FpsMode>,
     /// Frames of the clips that will be cut, at [`window::CLIP_FPS`]: episodes without room for one are
     /// refused. Nothing keeps every episode.
     pub frames_per_clip: Option<usize>,

@@ -27,9 +27,9 @@ use jepa_datasets::{
 use serde_json::Value;
 
 use super::hdf5_release::{
-    Frames, Hash, RESIZED, camera, find_files, one_camera, refuse_tasks, relative, size_of_file,
+    Frames, Hash, RESIZED, camera, find_files, one_camera, refuse_unused, relative, size_of_file,
 };
-use super::window::{CLIP_FPS, Window};
+use super::window::{CLIP_FPS, FpsMode, Window};
 use super::{Source, SourceEntry, SourceOptions};
 use crate::container::hdf5::{self, Data, Group};
 use crate::container::mapped::FileBytes;
@@ -53,9 +53,11 @@ const ACTION_FULL: &str = "action_full";
 /// Column of the segment of the task.
 const SEGMENT: &str = "segment";
 /// Where the segment of the task is kept.
-const SEGMENTS: [&str; 2] = [
+const SEGMENTS: [&str; 4] = [
     "meta_data_info/current_task_segment",
+    "meta_data_info/meta_info_current_task_segment",
     "meta_info_current_task_segment",
+    "obs/meta_info_current_task_segment",
 ];
 /// Segment of rows of a demo that has none.
 const NO_SEGMENT: i64 = -1;
@@ -63,6 +65,8 @@ const NO_SEGMENT: i64 = -1;
 const IMAGE: &str = "_image";
 /// The cameras of the reference configurations, custom and public.
 const CAMERAS: [&str; 2] = ["robot0_leftview", "robot0_agentview_left"];
+/// Files of more bytes together are not hashed.
+const MOST_HASHED: u64 = 16 << 30;
 /// Task of a file that names none.
 const TASK: &str = "PnPCounterTop";
 /// Endings of the names of released files; the first kind that there is counts.
@@ -131,7 +135,7 @@ impl RobocasaSource {
     /// # Errors
     /// When no file can be opened, or none holds a demo.
     pub fn open(src: &Path, options: SourceOptions) -> Result<Self> {
-        refuse_tasks(&options)?;
+        refuse_unused(&options, false, true)?;
         let (root, paths) = find(src)?;
         let mut files = Vec::new();
         let mut first_fault = None;
@@ -151,14 +155,7 @@ impl RobocasaSource {
         }
         let layout = Layout::find(&files, &demos, one_camera(&options)?);
         let mut manifest = declare(&layout, &files, &options);
-        for file in &files {
-            let name = relative(&root, &file.path);
-            if let Ok(bytes) = FileBytes::open(&file.path) {
-                let mut hash = Hash::default();
-                hash.add(&bytes);
-                manifest.source.inputs.insert(name, hash.finish());
-            }
-        }
+        add_inputs(&mut manifest, &root, &files);
         Ok(Self {
             root,
             files,
@@ -259,17 +256,19 @@ impl RobocasaSource {
         })
     }
 
-    fn frames(&self, demo: &Group, rows: usize) -> Result<CameraFrames> {
+    fn frames(&self, demo: &Group, rows: usize, hash: &mut Hash) -> Result<CameraFrames> {
         let images = demo.data(&format!("obs/{}{IMAGE}", self.layout.camera))?;
         let native = images.image_size()?;
         let count = images.shape().first().copied().unwrap_or(0);
         same_rows(&images, count, rows)?;
-        let mut pixels = images.u8(None)?;
-        if self.layout.camera.contains("right") {
-            half_turn(&mut pixels, native);
-        }
-        let mut frames = Frames::new(demo.path(), native, self.options.size, rows)?;
-        frames.push(&pixels);
+        let is_turned = self.layout.camera.contains("right");
+        let see = &mut |pixels: &mut [u8]| {
+            hash.add(pixels);
+            if is_turned {
+                half_turn(pixels, native);
+            }
+        };
+        let frames = Frames::read(&images, 0..rows, self.options.size, see)?;
         let camera = self
             .manifest
             .cameras
@@ -328,15 +327,12 @@ impl Source for RobocasaSource {
         }
         if let Some(frames) = self.options.frames_per_clip {
             let hz = self.manifest.fps;
-            let stride = self.options.fps_mode.stride(None, hz, CLIP_FPS);
+            let stride = FpsMode::ControlHz.stride(None, hz, CLIP_FPS);
             Window { frames, stride }.check(&file.path, length)?;
         }
-        let frames = self.frames(&demo, length)?;
         let mut hash = Hash::default();
         columns.values().for_each(|column| hash.add_column(column));
-        if let jepa_datasets::Pixels::U8(pixels) = &frames.pixels {
-            hash.add(pixels);
-        }
+        let frames = self.frames(&demo, length, &mut hash)?;
         let name = format!("demo_{number}");
         let masks = file.masks.iter();
         let mut extras: BTreeMap<String, f64> = masks
@@ -416,6 +412,26 @@ impl Layout {
             has_reward: groups().any(|demo| demo.contains("rewards")),
             has_segments: groups().any(|demo| SEGMENTS.iter().any(|name| demo.contains(name))),
         }
+    }
+}
+
+/// Notes the hashes of the files; not of collections that take minutes to read.
+fn add_inputs(manifest: &mut ManifestDraft, root: &Path, files: &[File]) {
+    let bytes: u64 = files.iter().map(|file| size_of_file(&file.path)).sum();
+    if bytes > MOST_HASHED {
+        manifest.notes.push(format!(
+            "the {bytes} bytes of the files are not hashed; every episode is"
+        ));
+        return;
+    }
+    for file in files {
+        let Ok(bytes) = FileBytes::open(&file.path) else {
+            continue;
+        };
+        let mut hash = Hash::default();
+        hash.add(&bytes);
+        let name = relative(root, &file.path);
+        manifest.source.inputs.insert(name, hash.finish());
     }
 }
 

@@ -21,7 +21,7 @@ use jepa_datasets::{
 };
 
 use super::hdf5_release::{
-    Frames, Hash, RESIZED, camera, find_files, refuse_tasks, relative, size_of_file,
+    Frames, Hash, RESIZED, camera, find_files, refuse_unused, relative, size_of_file,
 };
 use super::window::Window;
 use super::{Source, SourceEntry, SourceOptions};
@@ -45,6 +45,14 @@ const RENAMED: [(&str, &str); 4] = [
     ("proprio", PROPRIO),
     ("state", STATE),
     ("reward", REWARD),
+];
+/// Names that the store has taken; columns of these names get the prefix `source.`.
+const TAKEN: [&str; 5] = [
+    "episode_index",
+    "frame_index",
+    "timestamp",
+    "index",
+    "task_index",
 ];
 /// How the names of cameras start.
 const PIXELS: &str = "pixels";
@@ -78,6 +86,8 @@ struct StepColumn {
 struct StepCamera {
     name: String,
     native: [usize; 2],
+    /// Whether it has one channel, which is repeated.
+    is_grey: bool,
     data: Data,
 }
 
@@ -87,7 +97,7 @@ impl SwmSource {
     /// # Errors
     /// When a file cannot be read, its columns disagree, or files differ in their columns.
     pub fn open(src: &Path, options: SourceOptions) -> Result<Self> {
-        refuse_tasks(&options)?;
+        refuse_unused(&options, false, false)?;
         let (root, paths) = find(src)?;
         let open = |path: &PathBuf| File::open(path, &options.cameras);
         let files = paths.iter().map(open).collect::<Result<Vec<_>>>()?;
@@ -236,8 +246,19 @@ impl File {
     fn add(&mut self, data: Data) -> Result<()> {
         let name = data.name().to_string();
         if name.starts_with(PIXELS) && data.shape().len() == 4 {
-            let native = data.image_size()?;
-            self.cameras.push(StepCamera { name, native, data });
+            let grey = match (data.kind(), data.shape()) {
+                (Kind::Unsigned(1), &[_, height, width, 1]) if height > 0 && width > 0 => {
+                    Some([height, width])
+                }
+                _ => None,
+            };
+            let native = grey.map_or_else(|| data.image_size(), Ok)?;
+            self.cameras.push(StepCamera {
+                name,
+                native,
+                is_grey: grey.is_some(),
+                data,
+            });
             return Ok(());
         }
         let width: usize = data.shape().iter().skip(1).product();
@@ -370,10 +391,20 @@ impl StepCamera {
         hash: &mut Hash,
     ) -> Result<CameraFrames> {
         let count = rows.len();
-        let pixels = self.data.u8(Some(rows))?;
-        hash.add(&pixels);
-        let mut frames = Frames::new(self.data.path(), self.native, options.size, count)?;
-        frames.push(&pixels);
+        let frames = if self.is_grey {
+            let grey = self.data.u8(Some(rows))?;
+            hash.add(&grey);
+            let mut frames = Frames::new(self.native, options.size, count);
+            for frame in grey.chunks_exact(self.native[0] * self.native[1]) {
+                let rgb: Vec<u8> = frame.iter().flat_map(|&v| [v; 3]).collect();
+                frames.push(&rgb);
+            }
+            frames
+        } else {
+            Frames::read(&self.data, rows, options.size, &mut |pixels| {
+                hash.add(pixels)
+            })?
+        };
         frames.finish(self.data.path(), to, count)
     }
 }
@@ -462,7 +493,12 @@ fn fill(column: &mut Column, row: usize) -> bool {
 /// How a column is stored: action, proprioception and reward as `float32`, others in their own type.
 fn field(data: &Data, width: usize) -> Field {
     let renamed = RENAMED.iter().find(|(name, _)| *name == data.name());
-    let name = renamed.map_or(data.name(), |(_, name)| *name);
+    let prefixed = format!("source.{}", data.name());
+    let name = match renamed {
+        Some((_, name)) => *name,
+        None if TAKEN.contains(&data.name()) => prefixed.as_str(),
+        None => data.name(),
+    };
     let dtype = match (name, data.kind()) {
         (ACTION | PROPRIO | REWARD, _) | (_, Kind::Float(2 | 4)) => Dtype::F32,
         (_, Kind::Float(_)) => Dtype::F64,
@@ -497,6 +533,13 @@ fn declare(first: &File, files: &[File], options: &SourceOptions) -> ManifestDra
     notes.extend(rounded.map(|column| {
         let (name, kind) = (column.data.name(), column.data.kind());
         format!("`{name}` is {kind} in the file and stored as the nearest float32")
+    }));
+    let grey = first.cameras.iter().filter(|camera| camera.is_grey);
+    notes.extend(grey.map(|camera| {
+        format!(
+            "`{}` has one channel in the file, repeated three times",
+            camera.name
+        )
     }));
     let mut left_out: Vec<&String> = files.iter().flat_map(|file| &file.left_out).collect();
     left_out.sort();

@@ -463,7 +463,7 @@ fn read_case(options: SourceOptions) -> (Case, Vec<(String, u64)>, Vec<u64>, Vec
 #[test]
 fn damaged_episodes_are_refused_each_for_its_reason() {
     let (case, found, ingested, details) = read_case(SourceOptions {
-        fps_mode: FpsMode::ControlHz,
+        fps_mode: Some(FpsMode::ControlHz),
         frames_per_clip: Some(4),
         ..SourceOptions::default()
     });

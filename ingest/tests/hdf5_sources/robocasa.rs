@@ -315,3 +315,19 @@ fn masks_and_instructions_are_kept() {
         .collect();
     assert_eq!(numbers, [1.0, 2.0, 10.0]);
 }
+
+#[test]
+fn a_demo_without_segments_is_kept_and_says_so() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let path = folder.path().join("some.hdf5");
+    std::fs::copy(fixture("robocasa/combine_all_im256.hdf5"), &path).expect("a copy");
+    let file = hdf5::File::open_rw(&path).expect("a file");
+    let info = file.group("data/demo_2/meta_data_info").expect("a group");
+    info.unlink("current_task_segment").expect("unlinked");
+    drop(info);
+    file.close().expect("closed");
+    let source = open("robocasa", &path, SourceOptions::default()).expect("a release");
+    let segments = |index: u64| source.read(index).expect("an episode").columns["segment"].clone();
+    assert_eq!(segments(1), Column::I64(vec![-1; 41]));
+    assert_ne!(segments(0), Column::I64(vec![-1; 34]));
+}

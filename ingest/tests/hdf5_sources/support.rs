@@ -99,7 +99,7 @@ pub(crate) fn open(
 
 pub(crate) fn cameras(names: &[&str]) -> SourceOptions {
     SourceOptions {
-        cameras: names.iter().map(ToString::to_string).collect(),
+        cameras: names.iter().map(|name| (*name).to_string()).collect(),
         ..SourceOptions::default()
     }
 }

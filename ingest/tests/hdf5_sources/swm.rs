@@ -160,6 +160,18 @@ fn write(path: &Path, action: &[f32; 10], lengths: [i32; 2], offsets: [i64; 2]) 
         .with_data(&texts)
         .create("caption")
         .expect("a column");
+    let grey = file
+        .new_dataset::<u8>()
+        .shape([5, 2, 3, 1])
+        .create("pixels_grey")
+        .expect("images");
+    let values: Vec<u8> = (0..30).collect();
+    grey.as_writer().write_raw(&values).expect("images");
+    let times = [0.0_f32, 0.1, 0.2, 0.0, 0.1];
+    file.new_dataset_builder()
+        .with_data(&times)
+        .create("timestamp")
+        .expect("a column");
     for name in ["pixels", "pixels_side", "depth"] {
         let images = file
             .new_dataset::<u8>()
@@ -199,6 +211,7 @@ fn columns_are_sorted_by_name_shape_and_type() {
             ("done", Dtype::I64, 1),
             (REWARD, Dtype::F32, 1),
             (STATE, Dtype::F32, 4),
+            ("source.timestamp", Dtype::F32, 1),
         ]
     );
     for name in [
@@ -271,5 +284,29 @@ fn episodes_cover_every_row_once() {
     assert_eq!(
         values(&source.read(0).expect("an episode").columns, "count"),
         [10.0, 11.0]
+    );
+}
+
+#[test]
+fn grey_images_get_three_equal_channels() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let path = folder.path().join("grey.h5");
+    write(&path, &[0.0; 10], [3, 2], [0, 3]);
+    let source = open("swm", &path, cameras(&["pixels_grey", "pixels"])).expect("a file");
+    let episode = source.read(1).expect("an episode");
+    let [grey, colour] = episode.cameras.as_slice() else {
+        panic!("two cameras")
+    };
+    let expected: Vec<u8> = (18..30).flat_map(|v| [v; 3]).collect();
+    assert_eq!(grey.pixels, expected.into());
+    assert_eq!((grey.camera.as_str(), grey.count), ("pixels_grey", 2));
+    let expected: Vec<u8> = (54..90).collect();
+    assert_eq!(colour.pixels, expected.into());
+    assert!(
+        source
+            .manifest()
+            .notes
+            .iter()
+            .any(|note| note.contains("one channel"))
     );
 }

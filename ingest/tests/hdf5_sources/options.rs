@@ -1,0 +1,101 @@
+//! What can be asked of a source, and what cannot.
+
+use jepa_ingest::SourceOptions;
+use jepa_ingest::source::SOURCES;
+use jepa_ingest::source::window::FpsMode;
+
+use crate::support::{cameras, fixture, open, refused};
+
+const FILES: [(&str, &str); 4] = [
+    ("droid", "DROID/droid_paths.csv"),
+    ("franka", "franka_custom"),
+    ("robocasa", "robocasa"),
+    ("swm", "swm_h5/pusht_expert_train.h5"),
+];
+
+#[test]
+fn every_source_is_registered_under_its_name() {
+    for (name, file) in FILES {
+        assert!(SOURCES.iter().any(|entry| entry.name == name));
+        let source = open(name, &fixture(file), SourceOptions::default()).expect("a release");
+        assert_eq!(source.manifest().source.name, name);
+        assert!(source.bytes() > 0);
+    }
+}
+
+#[test]
+fn options_without_a_meaning_are_refused() {
+    let tasks = SourceOptions {
+        tasks: vec!["pick".into()],
+        ..SourceOptions::default()
+    };
+    let rate = SourceOptions {
+        fps_mode: Some(FpsMode::ControlHz),
+        ..SourceOptions::default()
+    };
+    let order = SourceOptions {
+        compat_quaternion: true,
+        ..SourceOptions::default()
+    };
+    for (name, file) in FILES {
+        let mut meaningless = vec![&tasks];
+        if name != "droid" {
+            meaningless.push(&rate);
+        }
+        if name != "robocasa" {
+            meaningless.push(&order);
+        }
+        for options in meaningless {
+            let error = refused(name, &fixture(file), options.clone());
+            assert_eq!(error.code(), "not_attempted", "{name}: {error}");
+        }
+    }
+}
+
+/// Frames are resized one by one, some at a time or all at once: they come out alike.
+#[test]
+fn resizing_to_the_native_size_and_by_blocks_changes_nothing_else() {
+    for (name, camera) in [
+        ("robocasa", "robot0_rightview"),
+        ("robocasa", "robot0_leftview"),
+    ] {
+        let read = |size| {
+            let options = SourceOptions {
+                size,
+                ..cameras(&[camera])
+            };
+            let source = open(name, &fixture("robocasa"), options).expect("a release");
+            source.read(0).expect("an episode")
+        };
+        let (native, same, half) = (read(None), read(Some([32, 32])), read(Some([16, 16])));
+        assert_eq!(native.cameras, same.cameras);
+        assert_eq!(
+            native.source_hash, half.source_hash,
+            "the hash is of what was read"
+        );
+        assert_eq!((half.cameras[0].height, half.cameras[0].count), (16, 34));
+        // Halving without antialias averages each 2x2 block.
+        let (large, small) = (pixels(&native), pixels(&half));
+        for frame in [0, 33] {
+            for (y, x, c) in [(0, 0, 0), (7, 3, 1), (15, 15, 2)] {
+                let at = |y: usize, x: usize| u32::from(large[((frame * 32 + y) * 32 + x) * 3 + c]);
+                let sum = at(2 * y, 2 * x)
+                    + at(2 * y, 2 * x + 1)
+                    + at(2 * y + 1, 2 * x)
+                    + at(2 * y + 1, 2 * x + 1);
+                let found = f64::from(small[((frame * 16 + y) * 16 + x) * 3 + c]);
+                assert!(
+                    (found - f64::from(sum) / 4.0).abs() <= 0.5,
+                    "{camera}, frame {frame}"
+                );
+            }
+        }
+    }
+}
+
+fn pixels(episode: &jepa_datasets::Episode) -> &[u8] {
+    match &episode.cameras[0].pixels {
+        jepa_datasets::Pixels::U8(pixels) => pixels,
+        jepa_datasets::Pixels::F32(_) => panic!("bytes"),
+    }
+}
