@@ -54,6 +54,21 @@ pub enum Error {
         /// The folder.
         path: PathBuf,
     },
+    /// The destination of an export exists.
+    #[error("`{}` exists already", path.display())]
+    Occupied {
+        /// The file or folder.
+        path: PathBuf,
+    },
+    /// Something that is no export would be replaced by one.
+    #[error("`{}` is not an export of this program; it is not replaced", path.display())]
+    NotAnExport {
+        /// The file or folder.
+        path: PathBuf,
+    },
+    /// The user asked to stop; nothing was written.
+    #[error("interrupted; nothing was written")]
+    Stopped,
     /// The destination holds files that are not ours.
     #[error("`{}` is not empty and is not a dataset: it holds `{entry}`", path.display())]
     Foreign {
@@ -161,6 +176,10 @@ impl Error {
             Self::Unfinished { .. } => Some("run the command that started it again; it resumes".into()),
             Self::NewerFormat { .. } => Some("update jepa-bench, or write the dataset again with this version".into()),
             Self::Exists { .. } => Some("choose another folder, or pass `--overwrite` to replace it".into()),
+            Self::Occupied { .. } => {
+                Some("choose another name, or pass `--overwrite` to replace an earlier export".into())
+            }
+            Self::NotAnExport { .. } => Some("choose another name, or remove it yourself".into()),
             Self::Foreign { .. } => Some("choose an empty or a new folder".into()),
             Self::OtherSettings { .. } => {
                 Some("repeat the first settings to resume, or pass `--overwrite` to start again".into())

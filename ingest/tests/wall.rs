@@ -643,6 +643,7 @@ fn frames_are_resized_when_asked_and_the_manifest_says_so() {
         &fixture("wall_single"),
         SourceOptions {
             size: Some([10, 12]),
+            ..SourceOptions::default()
         },
     )
     .expect("a release");
@@ -727,7 +728,7 @@ fn unknown_sources_are_refused_with_the_ones_that_exist() {
     ));
     assert_eq!(
         refused("wal").hint().as_deref(),
-        Some("this build reads: wall")
+        Some("this build reads: wall, zarr")
     );
 }
 

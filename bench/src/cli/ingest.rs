@@ -103,7 +103,11 @@ impl FromStr for Episodes {
 
 /// Runs the command.
 pub fn run(args: &Args, ctx: &Context) -> anyhow::Result<ExitCode> {
-    let options = SourceOptions { size: args.size.0 };
+    let options = SourceOptions {
+        size: args.size.0,
+        cameras: args.camera.clone(),
+        tasks: Vec::new(),
+    };
     let source = source::open(&args.source, &args.src, options)?;
     check_cameras(args, source.as_ref())?;
     let writer = WriterOptions {

@@ -1,6 +1,7 @@
 //! Raw releases that become datasets: one file per source.
 
 pub mod wall;
+pub mod zarr;
 
 use std::path::Path;
 
@@ -59,7 +60,7 @@ pub struct SourceEntry {
 }
 
 /// Every source of this build.
-pub const SOURCES: &[SourceEntry] = &[wall::ENTRY];
+pub const SOURCES: &[SourceEntry] = &[wall::ENTRY, zarr::ENTRY];
 
 /// Formats that are specified and not read by this build.
 const PLANNED: &[&str] = &[
@@ -73,7 +74,6 @@ const PLANNED: &[&str] = &[
     "robocasa",
     "swm",
     "tdmpc2",
-    "zarr",
 ];
 
 /// Opens a release by the name of its format; paths never decide.
