@@ -168,7 +168,7 @@ impl Error {
     pub fn hint(&self) -> Option<String> {
         match self {
             Self::Io { source, .. } if is_full(source) => {
-                Some("free some disk space and run the same command again; finished episodes are kept".into())
+                Some("free some disk space and run the same command again; what was finished is kept".into())
             }
             Self::NotADataset { .. } => {
                 Some("`jepa-bench ingest` and `jepa-bench collect` write datasets".into())

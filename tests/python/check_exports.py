@@ -147,7 +147,7 @@ def check_lerobot_files(root, native):
     files = sorted(root.glob("data/*/*.parquet"))
     groups = [pq.ParquetFile(file).metadata.num_row_groups for file in files]
     check("lerobot: one row group per episode", sum(groups) == len(native.lengths))
-    check("lerobot: huggingface metadata", all(b"huggingface" in pq.read_schema(file).metadata for file in files))
+    check("lerobot: huggingface metadata", all(b"huggingface" in (pq.read_schema(file).metadata or {}) for file in files))
     tables = [pq.read_table(file) for file in files]
     column = lambda name: np.concatenate([as_array(table.column(name)) for table in tables])
     same("lerobot: index", column("index"), np.arange(sum(native.lengths)))
@@ -170,15 +170,43 @@ def check_lerobot_files(root, native):
               np.shape(stats[name]["mean"]) == (3, 1, 1) and 0 <= np.min(stats[name]["min"]) and np.max(stats[name]["max"]) <= 1)
     episodes = pq.read_table(sorted(root.glob("meta/episodes/*/*.parquet"))[0]).to_pylist()
     check("lerobot: episode ranges", [(e["dataset_from_index"], e["dataset_to_index"]) for e in episodes] == list(zip(native.offsets[:-1], native.offsets[1:]))[: len(episodes)])
+    check("lerobot: tasks.parquet restores its index", b"pandas" in (pq.read_schema(root / "meta/tasks.parquet").metadata or {}))
     tasks = pq.read_table(root / "meta/tasks.parquet").to_pylist()
     check("lerobot: tasks by row", [task["task"] for task in tasks] == native.tasks and [task["task_index"] for task in tasks] == list(range(len(tasks))))
     provenance("lerobot", json.loads((root / "meta/jepa_bench.json").read_text()), native)
 
 
-def check_lerobot_library(root, native):
-    import lerobot
-    from lerobot.datasets.lerobot_dataset import LeRobotDataset
+def check_datasets_library(root, native):
+    """What LeRobotDataset itself is built on: the tables, opened with the features of info.json."""
+    import datasets
 
+    datasets.disable_progress_bars()
+    info = json.loads((pathlib.Path(root) / "meta/info.json").read_text())
+    features = {}
+    for name, feature in info["features"].items():
+        value = datasets.Value(feature["dtype"]) if feature["dtype"] != "image" else datasets.Image()
+        is_list = feature["dtype"] != "image" and feature["shape"] != [1]
+        features[name] = datasets.Sequence(value, length=feature["shape"][0]) if is_list else value
+    files = [str(path) for path in sorted(pathlib.Path(root).glob("data/*/*.parquet"))]
+    table = datasets.Dataset.from_parquet(files, features=datasets.Features(features))
+    plain = datasets.Dataset.from_parquet(files)
+    check(f"datasets {datasets.__version__} has the rows", len(table) == len(plain) == sum(native.lengths))
+    check("datasets: the embedded features are those of info.json", plain.features == table.features)
+    episodes = datasets.Dataset.from_parquet([str(path) for path in sorted(pathlib.Path(root).glob("meta/episodes/*/*.parquet"))])
+    check("datasets: episode table", episodes["length"][:] == native.lengths)
+    for camera in native.cameras():
+        frames = native.frames(camera)
+        for row in (0, len(table) - 1):
+            check(f"datasets[{row}] {camera}", np.array_equal(np.asarray(table[row][f"observation.images.{camera}"]), frames[row]))
+
+
+def check_lerobot_library(root, native):
+    try:
+        import lerobot
+        from lerobot.datasets.lerobot_dataset import LeRobotDataset
+    except ImportError as error:
+        print(f"SKIPPED lerobot cannot be imported ({error}): its own reader did not open the export")
+        return
     dataset = LeRobotDataset("local/check", root=root)
     check(f"LeRobotDataset {lerobot.__version__} has the episodes", (dataset.num_episodes, dataset.num_frames) == (len(native.lengths), sum(native.lengths)))
     columns = {field["name"]: native.column(field["name"]) for field in native.manifest["fields"]}
@@ -209,10 +237,9 @@ def main():
         check_swm(args.swm, native)
     if args.lerobot:
         check_lerobot_files(args.lerobot, native)
-        if importlib.util.find_spec("lerobot"):
-            check_lerobot_library(args.lerobot, native)
-        else:
-            print("SKIPPED lerobot is not installed: its own reader did not open the export")
+        if importlib.util.find_spec("datasets"):
+            check_datasets_library(args.lerobot, native)
+        check_lerobot_library(args.lerobot, native)
     sys.exit(bool(FAILED))
 
 

@@ -51,9 +51,9 @@ const DOT: usize = 2;
 const DIGIT: (usize, usize) = (3, 5);
 /// Longest width of a bar.
 const WIDEST_BAR: usize = 10;
-const PAPER: [u8; 3] = [250, 250, 250];
+const PAPER: [u8; 3] = [225, 225, 225];
 const INK: [u8; 3] = [40, 40, 40];
-const AXIS: [u8; 3] = [190, 190, 190];
+const AXIS: [u8; 3] = [160, 160, 160];
 const UP: [u8; 3] = [0, 114, 178];
 const DOWN: [u8; 3] = [213, 94, 0];
 /// Hundredths of a second between two frames of a clip without a control rate.

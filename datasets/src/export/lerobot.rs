@@ -9,7 +9,7 @@
 //! evenly spaced frames, as LeRobot takes them, but of all their pixels; quantiles of the whole dataset are
 //! true ones, not envelopes of the episodes'.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 use std::fs::{self, File};
 use std::io::BufWriter;
 use std::path::{Path, PathBuf};
@@ -369,13 +369,18 @@ fn start_parquet(
         fs::create_dir_all(folder).map_err(|e| Error::io("create", folder, e))?;
     }
     let file = File::create(path).map_err(|e| Error::io("create", path, e))?;
+    // Readers look for it in the Arrow schema or, without one, in the file.
+    let pairs = metadata.iter();
+    let pairs = pairs.map(|pair| (pair.key.clone(), pair.value.clone().unwrap_or_default()));
+    let pairs: HashMap<String, String> = pairs.collect();
+    let schema = Arc::new(schema.as_ref().clone().with_metadata(pairs));
     let properties = WriterProperties::builder()
         .set_compression(Compression::SNAPPY)
         .set_dictionary_enabled(true)
         .set_max_row_group_row_count(None)
         .set_key_value_metadata((!metadata.is_empty()).then_some(metadata))
         .build();
-    ArrowWriter::try_new(BufWriter::new(file), Arc::clone(schema), Some(properties))
+    ArrowWriter::try_new(BufWriter::new(file), schema, Some(properties))
         .map_err(|e| parquet_error(path, e))
 }
 

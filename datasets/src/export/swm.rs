@@ -25,8 +25,18 @@ use crate::{ACTION, Dtype, EpisodeMeta, Error, REWARD, Result};
 /// Chunk of the columns with one number per episode, as `stable-worldmodel` writes it.
 const EPISODES_CHUNK: usize = 1024;
 
+/// Bytes that a row or an episode takes in a column beside its values: its place in the index, with room to spare.
+const INDEX_BYTES: u64 = 64;
+/// Bytes that a file and each of its columns take beside their rows.
+const COLUMN_BYTES: u64 = 64 << 10;
+
 /// Writes the file.
 pub(super) fn write(plan: &Plan<'_>, out: &Path, progress: &Progress<'_>) -> Result<()> {
+    let provenance = provenance::document(plan).to_string();
+    check_room(
+        &out.with_extension("room"),
+        size_of(plan) + provenance.len() as u64,
+    )?;
     let file = File::with_options()
         .with_fapl(|access| access.libver_latest())
         .create(out)
@@ -37,8 +47,49 @@ pub(super) fn write(plan: &Plan<'_>, out: &Path, progress: &Progress<'_>) -> Res
         columns.push(plan, episode, out)?;
         (progress.tick)();
     }
-    write_episodes(plan, &file).map_err(|e| fault(out, e))?;
+    write_episodes(plan, &file, &provenance).map_err(|e| fault(out, e))?;
     file.close().map_err(|e| fault(out, e))
+}
+
+/// Bytes that the file will have at most.
+fn size_of(plan: &Plan<'_>) -> u64 {
+    let manifest = plan.dataset.manifest();
+    let pixels = plan.cameras.iter();
+    let pixels = pixels.map(|(camera, _)| (camera.height * camera.width * 3) as u64);
+    let fields = plan.fields.iter();
+    let fields = fields.map(|(field, _)| (field.width() * field.dtype.bytes()) as u64);
+    let text = manifest.tasks.iter().map(|task| task.len() as u64).max();
+    let rest = [4, 4, 16 + text.unwrap_or(0), 4, 8];
+    let columns = pixels.chain(fields).chain(rest);
+    let per_column = |bytes| (bytes + INDEX_BYTES) * manifest.counts.rows + COLUMN_BYTES;
+    columns.map(per_column).sum::<u64>() + COLUMN_BYTES
+}
+
+/// Asks the system for the room of the whole file, and gives it back.
+///
+/// A full disk in the middle of a write ends the HDF5 library, and the process with it: better to know
+/// beforehand. Not every file system can tell.
+fn check_room(path: &Path, bytes: u64) -> Result<()> {
+    let file = std::fs::File::create(path).map_err(|e| Error::io("create", path, e))?;
+    let reserved = reserve(&file, bytes);
+    drop(file);
+    std::fs::remove_file(path).map_err(|e| Error::io("remove", path, e))?;
+    reserved.map_err(|e| Error::io("write", path, e))
+}
+
+#[cfg(unix)]
+fn reserve(file: &std::fs::File, bytes: u64) -> std::io::Result<()> {
+    use rustix::io::Errno;
+
+    match rustix::fs::fallocate(file, rustix::fs::FallocateFlags::empty(), 0, bytes) {
+        Ok(()) | Err(Errno::OPNOTSUPP | Errno::NOSYS) => Ok(()),
+        Err(error) => Err(error.into()),
+    }
+}
+
+#[cfg(not(unix))]
+fn reserve(file: &std::fs::File, bytes: u64) -> std::io::Result<()> {
+    file.set_len(bytes)
 }
 
 fn fault(path: &Path, error: impl Display) -> Error {
@@ -180,7 +231,7 @@ fn delay<T: Copy>(values: &mut [T], blank: T) {
 }
 
 /// Everything that is not per row.
-fn write_episodes(plan: &Plan<'_>, file: &File) -> hdf5::Result<()> {
+fn write_episodes(plan: &Plan<'_>, file: &File, provenance: &str) -> hdf5::Result<()> {
     let episodes = plan.dataset.episodes();
     let lengths: Result<Vec<i32>, _> = episodes.iter().map(|e| i32::try_from(e.length)).collect();
     let offsets: Vec<i64> = episodes.iter().map(|e| e.first_row as i64).collect();
@@ -194,8 +245,9 @@ fn write_episodes(plan: &Plan<'_>, file: &File) -> hdf5::Result<()> {
         0,
         &offsets,
     )?;
-    let text = provenance::document(plan).to_string();
-    let text: VarLenUnicode = text.parse().map_err(|_| "a provenance with a zero byte")?;
+    let text: VarLenUnicode = provenance
+        .parse()
+        .map_err(|_| "a provenance with a zero byte")?;
     file.new_attr::<VarLenUnicode>()
         .create("jepa_bench")?
         .write_scalar(&text)
