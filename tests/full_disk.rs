@@ -8,7 +8,7 @@ use std::path::Path;
 use crate::support::{SMALL_MODEL, collect, succeeds, text, tree};
 
 /// Runs the program with files limited to `blocks` of 512 bytes; its exit code and stderr.
-fn with_file_limit(blocks: u32, args: &[&str]) -> (Option<i32>, String) {
+pub(crate) fn with_file_limit(blocks: u32, args: &[&str]) -> (Option<i32>, String) {
     // Ignoring the signal makes the write fail instead; both are inherited by the program.
     let script = format!("trap '' XFSZ; ulimit -f {blocks}; exec \"$0\" \"$@\"");
     let output = std::process::Command::new("sh")
@@ -23,7 +23,7 @@ fn with_file_limit(blocks: u32, args: &[&str]) -> (Option<i32>, String) {
     )
 }
 
-fn fails_clearly(outcome: (Option<i32>, String), folder: &Path) {
+pub(crate) fn fails_clearly(outcome: (Option<i32>, String), folder: &Path) {
     let (code, stderr) = outcome;
     assert_eq!(code, Some(2), "{stderr}");
     assert!(

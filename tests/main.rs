@@ -7,7 +7,9 @@
 
 mod bad_input;
 mod determinism;
+mod exports;
 mod full_disk;
 mod kill;
+mod previews;
 mod support;
 mod whole_loop;

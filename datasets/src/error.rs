@@ -72,6 +72,21 @@ pub enum Error {
         /// The folder.
         path: PathBuf,
     },
+    /// The destination of an export exists.
+    #[error("`{}` exists already", path.display())]
+    Occupied {
+        /// The file or folder.
+        path: PathBuf,
+    },
+    /// Something that is no export would be replaced by one.
+    #[error("`{}` is not an export of this program; it is not replaced", path.display())]
+    NotAnExport {
+        /// The file or folder.
+        path: PathBuf,
+    },
+    /// The user asked to stop; nothing was written.
+    #[error("interrupted; nothing was written")]
+    Stopped,
     /// The destination holds files that are not ours.
     #[error("`{}` is not empty and is not a dataset: it holds `{entry}`", path.display())]
     Foreign {
@@ -171,7 +186,7 @@ impl Error {
     pub fn hint(&self) -> Option<String> {
         match self {
             Self::Io { source, .. } if is_full(source) => {
-                Some("free some disk space and run the same command again; finished episodes are kept".into())
+                Some("free some disk space and run the same command again; what was finished is kept".into())
             }
             Self::NotADataset { .. } => {
                 Some("`jepa-bench ingest` and `jepa-bench collect` write datasets".into())
@@ -181,6 +196,10 @@ impl Error {
             Self::Shards { .. } => Some("give every shard of one `ingest --shard` command, each once".into()),
             Self::NewerFormat { .. } => Some("update jepa-bench, or write the dataset again with this version".into()),
             Self::Exists { .. } => Some("choose another folder, or pass `--overwrite` to replace it".into()),
+            Self::Occupied { .. } => {
+                Some("choose another name, or pass `--overwrite` to replace an earlier export".into())
+            }
+            Self::NotAnExport { .. } => Some("choose another name, or remove it yourself".into()),
             Self::Foreign { .. } => Some("choose an empty or a new folder".into()),
             Self::OtherSettings { .. } => {
                 Some("repeat the first settings to resume, or pass `--overwrite` to start again".into())

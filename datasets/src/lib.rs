@@ -12,6 +12,7 @@ mod error;
 pub mod export;
 pub mod mt19937;
 mod normalizer;
+mod pcg64;
 mod schema;
 mod shard;
 mod slice;

@@ -9,6 +9,7 @@ use std::str::FromStr;
 use serde::{Deserialize, Serialize};
 
 use crate::mt19937::{RANDPERM_LIMIT, torch_randperm};
+use crate::pcg64::choice;
 use crate::stream::Stream;
 use crate::{Error, Result, catalog};
 
@@ -34,6 +35,14 @@ pub enum SplitRule {
         /// Seed of the slice order.
         seed: u64,
     },
+    /// `diffusion_policy`: a random choice for validation, at least one episode; 0.02 and 42 as for Push-T
+    /// (datasets.md section 14.3). Both parts keep the order of the source.
+    DiffusionPolicy {
+        /// Share of the episodes used for validation.
+        ratio: f64,
+        /// Seed of the choice and of the slice order.
+        seed: u64,
+    },
     /// A shuffle from the project's own random streams.
     Random {
         /// Seed of the shuffle and of the slice order.
@@ -50,9 +59,17 @@ impl SplitRule {
         seed: 234,
     };
 
-    /// The concrete rule: `released` is looked up in the catalog under the source's name.
+    /// The rule of `diffusion_policy` with the settings of its Push-T configurations.
+    pub const DIFFUSION_POLICY: Self = Self::DiffusionPolicy {
+        ratio: 0.02,
+        seed: 42,
+    };
+
+    /// The concrete rule: `released` is looked up in the catalog under the source's name. The format `zarr`
+    /// has one rule for whatever data is in it.
     pub fn resolve(&self, source: &str) -> Result<Self> {
         match self {
+            Self::Released if source == "zarr" => Ok(Self::DIFFUSION_POLICY),
             Self::Released => catalog::find(source)
                 .and_then(catalog::CatalogEntry::released_split)
                 .ok_or_else(|| {
@@ -71,15 +88,17 @@ impl SplitRule {
         match self {
             Self::Released => 0,
             Self::DinoWm => 42,
-            Self::JepaWms { seed, .. } | Self::Random { seed, .. } | Self::First { seed, .. } => {
-                *seed
-            }
+            Self::JepaWms { seed, .. }
+            | Self::DiffusionPolicy { seed, .. }
+            | Self::Random { seed, .. }
+            | Self::First { seed, .. } => *seed,
         }
     }
 
     fn fraction(&self) -> f64 {
         match self {
             Self::Released | Self::DinoWm | Self::First { .. } => 0.9,
+            Self::DiffusionPolicy { ratio, .. } => 1.0 - ratio,
             Self::JepaWms { fraction, .. } | Self::Random { fraction, .. } => *fraction,
         }
     }
@@ -96,6 +115,9 @@ impl SplitRule {
         if let Self::First { train, .. } = self {
             let train = (*train).min(n);
             return Ok(((0..train).collect(), (train..n).collect()));
+        }
+        if let Self::DiffusionPolicy { ratio, seed } = *self {
+            return Ok(hold_out(n32, ratio, seed));
         }
         let mut order = self.permutation(n32);
         let train = (self.fraction() * n as f64) as usize;
@@ -123,6 +145,7 @@ impl fmt::Display for SplitRule {
             Self::DinoWm => f.write_str("dino-wm"),
             Self::JepaWms { fraction, seed } => write!(f, "jepa-wms:{fraction}:{seed}"),
             Self::First { train, seed } => write!(f, "first:{train}:{seed}"),
+            Self::DiffusionPolicy { ratio, seed } => write!(f, "diffusion-policy:{ratio}:{seed}"),
             Self::Random { seed, fraction } => write!(f, "random:{seed}:{fraction}"),
         }
     }
@@ -151,6 +174,11 @@ impl FromStr for SplitRule {
                 train: seed(text, n)?,
                 seed: seed(text, s)?,
             }),
+            ("diffusion-policy", []) => Ok(Self::DIFFUSION_POLICY),
+            ("diffusion-policy", [r, s]) => Ok(Self::DiffusionPolicy {
+                ratio: fraction(text, r)?,
+                seed: seed(text, s)?,
+            }),
             ("random", [s, f]) => Ok(Self::Random {
                 seed: seed(text, s)?,
                 fraction: fraction(text, f)?,
@@ -158,10 +186,25 @@ impl FromStr for SplitRule {
             _ => Err(Error::invalid(
                 "split rule",
                 text,
-                "the rules are `released`, `dino-wm`, `jepa-wms[:FRACTION[:SEED]]`, `random:SEED:FRACTION` and `first:N:SEED`",
+                "the rules are `released`, `dino-wm`, `jepa-wms[:FRACTION[:SEED]]`, \
+                 `diffusion-policy[:RATIO:SEED]`, `random:SEED:FRACTION` and `first:N:SEED`",
             )),
         }
     }
+}
+
+/// Train and val of `diffusion_policy`: `clamp(round(ratio * n), 1, n - 1)` episodes for validation.
+fn hold_out(n: u32, ratio: f64, seed: u64) -> (Vec<u64>, Vec<u64>) {
+    let held = (f64::from(n) * ratio).round_ties_even() as u32;
+    let held = if ratio > 0.0 {
+        held.max(1).min(n.saturating_sub(1))
+    } else {
+        0
+    };
+    let val = choice(n, held, seed);
+    let chosen: std::collections::BTreeSet<u64> = val.into_iter().collect();
+    let train = (0..u64::from(n)).filter(|e| !chosen.contains(e)).collect();
+    (train, chosen.into_iter().collect())
 }
 
 fn fraction(rule: &str, text: &str) -> Result<f64> {

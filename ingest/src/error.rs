@@ -162,6 +162,22 @@ pub enum Error {
         /// HDF5's registered number of the filter.
         filter: i32,
     },
+    /// A compression or filter of a Zarr array that this build does not have.
+    #[error("`{}`: `{array}` is packed by `{codec}`, which this build does not have", path.display())]
+    UnknownCodec {
+        /// The metadata of the array.
+        path: PathBuf,
+        /// The array.
+        array: String,
+        /// Name of the codec.
+        codec: String,
+    },
+    /// A data set of no episodes.
+    #[error("`{}` has no episodes", path.display())]
+    EmptyDataset {
+        /// The release.
+        path: PathBuf,
+    },
     /// An archive member whose name points outside the archive.
     #[error("`{}`: the name of member `{member}` points outside the archive; nothing was written", path.display())]
     UnsafeMember {
@@ -303,7 +319,8 @@ impl Error {
             Self::TooShort { .. } => "too_short",
             Self::Json { .. } => "invalid_json",
             Self::Version { .. } => "unsupported_version",
-            Self::Filter { .. } => "unsupported_filter",
+            Self::Filter { .. } | Self::UnknownCodec { .. } => "unsupported_filter",
+            Self::EmptyDataset { .. } => "empty_dataset",
             Self::UnsafeMember { .. } => "unsafe_member_name",
             Self::ObjectArray { .. } => "object_array",
             Self::Duplicate { .. } => "duplicate_id",

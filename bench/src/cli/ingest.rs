@@ -72,8 +72,8 @@ pub struct Args {
     /// How frames are stored: `lossless` or `raw`.
     #[arg(long, default_value = "lossless", value_name = "CODEC")]
     codec: Codec,
-    /// Which episodes are for training: `released`, `dino-wm`, `jepa-wms[:FRACTION[:SEED]]` or
-    /// `random:SEED:FRACTION`.
+    /// Which episodes are for training: `released`, `dino-wm`, `jepa-wms[:FRACTION[:SEED]]`,
+    /// `diffusion-policy[:RATIO:SEED]` or `random:SEED:FRACTION`.
     #[arg(long, default_value = "released", value_name = "RULE")]
     split_rule: SplitRule,
     /// Take only these source episodes, `A..B` without B; the split stays that of the whole release.

@@ -7,12 +7,14 @@ pub mod compare;
 pub mod demo;
 pub mod doctor;
 pub mod eval;
+pub mod export;
 pub mod ingest;
 pub mod inspect;
 pub mod leaderboard;
 pub mod list;
 pub mod merge;
 pub mod plan;
+pub mod preview;
 pub mod report;
 pub mod rollout;
 pub mod slice;
@@ -81,6 +83,10 @@ pub enum Command {
     Slices(slices::Args),
     /// Write one trajectory slice as NumPy arrays.
     Slice(slice::Args),
+    /// Draw an episode: a contact sheet or a clip, with its actions.
+    Preview(preview::Args),
+    /// Write a dataset in the layout of another library.
+    Export(export::Args),
     /// List models, tasks, planners, datasets and metrics.
     List(list::Args),
     /// Train a world model.
@@ -116,6 +122,8 @@ impl Command {
             Command::Stats(args) => stats::run(args, ctx),
             Command::Slices(args) => slices::run(args, ctx),
             Command::Slice(args) => slice::run(args, ctx),
+            Command::Preview(args) => preview::run(args, ctx),
+            Command::Export(args) => export::run(args, ctx),
             Command::List(args) => list::run(args, ctx),
             Command::Train(args) => train::run(args, ctx),
             Command::Rollout(args) => rollout::run(args, ctx),

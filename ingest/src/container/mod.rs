@@ -10,4 +10,6 @@ pub mod table;
 pub mod torch_zip;
 #[cfg(feature = "video")]
 pub mod video;
+pub mod zarr_v2;
 pub mod zip;
+pub mod zip_archive;

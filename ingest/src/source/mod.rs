@@ -23,6 +23,7 @@ pub mod swm;
 pub mod tdmpc2;
 pub mod wall;
 pub mod window;
+pub mod zarr;
 
 use std::path::Path;
 
@@ -121,6 +122,7 @@ pub const SOURCES: &[SourceEntry] = &[
     swm::ENTRY,
     tdmpc2::ENTRY,
     wall::ENTRY,
+    zarr::ENTRY,
 ];
 
 /// Sources that need features of this crate, which a build may lack.
@@ -135,7 +137,7 @@ const NEEDING_FEATURES: [(&str, &str); 7] = [
 ];
 
 /// Formats that are specified and not read by this build.
-const PLANNED: &[&str] = &["minari", "zarr"];
+const PLANNED: &[&str] = &["minari"];
 
 /// Opens a release by the name of its format; paths never decide.
 pub fn open(name: &str, root: &Path, options: SourceOptions) -> Result<Box<dyn Source>> {

@@ -355,6 +355,7 @@ fn cameras_and_tasks_can_be_chosen() {
             size: Some([32, 48]),
             cameras: vec![camera.into()],
             tasks: vec![task.into()],
+            ..SourceOptions::default()
         };
         source::open("lerobot", folder.path(), options)
     };

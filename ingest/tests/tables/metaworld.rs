@@ -340,6 +340,7 @@ fn frames_are_resized_and_other_cameras_refused() {
         size: Some([16, 24]),
         cameras: vec!["corner2".into()],
         tasks: vec!["mw-reach".into()],
+        ..SourceOptions::default()
     };
     let source = source::open("metaworld", &fixture("metaworld"), options).expect("a release");
     let set = run(source.as_ref(), &SplitRule::Released).expect("a dataset");
