@@ -65,8 +65,10 @@ impl TableFile {
 
     /// Number of rows.
     pub fn rows(&self) -> usize {
-        let groups = self.metadata.metadata().row_groups();
-        groups.iter().map(|group| rows_of(group.num_rows())).sum()
+        let groups = self.metadata.metadata().row_groups().iter();
+        groups.fold(0, |rows: usize, group| {
+            rows.saturating_add(rows_of(group.num_rows()))
+        })
     }
 
     /// Names of the columns.
@@ -160,7 +162,7 @@ impl TableFile {
         let mut groups = Vec::new();
         let (mut start, mut before) = (0, 0);
         for (k, group) in self.metadata.metadata().row_groups().iter().enumerate() {
-            let end = start + rows_of(group.num_rows());
+            let end = rows_of(group.num_rows()).saturating_add(start);
             if end > rows.start && start < rows.end {
                 if groups.is_empty() {
                     before = start;

@@ -105,6 +105,57 @@ impl Video {
         &self,
         see: &mut dyn FnMut(usize, &mut Frame<'_>) -> Result<ControlFlow<()>>,
     ) -> Result<usize> {
+        self.decode_after(0, see)
+    }
+
+    /// As [`Self::decode`], except that frames before `first` may be left out: a file of many episodes
+    /// need not be decoded from its start for each of them. Numbers still count from the first frame of
+    /// the file, and the number returned includes the frames left out.
+    ///
+    /// # Errors
+    /// As [`Self::decode`].
+    pub fn decode_from(
+        &self,
+        first: usize,
+        see: &mut dyn FnMut(usize, &mut Frame<'_>) -> Result<ControlFlow<()>>,
+    ) -> Result<usize> {
+        let packets = self.packets()?;
+        self.decode_after(start_before(&packets, first), see)
+    }
+
+    /// Every packet of the stream in the order of the file; none where they do not stand for one frame
+    /// each, as far as can be told.
+    fn packets(&self) -> Result<Vec<PacketTime>> {
+        let mut input = demux(&self.bytes)?;
+        let index = input
+            .streams()
+            .best(Type::Video)
+            .map(|stream| stream.index());
+        let mut packets = Vec::new();
+        let mut packet = Packet::empty();
+        while packet.read(&mut input).is_ok() {
+            if Some(packet.stream()) != index {
+                continue;
+            }
+            // Packets before time 0 are those that an edit list hides.
+            let Some(time) = packet.pts().filter(|&time| time >= 0) else {
+                return Ok(Vec::new());
+            };
+            packets.push(PacketTime {
+                time,
+                is_key: packet.is_key(),
+            });
+        }
+        let is_whole = self.info.announced == Some(packets.len() as u64);
+        Ok(if is_whole { packets } else { Vec::new() })
+    }
+
+    /// Decodes all but the first packets, each of which is one frame.
+    fn decode_after(
+        &self,
+        skipped: usize,
+        see: &mut dyn FnMut(usize, &mut Frame<'_>) -> Result<ControlFlow<()>>,
+    ) -> Result<usize> {
         let mut input = demux(&self.bytes)?;
         let stream = input.streams().best(Type::Video);
         let (index, parameters) = stream
@@ -123,12 +174,13 @@ impl Video {
         let mut seen = Seen {
             bytes: &self.bytes,
             info: &self.info,
-            frames: 0,
+            frames: skipped,
             picture: Picture::empty(),
             scaler: None,
             see,
         };
         let mut packet = Packet::empty();
+        let mut to_skip = skipped;
         loop {
             match packet.read(&mut input) {
                 Ok(()) => {}
@@ -136,6 +188,10 @@ impl Video {
                 Err(error) => return Err(fault(error)),
             }
             if packet.stream() != index {
+                continue;
+            }
+            if to_skip > 0 {
+                to_skip -= 1;
                 continue;
             }
             if packet.is_corrupt() {
@@ -193,6 +249,34 @@ impl Video {
         );
         Error::truncated(self.bytes.path(), detail)
     }
+}
+
+/// When the frame of a packet is shown, and whether decoding can begin with it.
+#[derive(Debug, Clone, Copy)]
+struct PacketTime {
+    time: i64,
+    is_key: bool,
+}
+
+/// The last packet at or before `first` with which decoding can begin so that its frame is the one of the
+/// packet's own number: a key packet that no earlier one is shown after and no later one before.
+fn start_before(packets: &[PacketTime], first: usize) -> usize {
+    let mut earliest_after = vec![i64::MAX; packets.len()];
+    let mut earliest = i64::MAX;
+    for (k, packet) in packets.iter().enumerate().rev() {
+        earliest_after[k] = earliest;
+        earliest = earliest.min(packet.time);
+    }
+    let mut latest_before = i64::MIN;
+    let mut start = 0;
+    for (k, packet) in packets.iter().enumerate().take(first.saturating_add(1)) {
+        let is_clean = latest_before < packet.time && packet.time < earliest_after[k];
+        if packet.is_key && is_clean {
+            start = k;
+        }
+        latest_before = latest_before.max(packet.time);
+    }
+    start
 }
 
 /// Where the frames of one decoding go.
@@ -322,5 +406,61 @@ fn broken(bytes: &FileBytes, error: Fault) -> Error {
     Error::Decode {
         path: bytes.path().to_path_buf(),
         detail: error.to_string(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn packets(times: &[(i64, bool)]) -> Vec<PacketTime> {
+        let packet = |&(time, is_key)| PacketTime { time, is_key };
+        times.iter().map(packet).collect()
+    }
+
+    #[test]
+    fn decoding_begins_only_where_packet_and_frame_have_one_number() {
+        // Two closed groups with frames out of order: 0 2 1 | 3 5 4.
+        let closed = packets(&[
+            (0, true),
+            (2, false),
+            (1, false),
+            (3, true),
+            (5, false),
+            (4, false),
+        ]);
+        let starts: Vec<usize> = (0..8).map(|first| start_before(&closed, first)).collect();
+        assert_eq!(starts, [0, 0, 0, 3, 3, 3, 3, 3]);
+        // An open group: a frame before the second key frame follows it in the file.
+        let open = packets(&[(0, true), (1, false), (4, true), (2, false), (3, false)]);
+        assert_eq!(start_before(&open, 4), 0);
+        assert_eq!(start_before(&[], 4), 0);
+    }
+
+    /// The fixture has several key frames; every frame must be the same wherever decoding begins.
+    #[test]
+    fn frames_do_not_depend_on_where_decoding_begins() {
+        let path =
+            "../tests/fixtures/lerobot_v3/videos/observation.images.top/chunk-000/file-000.mp4";
+        let bytes = FileBytes::open(std::path::Path::new(path)).expect("a video");
+        let video = Video::open(bytes).expect("a video");
+        let mut whole = Vec::new();
+        let count = video.decode(&mut |_, frame| {
+            whole.push(frame.planes());
+            Ok(ControlFlow::Continue(()))
+        });
+        assert_eq!(count.expect("frames"), whole.len());
+        let packets = video.packets().expect("packets");
+        assert!((1..whole.len()).any(|first| start_before(&packets, first) > 0));
+        for first in 0..whole.len() {
+            let mut next = start_before(&packets, first);
+            let count = video.decode_from(first, &mut |k, frame| {
+                assert_eq!(k, next);
+                assert_eq!(frame.planes(), whole[k], "frame {k} from {first}");
+                next += 1;
+                Ok(ControlFlow::Continue(()))
+            });
+            assert_eq!(count.expect("frames"), whole.len());
+        }
     }
 }

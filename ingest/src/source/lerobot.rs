@@ -20,7 +20,7 @@ mod meta;
 mod png_column;
 
 use std::collections::BTreeMap;
-use std::ops::ControlFlow;
+use std::ops::{ControlFlow, Range};
 use std::path::{Path, PathBuf};
 
 use jepa_datasets::{
@@ -53,7 +53,9 @@ const NUMBERING: [&str; 5] = [
     "index",
     "task_index",
 ];
-/// Episodes that are looked at for the size of the frames.
+/// Largest difference of a row's time from that of its frame, in seconds.
+const TIME_TOLERANCE: f64 = 1e-4;
+/// Episodes that are looked at for what all have in common.
 const SAMPLES: usize = 50;
 const ROBOT_STATE: &str = "observation.state";
 const ENVIRONMENT_STATE: &str = "observation.environment_state";
@@ -113,6 +115,7 @@ impl LerobotSource {
         source.check_data()?;
         source.describe();
         source.manifest.notes.extend(remarks);
+        source.manifest.notes.extend(source.remark_on_times());
         Ok(source)
     }
 
@@ -159,6 +162,37 @@ impl LerobotSource {
         self.manifest.fields = fields;
     }
 
+    /// Says whether the times of the first episode are those of its frames. They are not used either way.
+    fn remark_on_times(&self) -> Option<String> {
+        let some = self
+            .episodes
+            .iter()
+            .filter(|episode| episode.length > 0)
+            .take(SAMPLES);
+        let mut times = some.filter_map(|episode| self.times(episode).ok());
+        let times = times.next()?;
+        let fits =
+            |(k, time): (usize, &f64)| (time - k as f64 / self.meta.fps).abs() <= TIME_TOLERANCE;
+        if times.iter().enumerate().all(fits) {
+            return None;
+        }
+        let note =
+            "the times of the rows are not those of the frames; frames are taken by their number";
+        tracing::warn!("{note}");
+        Some(note.into())
+    }
+
+    /// Times of the rows of one episode, in seconds.
+    fn times(&self, episode: &EpisodeEntry) -> Result<Vec<f64>> {
+        let path = self.meta.data_path(&self.root, episode)?;
+        let table = TableFile::open(&path)?;
+        let run = find_rows(&table, episode)?;
+        Ok(table
+            .read(&["timestamp"], run)?
+            .numbers("timestamp")?
+            .values)
+    }
+
     fn native_size(&self, feature: &Feature) -> [usize; 2] {
         let some = self
             .episodes
@@ -199,24 +233,7 @@ impl LerobotSource {
     fn rows(&self, episode: &EpisodeEntry) -> Result<Rows> {
         let path = self.meta.data_path(&self.root, episode)?;
         let table = TableFile::open(&path)?;
-        let numbers = table.read(&["episode_index"], 0..table.rows())?;
-        let numbers = numbers.integers("episode_index")?;
-        let first = numbers.iter().position(|&n| n == episode.index);
-        let first = first.ok_or_else(|| {
-            Error::count(&path, format!("it has no row of episode {}", episode.index))
-        })?;
-        let found = numbers.iter().filter(|&&n| n == episode.index).count();
-        let run = numbers[first..]
-            .iter()
-            .take_while(|&&n| n == episode.index)
-            .count();
-        if found != episode.length || run != found {
-            let detail = format!(
-                "episode {} has {found} rows, {run} of them together; its entry says {}",
-                episode.index, episode.length
-            );
-            return Err(Error::count(&path, detail));
-        }
+        let run = find_rows(&table, episode)?;
         let mut wanted: Vec<&str> = self
             .columns
             .iter()
@@ -230,9 +247,9 @@ impl LerobotSource {
         wanted.extend(images.map(|(_, feature)| feature.name.as_str()));
         wanted.sort_unstable();
         wanted.dedup();
-        let rows = table.read(&wanted, first..first + run)?;
+        let rows = table.read(&wanted, run.clone())?;
         let order = rows.integers("frame_index")?;
-        if !order.iter().copied().eq(0..run as i64) {
+        if !order.iter().copied().eq(0..run.len() as i64) {
             let detail = format!("the rows of episode {} are not in order", episode.index);
             return Err(Error::count(&path, detail));
         }
@@ -294,7 +311,7 @@ impl LerobotSource {
         self.video_frames(&path, episode, clip)
     }
 
-    /// Decodes a video up to the last frame of an episode, and keeps the frames of the episode.
+    /// Decodes a video from a key frame before the episode to its last frame.
     fn video_frames(&self, path: &Path, episode: &EpisodeEntry, clip: &Clip) -> Result<Frames> {
         let video = Video::open(FileBytes::open(path)?)?;
         let first = clip.first_frame(self.meta.fps);
@@ -310,7 +327,7 @@ impl LerobotSource {
         }
         let mut pixels = Vec::new();
         let is_whole_file = self.meta.layout == Layout::V2;
-        let found = video.decode(&mut |k, frame| {
+        let found = video.decode_from(first, &mut |k, frame| {
             if (first..end).contains(&k) {
                 frame.rgb_into(&mut pixels)?;
             }
@@ -333,6 +350,29 @@ impl LerobotSource {
             size: [video.info().height, video.info().width],
         })
     }
+}
+
+/// The rows of one episode in a table, found by its number.
+fn find_rows(table: &TableFile, episode: &EpisodeEntry) -> Result<Range<usize>> {
+    let path = table.path();
+    let numbers = table.read(&["episode_index"], 0..table.rows())?;
+    let numbers = numbers.integers("episode_index")?;
+    let first = numbers.iter().position(|&n| n == episode.index);
+    let first = first
+        .ok_or_else(|| Error::count(path, format!("it has no row of episode {}", episode.index)))?;
+    let found = numbers.iter().filter(|&&n| n == episode.index).count();
+    let run = numbers[first..]
+        .iter()
+        .take_while(|&&n| n == episode.index)
+        .count();
+    if found != episode.length || run != found {
+        let detail = format!(
+            "episode {} has {found} rows, {run} of them together; its entry says {}",
+            episode.index, episode.length
+        );
+        return Err(Error::count(path, detail));
+    }
+    Ok(first..first + run)
 }
 
 /// Where the frames of an episode are in a video.

@@ -34,8 +34,8 @@ pub const ENTRY: SourceEntry = SourceEntry {
     open: |root, options| Ok(Box::new(Tdmpc2Source::open(root, &options)?)),
 };
 
-/// Rows per episode of the released sets, mt80 and mt30.
-const RELEASED_ROWS: [usize; 2] = [101, 501];
+/// Rows per episode and number of files of the released sets, mt80 and mt30.
+const RELEASED: [(usize, usize); 2] = [(101, 20), (501, 4)];
 
 /// Tasks by number, as in mt80; mt30 has the first 30 of them.
 const TASKS: [&str; 80] = [
@@ -322,6 +322,8 @@ impl Tdmpc2Source {
         };
         let places = places(&chunks, &options.tasks, &root)?;
         let mut manifest = declare(&sizes);
+        let files = chunks.len() + faults.len();
+        manifest.notes.extend(remark_on_files(sizes.rows, files));
         if has_images {
             manifest
                 .notes
@@ -362,13 +364,30 @@ impl Tdmpc2Source {
     }
 }
 
+/// Number of files of the released set whose episodes have so many rows.
+fn released_files(rows: usize) -> Option<usize> {
+    let set = RELEASED.iter().find(|(released, _)| *released == rows);
+    set.map(|(_, files)| *files)
+}
+
+/// Says that there are more or fewer files than in the release.
+fn remark_on_files(rows: usize, found: usize) -> Option<String> {
+    let files = released_files(rows).filter(|&files| files != found)?;
+    let note =
+        format!("there are {found} files; the released set of episodes of {rows} rows has {files}");
+    tracing::warn!("{note}");
+    Some(note)
+}
+
 /// The sizes that the files of a set must have: those of the first file with a released length, or else of
 /// the first file.
 fn common_sizes<'a>(files: impl Iterator<Item = &'a TorchFile>) -> Option<Sizes> {
     let all: Vec<Sizes> = files
         .filter_map(|file| Tensors::of(file).ok().map(|tensors| tensors.sizes))
         .collect();
-    let released = all.iter().find(|sizes| RELEASED_ROWS.contains(&sizes.rows));
+    let released = all
+        .iter()
+        .find(|sizes| released_files(sizes.rows).is_some());
     released.or_else(|| all.first()).copied()
 }
 

@@ -54,6 +54,11 @@ fn columns_tasks_and_frames_equal_the_reference() {
     let golden = golden();
     let arrays = Golden::open("golden/lerobot_v3.npz");
     let manifest = set.dataset.manifest();
+    assert!(
+        manifest.draft.notes.is_empty(),
+        "{:?}",
+        manifest.draft.notes
+    );
     assert_eq!(
         (manifest.draft.fps, manifest.draft.control_hz),
         (10.0, Some(10.0))
@@ -338,6 +343,10 @@ fn each_camera_has_its_own_file_numbers_and_tasks_are_looked_up_by_index() {
     let notes = draft.notes.join("\n");
     assert!(
         notes.contains("not in the order of `task_index`") && notes.contains("language"),
+        "{notes}"
+    );
+    assert!(
+        notes.contains("frames are taken by their number"),
         "{notes}"
     );
     let rows = set.dataset.read_rows(1, 0..31).expect("rows");

@@ -81,6 +81,11 @@ fn a_dataset_without_cameras_is_whole() {
     let set = ingest("tdmpc2", &fixture("tdmpc2"), &[]).expect("a dataset");
     set.check();
     assert!(set.dataset.manifest().draft.cameras.is_empty());
+    let notes = set.dataset.manifest().draft.notes.join("\n");
+    assert!(
+        notes.contains("there are 2 files") && notes.contains("has 20"),
+        "{notes}"
+    );
     let spec = SliceSpec {
         order: Order::Sequential,
         ..SliceSpec::new(3, 5, "train")
