@@ -84,8 +84,8 @@ pub struct Args {
     task: Vec<String>,
     /// What the stride of a clip is counted in, where the header of a video and the control rate differ:
     /// `reference` believes the header, as the reference loaders do, `control_hz` the control rate.
-    #[arg(long, value_enum, default_value_t = RateFrom::Reference, value_name = "MODE")]
-    fps_mode: RateFrom,
+    #[arg(long, value_enum, value_name = "MODE")]
+    fps_mode: Option<RateFrom>,
     /// Refuse recordings without room for a clip of this many frames at 4 frames per second.
     #[arg(long, value_name = "N")]
     frames_per_clip: Option<usize>,
@@ -172,7 +172,7 @@ pub fn run(args: &Args, ctx: &Context) -> anyhow::Result<ExitCode> {
         size: args.size.0,
         cameras: args.camera.clone(),
         tasks: args.task.clone(),
-        fps_mode: args.fps_mode.into(),
+        fps_mode: args.fps_mode.map(FpsMode::from),
         frames_per_clip: args.frames_per_clip,
         compat_quaternion: args.compat_quaternion,
     };
