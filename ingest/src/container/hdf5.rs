@@ -44,7 +44,7 @@ const LONGEST_ATTRIBUTE: usize = 1 << 16;
 #[derive(Clone)]
 pub struct Group {
     file: library::File,
-    group: library::Group,
+    inner: library::Group,
     path: PathBuf,
     /// Path of the group inside the file, without a slash at either end.
     name: String,
@@ -92,10 +92,10 @@ pub fn open(path: &Path) -> Result<Group> {
     let file_bytes = bytes.len() as u64;
     drop(bytes);
     let file = library::File::open(path).map_err(|e| unreadable(path, &e))?;
-    let group = file.group("/").map_err(|e| unreadable(path, &e))?;
+    let inner = file.group("/").map_err(|e| unreadable(path, &e))?;
     Ok(Group {
         file,
-        group,
+        inner,
         path: path.to_path_buf(),
         name: String::new(),
         file_bytes,
@@ -113,7 +113,7 @@ impl Group {
     /// # Errors
     /// When the index of the group is damaged.
     pub fn children(&self) -> Result<Vec<String>> {
-        let names = self.group.member_names();
+        let names = self.inner.member_names();
         let mut names = names.map_err(|e| damaged(&self.path, &self.name, &e))?;
         names.sort();
         Ok(names)
@@ -130,12 +130,12 @@ impl Group {
     /// [`Error::MissingKey`] when there is none.
     pub fn group(&self, path: &str) -> Result<Self> {
         let (parent, last) = self.walk(path)?;
-        let group = parent
+        let inner = parent
             .group(last)
             .map_err(|e| damaged(&self.path, &self.full(path), &e))?;
         Ok(Self {
             file: self.file.clone(),
-            group,
+            inner,
             path: self.path.clone(),
             name: self.full(path),
             file_bytes: self.file_bytes,
@@ -163,7 +163,7 @@ impl Group {
     pub fn text_attribute(&self, name: &str) -> Result<Option<String>> {
         let fault = |e: library::Error| damaged(&self.path, &self.full(name), &e);
         if !self
-            .group
+            .inner
             .attr_names()
             .map_err(fault)?
             .iter()
@@ -171,7 +171,7 @@ impl Group {
         {
             return Ok(None);
         }
-        let attribute = self.group.attr(name).map_err(fault)?;
+        let attribute = self.inner.attr(name).map_err(fault)?;
         let kind = kind_of(&attribute).map_err(fault)?;
         let too_long =
             matches!(kind, Kind::Text { fixed: Some(length), .. } if length > LONGEST_ATTRIBUTE);
@@ -219,7 +219,7 @@ impl Group {
     /// The group that holds the last part of a path, and that part.
     fn walk<'a>(&self, path: &'a str) -> Result<(library::Group, &'a str)> {
         let (parents, last) = path.rsplit_once('/').unwrap_or(("", path));
-        let mut group = self.group.clone();
+        let mut group = self.inner.clone();
         for part in parents.split('/').filter(|part| !part.is_empty()) {
             self.check_link(&group, part, path)?;
             group = group

@@ -331,7 +331,9 @@ impl Source for RobocasaSource {
             Window { frames, stride }.check(&file.path, length)?;
         }
         let mut hash = Hash::default();
-        columns.values().for_each(|column| hash.add_column(column));
+        for column in columns.values() {
+            hash.add_column(column);
+        }
         let frames = self.frames(&demo, length, &mut hash)?;
         let name = format!("demo_{number}");
         let masks = file.masks.iter();

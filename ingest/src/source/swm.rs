@@ -402,7 +402,7 @@ impl StepCamera {
             frames
         } else {
             Frames::read(&self.data, rows, options.size, &mut |pixels| {
-                hash.add(pixels)
+                hash.add(pixels);
             })?
         };
         frames.finish(self.data.path(), to, count)
@@ -413,7 +413,8 @@ impl StepCamera {
 fn find(src: &Path) -> Result<(PathBuf, Vec<PathBuf>)> {
     if src.is_dir() {
         let mut files = find_files(src, &|name| {
-            name.ends_with(".h5") || name.ends_with(".hdf5")
+            let extension = Path::new(name).extension();
+            extension.is_some_and(|ext| ext == "h5" || ext == "hdf5")
         })?;
         files.retain(|file| file.parent() == Some(src));
         return Ok((src.to_path_buf(), files));

@@ -438,7 +438,15 @@ fn a_header_is_reported_and_the_next_line_is_read() {
     assert!(source.manifest().notes.iter().any(reported));
 }
 
-fn read_case(options: SourceOptions) -> (Case, Vec<(String, u64)>, Vec<u64>, Vec<String>) {
+/// What became of the episodes of a case.
+struct Outcome {
+    case: Case,
+    found: Vec<(String, u64)>,
+    ingested: Vec<u64>,
+    details: Vec<String>,
+}
+
+fn read_case(options: SourceOptions) -> Outcome {
     let case = case(30);
     let folder = tempfile::tempdir().expect("a folder");
     let path = list(folder.path(), &format!("bad/{}/droid_paths.csv", case.dir));
@@ -455,14 +463,24 @@ fn read_case(options: SourceOptions) -> (Case, Vec<(String, u64)>, Vec<u64>, Vec
         .iter()
         .map(|b| format!("{} {}", b.path, b.detail))
         .collect();
-    (case, found, read_all(&dataset), details)
+    Outcome {
+        case,
+        found,
+        ingested: read_all(&dataset),
+        details,
+    }
 }
 
 /// Cases 1, 3, 4, 15, 23, 24, 25, 26, 28 and 29 of datasets.md section 16. The case asks for clips of four
 /// frames at the control rate, 16 rows: an episode of 10 rows has none, one of 16 rows has one.
 #[test]
 fn damaged_episodes_are_refused_each_for_its_reason() {
-    let (case, found, ingested, details) = read_case(SourceOptions {
+    let Outcome {
+        case,
+        found,
+        ingested,
+        details,
+    } = read_case(SourceOptions {
         fps_mode: Some(FpsMode::ControlHz),
         frames_per_clip: Some(4),
         ..SourceOptions::default()
@@ -493,7 +511,12 @@ fn damaged_episodes_are_refused_each_for_its_reason() {
 /// Without a clip in mind every readable episode is kept: a short one is not broken.
 #[test]
 fn short_episodes_are_kept_unless_clips_are_asked_for() {
-    let (case, found, ingested, _) = read_case(SourceOptions::default());
+    let Outcome {
+        case,
+        found,
+        ingested,
+        ..
+    } = read_case(SourceOptions::default());
     let mut expected: Vec<u64> = case
         .ingested
         .iter()

@@ -81,10 +81,11 @@ pub(crate) fn frame_hashes(pixels: &Pixels, height: usize, width: usize) -> Vec<
     let frames = pixels.chunks_exact(height * width * 3);
     frames
         .map(|frame| {
-            Sha256::digest(frame)
+            let digits: Vec<String> = Sha256::digest(frame)
                 .iter()
                 .map(|b| format!("{b:02x}"))
-                .collect()
+                .collect();
+            digits.concat()
         })
         .collect()
 }

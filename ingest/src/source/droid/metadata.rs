@@ -45,8 +45,8 @@ impl Metadata {
                     (Some(metadata), None) => Ok(metadata),
                     _ => Err(Error::Ambiguous {
                         episode,
-                        first: first.to_path_buf(),
-                        second: second.to_path_buf(),
+                        first: (*first).clone(),
+                        second: (*second).clone(),
                     }),
                 }
             }
