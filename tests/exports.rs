@@ -4,7 +4,8 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::{Duration, Instant};
 
-use jepa_datasets::{Dataset, Pixels};
+use jepa_datasets::export::{Format, Progress, export};
+use jepa_datasets::{Dataset, Error, Pixels};
 
 use crate::full_disk::{fails_clearly, with_file_limit};
 use crate::support::{collect, exits_with, killed_after, succeeds, text, tree};
@@ -165,6 +166,28 @@ fn a_full_disk_leaves_nothing_under_the_final_name() {
         let outcome = with_file_limit(60, &["export", format, text(&data), text(&out)]);
         fails_clearly(outcome, folder.path());
         assert_eq!(names(folder.path()), ["data"], "{format}");
+    }
+}
+
+#[test]
+fn an_interrupted_export_leaves_nothing() {
+    let folder = tempfile::tempdir().unwrap();
+    let dataset = Dataset::open(&collect(folder.path(), 3)).unwrap();
+    for (_, format) in Format::ALL {
+        let seen = std::cell::Cell::new(0);
+        let progress = Progress {
+            tick: &|| seen.set(seen.get() + 1),
+            stopped: &|| seen.get() == 2,
+        };
+        let outcome = export(
+            &dataset,
+            format,
+            &folder.path().join("out"),
+            false,
+            &progress,
+        );
+        assert!(matches!(outcome, Err(Error::Stopped)), "{format:?}");
+        assert_eq!(names(folder.path()), ["data"], "{format:?}");
     }
 }
 

@@ -138,4 +138,20 @@ mod tests {
         assert_eq!(choice(5, 5, 1), [0, 1, 2, 3, 4]);
         assert_eq!(choice(1, 0, 1), [] as [u64; 0]);
     }
+
+    /// From NumPy 2.4.6: the five smallest and the sum, by the tail of a shuffle and by Floyd's method.
+    #[test]
+    fn choices_from_large_populations_are_those_of_numpy() {
+        for (size, seed, smallest, sum) in [
+            (500, 5, [0, 18, 20, 23, 54], 4_873_546),
+            (300, (1 << 40) + 3, [29, 68, 209, 240, 295], 2_897_829),
+        ] {
+            let mut chosen = choice(20_001, size, seed);
+            chosen.sort_unstable();
+            assert_eq!(chosen[..5], smallest);
+            assert_eq!(chosen.iter().sum::<u64>(), sum);
+            chosen.dedup();
+            assert_eq!(chosen.len(), size as usize);
+        }
+    }
 }

@@ -315,3 +315,36 @@ impl Split {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_rule_of_diffusion_policy_survives_its_text() {
+        for rule in [
+            SplitRule::DIFFUSION_POLICY,
+            SplitRule::DiffusionPolicy {
+                ratio: 0.4,
+                seed: 7,
+            },
+        ] {
+            assert_eq!(rule.to_string().parse::<SplitRule>().ok(), Some(rule));
+        }
+        assert_eq!(
+            "diffusion-policy".parse::<SplitRule>().ok(),
+            Some(SplitRule::DIFFUSION_POLICY)
+        );
+        assert!("diffusion-policy:2:1".parse::<SplitRule>().is_err());
+        let released = SplitRule::Released.resolve("zarr");
+        assert_eq!(released.ok(), Some(SplitRule::DIFFUSION_POLICY));
+    }
+
+    #[test]
+    fn at_least_one_episode_is_held_out_and_one_is_left() {
+        assert_eq!(hold_out(206, 0.02, 42).1, [18, 90, 134, 157]);
+        assert_eq!(hold_out(1, 0.02, 42), (vec![0], vec![]));
+        assert_eq!(hold_out(2, 0.9, 42).0.len(), 1);
+        assert_eq!(hold_out(3, 0.0, 42), (vec![0, 1, 2], vec![]));
+    }
+}

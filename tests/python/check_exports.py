@@ -215,7 +215,8 @@ def check_lerobot_library(root, native):
         item = dataset[row]
         for name, values in columns.items():
             found = item[LEROBOT.get(name, name)].numpy()
-            check(f"LeRobotDataset[{row}] {name}", np.array_equal(np.ravel(found), np.ravel(values[row])))
+            # It turns every number into the default float of torch.
+            check(f"LeRobotDataset[{row}] {name}", np.array_equal(np.ravel(found), np.ravel(values[row]).astype(found.dtype)))
         for camera, pixels in frames.items():
             found = item[f"observation.images.{camera}"].numpy()
             check(f"LeRobotDataset[{row}] {camera}", np.array_equal(np.rint(found.transpose(1, 2, 0) * 255).astype(np.uint8), pixels[row]))

@@ -10,8 +10,8 @@ use super::Context;
 
 /// Write a dataset in the layout of another library.
 ///
-/// `lerobot` is a folder of LeRobotDataset v3.0 with PNG frames, `swm` one HDF5 file of stable-worldmodel,
-/// `zarr` a Zarr v2 replay buffer of diffusion_policy. All are lossless but for what is printed; the
+/// `lerobot` is a folder of `LeRobotDataset` v3.0 with PNG frames, `swm` one HDF5 file of `stable-worldmodel`,
+/// `zarr` a Zarr v2 replay buffer of `diffusion_policy`. All are lossless but for what is printed; the
 /// provenance is in `meta/jepa_bench.json` (in the HDF5 file: attribute `jepa_bench`).
 #[derive(clap::Args, Debug)]
 #[command(after_help = "Examples:

@@ -648,9 +648,12 @@ impl FeatureStats {
     }
 
     fn to_json(&self) -> Value {
-        let nested = |values: &Vec<f64>| match self.is_image {
-            true => json!(values.iter().map(|v| [[v]]).collect::<Vec<_>>()),
-            false => json!(values),
+        let nested = |values: &Vec<f64>| {
+            if self.is_image {
+                json!(values.iter().map(|v| [[v]]).collect::<Vec<_>>())
+            } else {
+                json!(values)
+            }
         };
         let mut all: Map<String, Value> = self
             .values()

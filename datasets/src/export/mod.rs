@@ -312,7 +312,7 @@ fn changes(dataset: &Dataset, format: Format) -> Vec<String> {
         );
     }
     match format {
-        Format::Lerobot if lerobot::fps(draft.fps) as f64 != draft.fps => changes.push(format!(
+        Format::Lerobot if draft.fps.fract() > 0.0 || draft.fps < 1.0 => changes.push(format!(
             "the rate of the timestamps is {} per second in the dataset; the layout wants a whole number, {} was written",
             draft.fps,
             lerobot::fps(draft.fps)

@@ -75,7 +75,7 @@ fn action(plan: &Plan<'_>) -> Value {
         "alignment": field.alignment,
         "relative": is_relative,
         "normalized": false,
-        "scale": "as in the dataset: neither scaled nor shifted by this export",
+        "scale": "as in the dataset: this export changes no value",
     })
 }
 

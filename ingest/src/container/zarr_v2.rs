@@ -609,23 +609,17 @@ impl ZarrArray {
     /// Copies the part of a chunk that lies in `rows` to where it belongs in them.
     fn copy(&self, chunk: &[u8], position: &[usize], rows: Range<usize>, target: &mut [u8]) {
         let dimensions = self.shape.len();
-        let mut from = vec![0; dimensions];
-        let mut to = vec![0; dimensions];
-        let mut extent = vec![0; dimensions];
+        let (mut from, mut to, mut extent) = (Vec::new(), Vec::new(), Vec::new());
         let mut target_shape = self.shape.clone();
         target_shape[0] = rows.len();
-        for d in 0..dimensions {
-            let start = position[d] * self.chunks[d];
-            let wanted = if d == 0 {
-                rows.clone()
-            } else {
-                0..self.shape[d]
-            };
+        let sizes = position.iter().zip(&self.chunks).zip(&self.shape);
+        for (d, ((&at, &chunk), &size)) in sizes.enumerate() {
+            let wanted = if d == 0 { rows.clone() } else { 0..size };
+            let start = at * chunk;
             let first = start.max(wanted.start);
-            let last = (start + self.chunks[d]).min(wanted.end);
-            from[d] = first - start;
-            to[d] = first - wanted.start;
-            extent[d] = last.saturating_sub(first);
+            from.push(first - start);
+            to.push(first - wanted.start);
+            extent.push((start + chunk).min(wanted.end).saturating_sub(first));
         }
         let item = self.dtype.bytes();
         // Trailing dimensions that are whole on both sides are one run of bytes.
@@ -880,7 +874,7 @@ mod tests {
         assert_eq!(array.rows(1..2).unwrap(), [3, 4, 5]);
         assert!(array.chunk_path(1, 2).ends_with("a/0.1"));
         assert!(array.chunk_path(2, 0).ends_with("a/1.0"));
-        assert_eq!(array.rows(1..1).unwrap(), []);
+        assert_eq!(array.rows(1..1).unwrap(), [] as [u8; 0]);
     }
 
     #[test]
