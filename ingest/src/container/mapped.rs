@@ -147,13 +147,14 @@ mod tests {
                 ..
             })
         ));
-        for page in [
-            &b"<!doctype html>"[..],
-            b" {\"error\": 1}",
-            b"access denied\n",
-        ] {
+        for page in [&b"<!doctype html>"[..], b" {\"error\": 1}"] {
             assert!(matches!(impostor(path, page), Some(Error::WebPage { .. })));
         }
+        let other = || Error::Missing { path: path.into() };
+        let text = FileBytes::inside(path, b"access denied\n".to_vec());
+        assert!(matches!(text.unless_known(other()), Error::WebPage { .. }));
+        let data = FileBytes::inside(path, b"\x80\x02".to_vec());
+        assert!(matches!(data.unless_known(other()), Error::Missing { .. }));
         for data in [
             &b"PK\x03\x04\x00"[..],
             b"\x89HDF\r\n\x1a\n",

@@ -27,7 +27,6 @@ pub mod zarr;
 
 use std::path::Path;
 
-use jepa_datasets::catalog::{self, CatalogEntry};
 use jepa_datasets::{Episode, ManifestDraft, SplitRule};
 
 use crate::{Error, Result};
@@ -55,12 +54,10 @@ pub trait Source: Send + Sync {
 
     /// The split that the release comes with; all episodes are for training where it has none.
     fn released_split(&self) -> SplitRule {
-        let seed = SplitRule::JEPA_WMS.seed();
-        let released =
-            catalog::find(&self.manifest().source.name).and_then(CatalogEntry::released_split);
+        let released = SplitRule::Released.resolve(&self.manifest().source.name);
         released.unwrap_or(SplitRule::First {
             train: self.total(),
-            seed,
+            seed: SplitRule::JEPA_WMS.seed(),
         })
     }
 
