@@ -530,6 +530,45 @@ fn what_cannot_be_read_is_named() {
 }
 
 #[test]
+fn no_damaged_byte_of_a_chunk_does_more_than_an_error() {
+    for name in [
+        "blosc-lz4-0",
+        "blosc-lz4hc-2",
+        "blosc-blosclz-1",
+        "blosc-zlib-1",
+        "blosc-zstd-2",
+        "zlib",
+        "gzip",
+        "zstd",
+    ] {
+        let (_folder, folder) = copy(&format!("zarr_codecs/{name}.zarr"));
+        let path = folder.join("data/state/0.0");
+        let whole = fs::read(&path).expect("a chunk");
+        let store = Arc::new(ZarrStore::open(&folder).expect("a store"));
+        let array = ZarrArray::open(&store, "data/state").expect("an array");
+        let mut errors = 0;
+        // Every byte of the header and of what follows it, then a part of the rest.
+        for at in (0..whole.len()).filter(|at| *at < 48 || at % 11 == 0) {
+            for change in [1_u8, 0x80, 0xff] {
+                let mut damaged = whole.clone();
+                damaged[at] ^= change;
+                fs::write(&path, damaged).expect("a chunk");
+                match array.rows(0..12) {
+                    Ok(bytes) => assert_eq!(bytes.len(), 12 * 40 * 4, "{name}, byte {at}"),
+                    Err(error) => {
+                        assert_eq!(error.code(), "decode_error", "{name}, byte {at}");
+                        errors += 1;
+                    }
+                }
+            }
+            fs::write(&path, &whole[..at]).expect("a chunk");
+            assert!(array.rows(0..12).is_err(), "{name}, cut at {at}");
+        }
+        assert!(errors > 0, "{name}");
+    }
+}
+
+#[test]
 fn a_pointer_in_place_of_a_chunk_is_known() {
     let (_folder, store) = copy("zarr_codecs/zstd.zarr");
     let pointer = "version https://git-lfs.github.com/spec/v1\noid sha256:00\nsize 77\n";
