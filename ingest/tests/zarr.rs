@@ -251,6 +251,88 @@ fn every_compression_and_layout_is_read() {
     }
 }
 
+/// Every file below a folder as a deflated member, below `top`; `damage` may change the packed bytes.
+fn zip_of(folder: &Path, top: &str, damage: impl Fn(&str, &mut Vec<u8>)) -> Vec<u8> {
+    let mut names = Vec::new();
+    let mut pending = vec![folder.to_path_buf()];
+    while let Some(next) = pending.pop() {
+        for entry in fs::read_dir(&next).expect("a folder") {
+            let path = entry.expect("an entry").path();
+            if path.is_dir() {
+                pending.push(path);
+            } else {
+                names.push(path);
+            }
+        }
+    }
+    let (mut bytes, mut directory) = (Vec::new(), Vec::new());
+    for path in &names {
+        let content = fs::read(path).expect("a file");
+        let mut packer =
+            flate2::write::DeflateEncoder::new(Vec::new(), flate2::Compression::best());
+        std::io::Write::write_all(&mut packer, &content).expect("packed");
+        let mut packed = packer.finish().expect("packed");
+        let inside = path.strip_prefix(folder).expect("inside");
+        let name = format!("{top}{}", inside.display());
+        damage(&name, &mut packed);
+        let mut common = [20_u16, 0, 8, 0, 33].map(u16::to_le_bytes).concat();
+        let sizes = [
+            crc32fast::hash(&content),
+            packed.len() as u32,
+            content.len() as u32,
+        ];
+        common.extend(sizes.map(u32::to_le_bytes).concat());
+        common.extend([name.len() as u16, 0].map(u16::to_le_bytes).concat());
+        directory.extend([&b"PK\x01\x02\x14\x00"[..], &common, &[0; 10]].concat());
+        directory.extend((bytes.len() as u32).to_le_bytes());
+        directory.extend(name.as_bytes());
+        bytes.extend([&b"PK\x03\x04"[..], &common, name.as_bytes(), &packed].concat());
+    }
+    let (start, count) = (bytes.len() as u32, names.len() as u16);
+    bytes.extend(&directory);
+    bytes.extend(b"PK\x05\x06\0\0\0\0");
+    bytes.extend([count, count].map(u16::to_le_bytes).concat());
+    bytes.extend(
+        [directory.len() as u32, start]
+            .map(u32::to_le_bytes)
+            .concat(),
+    );
+    bytes.extend([0, 0]);
+    bytes
+}
+
+#[test]
+fn a_deflated_archive_below_a_folder_is_read_member_by_member() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let path = folder.path().join("x.zarr.zip");
+    let plain = fixture("zarr_codecs/zstd.zarr");
+    fs::write(&path, zip_of(&plain, "inner.zarr/", |_, _| {})).expect("an archive");
+    let zip = ingest(&path).expect("a dataset");
+    let state = (0..12).flat_map(|t| (0..40).map(move |d| f64::from(10 * t + d)));
+    assert_eq!(rows(&zip.dataset, STATE), state.collect::<Vec<_>>());
+    // A folder that holds one archive stands for it.
+    assert_eq!(
+        ingest(folder.path()).expect("a dataset").summary.accepted,
+        2
+    );
+    let damage = |name: &str, packed: &mut Vec<u8>| {
+        if name.ends_with("data/action/2.0") {
+            packed.fill(0xff);
+        }
+    };
+    fs::write(&path, zip_of(&plain, "inner.zarr/", damage)).expect("an archive");
+    let Ingested { summary, .. } = ingest(&path).expect("a dataset");
+    assert_eq!((summary.accepted, summary.broken.len()), (1, 1));
+    assert_eq!(
+        (summary.broken[0].episode, &*summary.broken[0].code),
+        (1, "decode_error")
+    );
+    assert!(summary.broken[0].detail.contains("data/action/2.0"));
+    let whole = fs::read(&path).expect("an archive");
+    fs::write(&path, &whole[..whole.len() - 30]).expect("an archive");
+    assert_eq!(refused(&path).code(), "truncated_file");
+}
+
 /// Bad case 36, store by store.
 fn bad(store: &str) -> PathBuf {
     fixture("bad/36_zarr_problems").join(store)
@@ -445,6 +527,45 @@ fn what_cannot_be_read_is_named() {
     assert_eq!(refused(&store).code(), "unsupported_version");
     assert_eq!(refused(Path::new("nowhere.zarr")).code(), "missing_file");
     assert_eq!(refused(&fixture("zarr_codecs")).code(), "invalid_header");
+}
+
+#[test]
+fn no_damaged_byte_of_a_chunk_does_more_than_an_error() {
+    for name in [
+        "blosc-lz4-0",
+        "blosc-lz4hc-2",
+        "blosc-blosclz-1",
+        "blosc-zlib-1",
+        "blosc-zstd-2",
+        "zlib",
+        "gzip",
+        "zstd",
+    ] {
+        let (_folder, folder) = copy(&format!("zarr_codecs/{name}.zarr"));
+        let path = folder.join("data/state/0.0");
+        let whole = fs::read(&path).expect("a chunk");
+        let store = Arc::new(ZarrStore::open(&folder).expect("a store"));
+        let array = ZarrArray::open(&store, "data/state").expect("an array");
+        let mut errors = 0;
+        // Every byte of the header and of what follows it, then a part of the rest.
+        for at in (0..whole.len()).filter(|at| *at < 48 || at % 11 == 0) {
+            for change in [1_u8, 0x80, 0xff] {
+                let mut damaged = whole.clone();
+                damaged[at] ^= change;
+                fs::write(&path, damaged).expect("a chunk");
+                match array.rows(0..12) {
+                    Ok(bytes) => assert_eq!(bytes.len(), 12 * 40 * 4, "{name}, byte {at}"),
+                    Err(error) => {
+                        assert_eq!(error.code(), "decode_error", "{name}, byte {at}");
+                        errors += 1;
+                    }
+                }
+            }
+            fs::write(&path, &whole[..at]).expect("a chunk");
+            assert!(array.rows(0..12).is_err(), "{name}, cut at {at}");
+        }
+        assert!(errors > 0, "{name}");
+    }
 }
 
 #[test]
