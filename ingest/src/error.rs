@@ -303,7 +303,6 @@ impl Error {
         match self {
             Self::Io { .. } => "read_error",
             Self::Missing { .. } => "missing_file",
-            Self::Ambiguous { .. } => "duplicate_id",
             Self::Empty { .. } => "empty_file",
             Self::Truncated { .. } => "truncated_file",
             Self::Checksum { .. } => "checksum_mismatch",
@@ -323,7 +322,7 @@ impl Error {
             Self::EmptyDataset { .. } => "empty_dataset",
             Self::UnsafeMember { .. } => "unsafe_member_name",
             Self::ObjectArray { .. } => "object_array",
-            Self::Duplicate { .. } => "duplicate_id",
+            Self::Ambiguous { .. } | Self::Duplicate { .. } => "duplicate_id",
             Self::Nothing { .. } => "empty_filter_result",
             Self::EmptyEpisode { .. } => "empty_episode",
             Self::Length { .. } => "length_out_of_range",

@@ -185,11 +185,15 @@ pub(crate) struct Plan<'a> {
     changes: Vec<String>,
 }
 
+/// Name of a field in an export.
+type FieldName = fn(&str) -> &str;
+/// Name of the camera at a position in an export.
+type CameraName = fn(usize, &str) -> String;
+
 impl<'a> Plan<'a> {
     fn new(dataset: &'a Dataset, format: Format) -> Result<Self> {
         let draft = &dataset.manifest().draft;
-        let (field_name, camera_name): (fn(&str) -> &str, fn(usize, &str) -> String) = match format
-        {
+        let (field_name, camera_name): (FieldName, CameraName) = match format {
             Format::Lerobot => (lerobot::field_name, lerobot::camera_name),
             Format::Swm => (short_name, |k, name| numbered("pixels", k, name)),
             Format::Zarr => (short_name, |k, name| numbered("img", k, name)),

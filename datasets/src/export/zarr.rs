@@ -79,9 +79,9 @@ fn write_meta(plan: &Plan<'_>, out: &Path) -> Result<()> {
         .iter()
         .map(|e| (e.first_row + e.length) as i64)
         .collect();
-    write_vector(out, "episode_ends", "<i8", &ends, |v| v.to_le_bytes())?;
+    write_vector(out, "episode_ends", "<i8", &ends, i64::to_le_bytes)?;
     let tasks: Result<Vec<i64>> = episodes.iter().map(|e| plan.task_index(e)).collect();
-    write_vector(out, "task_index", "<i8", &tasks?, |v| v.to_le_bytes())?;
+    write_vector(out, "task_index", "<i8", &tasks?, i64::to_le_bytes)?;
     let extras: BTreeSet<&String> = episodes.iter().flat_map(|e| e.extras.keys()).collect();
     for name in extras {
         if name.contains(['/', '\\'])
@@ -97,7 +97,7 @@ fn write_meta(plan: &Plan<'_>, out: &Path) -> Result<()> {
         }
         let of = |e: &crate::EpisodeMeta| e.extras.get(name).copied().unwrap_or(f64::NAN);
         let values: Vec<f64> = episodes.iter().map(of).collect();
-        write_vector(out, name, "<f8", &values, |v| v.to_le_bytes())?;
+        write_vector(out, name, "<f8", &values, f64::to_le_bytes)?;
     }
     let attributes = json!({"tasks": plan.dataset.manifest().tasks});
     write_file(

@@ -269,21 +269,14 @@ impl Rows {
             return Err(self.dtype(column, &array, "numbers"));
         }
         self.refuse_nulls(column, &array)?;
-        let floats = match array.as_any().downcast_ref::<BooleanArray>() {
-            Some(bools) => bools
-                .iter()
-                .map(|v| f64::from(u8::from(v == Some(true))))
-                .collect(),
-            None => {
-                let floats = cast(&array, &DataType::Float64);
-                let floats = floats.map_err(|e| fault(&self.path, &e))?;
-                floats.as_primitive::<Float64Type>().values().to_vec()
-            }
+        let values = if let Some(bools) = array.as_any().downcast_ref::<BooleanArray>() {
+            let numbers = bools.iter().map(|v| f64::from(u8::from(v == Some(true))));
+            numbers.collect()
+        } else {
+            let floats = cast(&array, &DataType::Float64).map_err(|e| fault(&self.path, &e))?;
+            floats.as_primitive::<Float64Type>().values().to_vec()
         };
-        Ok(Numbers {
-            shape,
-            values: floats,
-        })
+        Ok(Numbers { shape, values })
     }
 
     /// Whole numbers, one per row.

@@ -1,4 +1,4 @@
-//! Video files, decoded by FFmpeg from their first frame to their last (datasets.md section 1.7).
+//! Video files, decoded by `FFmpeg` from their first frame to their last (datasets.md section 1.7).
 //!
 //! Frames are counted in presentation order; times in the file never decide which frame is which. A file
 //! that announces more frames than it yields is cut short, whatever its header says. The demuxer reads
@@ -337,7 +337,7 @@ impl Frame<'_> {
     /// Appends the frame as RGB, `[height, width, 3]`, as swscale converts it by default.
     ///
     /// # Errors
-    /// When FFmpeg cannot convert its pixel format.
+    /// When `FFmpeg` cannot convert its pixel format.
     pub fn rgb_into(&mut self, out: &mut Vec<u8>) -> Result<()> {
         let (height, width) = (self.picture.height(), self.picture.width());
         let convert = |e: Fault| Error::Decode {

@@ -141,7 +141,7 @@ impl NpzSource {
             actions: actions(&poses, layout.length),
             poses: poses[..layout.length * POSE].to_vec(),
             dtype,
-            goal: layout.goal(&file)?,
+            goal: goal(&file)?,
             hash: sha256(file.bytes()),
         })
     }
@@ -267,16 +267,16 @@ impl Layout {
         };
         Ok(((0..self.length).flat_map(at).collect(), dtype))
     }
+}
 
-    /// The pose to reach, where the file has one.
-    fn goal(&self, file: &Npz) -> Result<Option<Vec<f64>>> {
-        if !file.contains("goal_pose") {
-            return Ok(None);
-        }
-        let (goal, _) = batch_of_poses(file, "goal_pose", 0)?;
-        finite(file.path(), "the goal pose", &goal, POSE, 0)?;
-        Ok(Some(goal))
+/// The pose to reach, where the file has one.
+fn goal(file: &Npz) -> Result<Option<Vec<f64>>> {
+    if !file.contains("goal_pose") {
+        return Ok(None);
     }
+    let (goal, _) = batch_of_poses(file, "goal_pose", 0)?;
+    finite(file.path(), "the goal pose", &goal, POSE, 0)?;
+    Ok(Some(goal))
 }
 
 /// The poses of one episode of an array `[.., rows, 7]`; dimensions of 1 in front do not count.

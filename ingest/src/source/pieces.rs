@@ -17,7 +17,9 @@ pub(super) fn sha256(bytes: &[u8]) -> String {
 /// Hash of several runs of bytes, one after the other.
 pub(super) fn sha256_of(parts: &[&[u8]]) -> String {
     let mut hasher = Sha256::new();
-    parts.iter().for_each(|part| hasher.update(part));
+    for part in parts {
+        hasher.update(part);
+    }
     let digits: Vec<String> = hasher
         .finalize()
         .iter()

@@ -283,13 +283,11 @@ impl PushtSource {
 
     /// Takes the size of the frames from the first video that can be opened.
     fn declare_camera(&mut self) {
-        let files = self
+        let mut files = self
             .parts
             .iter()
             .flat_map(|part| part.files.iter().flatten());
-        let first = files
-            .filter_map(|path| Video::open(FileBytes::open(path).ok()?).ok())
-            .next();
+        let first = files.find_map(|path| Video::open(FileBytes::open(path).ok()?).ok());
         let Some(video) = first else { return };
         let info = video.info();
         let native = [info.height, info.width];

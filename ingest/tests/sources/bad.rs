@@ -134,7 +134,9 @@ fn check_windows(case: &Value, dataset: &Dataset) {
 fn point_maze_releases() {
     let cases = cases("point_maze");
     assert_eq!(cases.len(), 5);
-    cases.iter().for_each(|case| check(case, "pointmaze"));
+    for case in &cases {
+        check(case, "pointmaze");
+    }
 }
 
 #[test]
@@ -142,5 +144,7 @@ fn point_maze_releases() {
 fn pusht_releases() {
     let cases = cases("pusht");
     assert_eq!(cases.len(), 8);
-    cases.iter().for_each(|case| check(case, "pusht"));
+    for case in &cases {
+        check(case, "pusht");
+    }
 }

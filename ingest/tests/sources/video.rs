@@ -1,4 +1,4 @@
-//! `golden/video.json`: four codecs, decoded by FFmpeg and decord.
+//! `golden/video.json`: four codecs, decoded by `FFmpeg` and decord.
 
 use std::collections::BTreeMap;
 use std::ops::ControlFlow;

@@ -148,7 +148,11 @@ pub(crate) fn wide(values: &[f32]) -> Vec<f64> {
 
 pub(crate) fn hex_sha256(bytes: &[u8]) -> String {
     let digits = Sha256::digest(bytes);
-    digits.iter().map(|byte| format!("{byte:02x}")).collect()
+    digits
+        .iter()
+        .map(|byte| format!("{byte:02x}"))
+        .collect::<Vec<String>>()
+        .concat()
 }
 
 /// Copies a folder, so that a test may damage the copy.

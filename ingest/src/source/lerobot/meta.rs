@@ -1,6 +1,7 @@
 //! What the `meta` folder says: features, tasks, and where each episode is.
 
 use std::collections::BTreeMap;
+use std::fmt::Write as _;
 use std::fs;
 use std::path::{Component, Path, PathBuf};
 
@@ -541,7 +542,8 @@ fn fill(
             .parse::<usize>()
             .unwrap_or(0)
             .min(20);
-        out.push_str(&format!("{number:0width$}"));
+        // Writing to a `String` cannot fail.
+        let _ = write!(out, "{number:0width$}");
         rest = after;
     }
     out.push_str(rest);
