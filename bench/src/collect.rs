@@ -158,10 +158,8 @@ pub fn collect(
         selection: None,
     };
     // The same command again: everything is there.
-    if let Ok(dataset) = Dataset::open(destination)
-        && !recording.overwrite
-        && dataset.was_written_with(&options, &recording.split)
-    {
+    let before = DatasetWriter::finished_before(destination, &options, &recording.split)?;
+    if let Some(dataset) = before {
         progress(recording.episodes, recording.episodes);
         return Ok(dataset);
     }

@@ -6,7 +6,9 @@ use std::process::ExitCode;
 use std::str::FromStr;
 use std::time::Instant;
 
-use jepa_datasets::{Camera, Codec, Dataset, Error as DataError, Shard, SplitRule, WriterOptions};
+use jepa_datasets::{
+    Camera, Codec, DatasetWriter, Error as DataError, Shard, SplitRule, WriterOptions,
+};
 use jepa_ingest::source::window::FpsMode;
 use jepa_ingest::{OnBroken, Progress, Source, SourceOptions, Summary, source};
 use serde::Serialize;
@@ -192,7 +194,7 @@ pub fn run(args: &Args, ctx: &Context) -> anyhow::Result<ExitCode> {
     if let Some(shard) = args.shard {
         return ingest_shard(args, ctx, source.as_ref(), writer, (&rule, shard));
     }
-    if let Some(dataset) = finished_before(args, &writer, &rule) {
+    if let Some(dataset) = DatasetWriter::finished_before(&args.dst, &writer, &rule)? {
         let asked = writer
             .selection
             .map_or(writer.total_episodes, |range| range.end - range.start);
@@ -259,12 +261,6 @@ fn watched<T>(
     let outcome = work(on_broken, &progress);
     bar.finish_and_clear();
     Ok(outcome?)
-}
-
-/// A finished dataset that this very command has written.
-fn finished_before(args: &Args, writer: &WriterOptions, rule: &SplitRule) -> Option<Dataset> {
-    let dataset = Dataset::open(&args.dst).ok()?;
-    (!args.overwrite && dataset.was_written_with(writer, rule)).then_some(dataset)
 }
 
 fn check_cameras(args: &Args, source: &dyn Source) -> anyhow::Result<()> {

@@ -152,7 +152,7 @@ impl Dataset {
     }
 
     /// Whether writing with these options and this rule would make this dataset again.
-    pub fn was_written_with(&self, options: &WriterOptions, rule: &SplitRule) -> bool {
+    pub(super) fn was_written_with(&self, options: &WriterOptions, rule: &SplitRule) -> bool {
         let manifest = &self.manifest;
         let rule = rule
             .resolve(&manifest.draft.source.name)

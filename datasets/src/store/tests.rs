@@ -943,3 +943,25 @@ fn shards_that_are_not_all_there_are_refused() {
         "{error}"
     );
 }
+
+#[test]
+fn what_an_end_right_after_the_finish_leaves_is_removed_by_the_same_command() {
+    let root = folder();
+    let path = root.path().join("set");
+    write(&path, 8);
+    let whole = tree(&path);
+    fs::create_dir(path.join(".staging")).expect("a folder");
+    fs::write(path.join(".staging/assembling"), b"").expect("a file");
+    let rule = SplitRule::JEPA_WMS;
+    let found = DatasetWriter::finished_before(&path, &options(8), &rule).expect("a dataset");
+    assert!(found.is_some());
+    assert_eq!(tree(&path), whole);
+    let other = DatasetWriter::finished_before(&path, &options(8), &SplitRule::DinoWm);
+    assert!(other.expect("another split").is_none());
+    let again = WriterOptions {
+        overwrite: true,
+        ..options(8)
+    };
+    let again = DatasetWriter::finished_before(&path, &again, &rule);
+    assert!(again.expect("a request to write it anew").is_none());
+}

@@ -241,6 +241,26 @@ impl DatasetWriter {
         Self::open_plan(dst, plan, overwrite, Disk::default())
     }
 
+    /// The dataset that an earlier call with these options and this rule has finished, if there is one.
+    /// What a process left that ended right after it had finished is removed.
+    ///
+    /// # Errors
+    /// When the leftovers cannot be removed.
+    pub fn finished_before(
+        dst: &Path,
+        options: &WriterOptions,
+        split_rule: &SplitRule,
+    ) -> Result<Option<Dataset>> {
+        let Ok(dataset) = Dataset::open(dst) else {
+            return Ok(None);
+        };
+        if options.overwrite || !dataset.was_written_with(options, split_rule) {
+            return Ok(None);
+        }
+        remove_leftovers(&dst.join(STAGING), &Disk::default())?;
+        Ok(Some(dataset))
+    }
+
     pub(super) fn open_on(dst: &Path, options: WriterOptions, disk: Disk) -> Result<Self> {
         let overwrite = options.overwrite;
         Self::open_plan(dst, Plan::new(options), overwrite, disk)

@@ -26,8 +26,9 @@ use jepa_datasets::{CameraFrames, Episode, ManifestDraft, catalog};
 
 use super::hdf5_release::{
     Frames, Hash, RESIZED, STEPS, camera, pose_columns, pose_fields, read_poses, refuse_unused,
-    relative, size_of_file,
+    size_of_file,
 };
+use super::support::relative;
 use super::window::{CLIP_FPS, FpsMode, Window};
 use super::{Source, SourceEntry, SourceOptions};
 use crate::container::hdf5;

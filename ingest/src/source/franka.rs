@@ -15,8 +15,9 @@ use jepa_datasets::{Episode, ManifestDraft, SplitRule, catalog};
 
 use super::hdf5_release::{
     Frames, Hash, RESIZED, STEPS, camera, find_files, one_camera, pose_columns, pose_fields,
-    read_poses, refuse_unused, relative, size_of_file,
+    read_poses, refuse_unused, size_of_file,
 };
+use super::support::relative;
 use super::window::{CLIP_FPS, FpsMode, Window};
 use super::{Source, SourceEntry, SourceOptions};
 use crate::container::hdf5::{self, Group};

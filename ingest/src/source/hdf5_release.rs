@@ -89,12 +89,6 @@ fn search(
     Ok(())
 }
 
-/// A path relative to the release, with forward slashes.
-pub(super) fn relative(root: &Path, path: &Path) -> String {
-    let inside = path.strip_prefix(root).unwrap_or(path);
-    inside.to_string_lossy().replace('\\', "/")
-}
-
 /// Size of a file; 0 when it is not there.
 pub(super) fn size_of_file(path: &Path) -> u64 {
     fs::metadata(path).map_or(0, |metadata| metadata.len())

@@ -29,7 +29,7 @@ use jepa_datasets::{
 };
 
 use self::meta::{Clip, EpisodeEntry, Feature, Layout, Meta};
-use super::pieces::{
+use super::support::{
     f32_column, finite, float_column, refuse, relative, resized, sha256_of, total_bytes,
 };
 use super::{Source, SourceEntry, SourceOptions};

@@ -24,7 +24,7 @@ use jepa_datasets::{
     REWARD, STATE, catalog,
 };
 
-use super::pieces::{
+use super::support::{
     f32_column, files_in, finite, float_column, refuse, relative, resized, sha256_of,
     sort_numerically, total_bytes,
 };

@@ -11,7 +11,6 @@ pub mod lerobot;
 #[cfg(feature = "video")]
 pub mod metaworld;
 pub mod npz;
-mod pieces;
 pub mod pointmaze;
 #[cfg(feature = "video")]
 pub mod pusht;

@@ -19,7 +19,7 @@ use jepa_datasets::{
     STATE,
 };
 
-use super::pieces::{
+use super::support::{
     f32_column, files_in, finite, float_column, refuse, relative, resized, sha256,
     sort_numerically, total_bytes,
 };

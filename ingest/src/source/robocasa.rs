@@ -27,8 +27,9 @@ use jepa_datasets::{
 use serde_json::Value;
 
 use super::hdf5_release::{
-    Frames, Hash, RESIZED, camera, find_files, one_camera, refuse_unused, relative, size_of_file,
+    Frames, Hash, RESIZED, camera, find_files, one_camera, refuse_unused, size_of_file,
 };
+use super::support::relative;
 use super::window::{CLIP_FPS, FpsMode, Window};
 use super::{Source, SourceEntry, SourceOptions};
 use crate::container::hdf5::{self, Data, Group};

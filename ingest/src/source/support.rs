@@ -1,4 +1,4 @@
-//! What several sources do alike: tensors of one row per step, numbered files, pixels, hashes.
+//! What several sources do alike: tensors of one row per step, columns, files and their order, pixels, hashes.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -13,7 +13,17 @@ use crate::{Error, Result};
 
 /// Hash of bytes, as the ledger and manifests write it.
 pub(crate) fn sha256(bytes: &[u8]) -> String {
-    let digits: Vec<String> = Sha256::digest(bytes)
+    sha256_of(&[bytes])
+}
+
+/// Hash of several runs of bytes, one after the other.
+pub(crate) fn sha256_of(parts: &[&[u8]]) -> String {
+    let mut hasher = Sha256::new();
+    for part in parts {
+        hasher.update(part);
+    }
+    let digits: Vec<String> = hasher
+        .finalize()
         .iter()
         .map(|byte| format!("{byte:02x}"))
         .collect();
@@ -181,7 +191,7 @@ pub(crate) fn numbered_files(
 }
 
 /// Total size of files; those that are not there count nothing.
-pub(crate) fn total_bytes<'a>(files: impl Iterator<Item = &'a PathBuf>) -> u64 {
+pub(crate) fn total_bytes(files: impl Iterator<Item = impl AsRef<Path>>) -> u64 {
     files
         .filter_map(|path| fs::metadata(path).ok())
         .map(|metadata| metadata.len())
@@ -331,4 +341,100 @@ pub(crate) fn clip(
         size,
         in_file,
     })
+}
+
+/// Values that must be finite, in rows of `width` of which the first is row `first` of its file.
+pub(crate) fn finite(
+    path: &Path,
+    what: &'static str,
+    values: &[f64],
+    width: usize,
+    first: usize,
+) -> Result<()> {
+    match values.iter().position(|v| !v.is_finite()) {
+        Some(at) => Err(Error::NonFinite {
+            path: path.to_path_buf(),
+            what,
+            row: first + at / width.max(1),
+            dim: at % width.max(1),
+        }),
+        None => Ok(()),
+    }
+}
+
+/// The files of a folder with one of the extensions, by name; those that macOS adds to archives are not
+/// data.
+pub(crate) fn files_in(folder: &Path, extensions: &[&str]) -> Result<Vec<PathBuf>> {
+    let mut files = Vec::new();
+    for entry in fs::read_dir(folder).map_err(|e| Error::io(folder, e))? {
+        let path = entry.map_err(|e| Error::io(folder, e))?.path();
+        let is_wanted = path
+            .extension()
+            .is_some_and(|extension| extensions.iter().any(|wanted| extension == *wanted));
+        let is_stray = path
+            .file_name()
+            .is_some_and(|name| name.to_string_lossy().starts_with('.'));
+        if is_wanted && !is_stray && !path.is_dir() {
+            files.push(path);
+        }
+    }
+    files.sort();
+    Ok(files)
+}
+
+/// Sorts by name with numbers compared as numbers: `chunk-2` before `chunk-10`, whatever the padding.
+pub(crate) fn sort_numerically(paths: &mut [PathBuf]) {
+    paths.sort_by_cached_key(|path| (parts(&path.to_string_lossy()), path.clone()));
+}
+
+/// Runs of text and of digits in turn, as they compare.
+fn parts(name: &str) -> Vec<(String, u128)> {
+    let mut parts: Vec<(String, u128)> = vec![(String::new(), 0)];
+    let mut in_number = false;
+    for c in name.chars() {
+        let digit = c.to_digit(10);
+        if digit.is_none() && in_number {
+            parts.push((String::new(), 0));
+        }
+        in_number = digit.is_some();
+        if let Some((text, number)) = parts.last_mut() {
+            match digit {
+                Some(digit) => *number = number.saturating_mul(10).saturating_add(digit.into()),
+                None => text.push(c),
+            }
+        }
+    }
+    parts
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn numbers_in_names_are_compared_as_numbers() {
+        let names = [
+            "chunk-1000/file-000",
+            "chunk-101/file-002",
+            "chunk-101/file-0010",
+            "chunk-9/file-1",
+        ];
+        let mut paths = names.map(PathBuf::from);
+        sort_numerically(&mut paths);
+        let order = [
+            "chunk-9/file-1",
+            "chunk-101/file-002",
+            "chunk-101/file-0010",
+            "chunk-1000/file-000",
+        ];
+        assert_eq!(paths, order.map(PathBuf::from));
+    }
+
+    /// SHA-256 of `abc`, FIPS 180-2, appendix B.1.
+    #[test]
+    fn hashes_run_over_all_parts() {
+        let expected = "sha256:ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad";
+        assert_eq!(sha256(b"abc"), expected);
+        assert_eq!(sha256_of(&[b"a", b"", b"bc"]), expected);
+    }
 }

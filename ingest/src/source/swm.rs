@@ -20,9 +20,8 @@ use jepa_datasets::{
     REWARD, STATE, catalog,
 };
 
-use super::hdf5_release::{
-    Frames, Hash, RESIZED, camera, find_files, refuse_unused, relative, size_of_file,
-};
+use super::hdf5_release::{Frames, Hash, RESIZED, camera, find_files, refuse_unused, size_of_file};
+use super::support::relative;
 use super::window::Window;
 use super::{Source, SourceEntry, SourceOptions};
 use crate::container::hdf5::{self, Data, Group, Kind};

@@ -20,7 +20,7 @@ use std::path::{Path, PathBuf};
 
 use jepa_datasets::{ACTION, Column, Dtype, Episode, Field, ManifestDraft, PROPRIO, REWARD, STATE};
 
-use super::pieces::{
+use super::support::{
     f32_column, files_in, finite, float_column, refuse, relative, sha256_of, total_bytes,
 };
 use super::{Source, SourceEntry, SourceOptions};

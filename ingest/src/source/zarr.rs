@@ -15,7 +15,6 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use jepa_datasets::transform::Plane;
 use jepa_datasets::{
     ACTION, Alignment, Camera, CameraFrames, Column, Dtype, Episode, Field, ManifestDraft,
     PIXEL_RANGE, PROPRIO, PixelType, Pixels, STATE,
@@ -23,6 +22,7 @@ use jepa_datasets::{
 use serde_json::Value;
 use sha2::{Digest, Sha256};
 
+use super::support::resized;
 use super::{Source, SourceEntry, SourceOptions};
 use crate::container::zarr_v2::{NumberType, ZarrArray, ZarrStore};
 use crate::{Error, Result};
@@ -252,7 +252,7 @@ impl ZarrSource {
         let bytes = array.rows(start..end)?;
         let native = [array.shape()[1], array.shape()[2]];
         let pixels = self.pixels(array, &bytes)?;
-        let (pixels, [height, width]) = resize_rgb(pixels, native, self.options.size);
+        let (pixels, [height, width]) = resized(pixels, native, self.options.size);
         let frames = CameraFrames {
             camera: key(array).to_string(),
             height,
@@ -726,34 +726,6 @@ fn numbers(dtype: NumberType, bytes: &[u8]) -> Vec<f64> {
             .into_iter()
             .map(|v| v as f64)
             .collect(),
-    }
-}
-
-/// Resizes frames by bilinear interpolation without antialias, if another size is asked for.
-fn resize_rgb(
-    pixels: Pixels,
-    native: [usize; 2],
-    size: Option<[usize; 2]>,
-) -> (Pixels, [usize; 2]) {
-    let Some([h, w]) = size.filter(|size| *size != native) else {
-        return (pixels, native);
-    };
-    let dtype = pixels.dtype();
-    let [height, width] = native;
-    let mut out = Vec::new();
-    for frame in pixels.into_f32().chunks_exact(height * width * 3) {
-        let plane = |c| Plane {
-            height,
-            width,
-            values: frame.iter().skip(c).step_by(3).copied().collect(),
-        };
-        let [red, green, blue] = [0, 1, 2].map(|c| plane(c).bilinear(h, w).values);
-        out.extend((0..h * w).flat_map(|i| [red[i], green[i], blue[i]]));
-    }
-    let resized = Pixels::F32(out);
-    match dtype {
-        PixelType::U8 => (Pixels::U8(resized.into_u8()), [h, w]),
-        PixelType::F32 => (resized, [h, w]),
     }
 }
 

@@ -7,7 +7,7 @@ use std::path::{Component, Path, PathBuf};
 
 use serde_json::Value;
 
-use super::super::pieces::{files_in, sha256, sort_numerically};
+use super::super::support::{files_in, sha256, sort_numerically};
 use crate::container::mapped::impostor;
 use crate::container::table::TableFile;
 use crate::{Error, Result};
