@@ -169,9 +169,10 @@ fn describe(error: &Error, root: &Path) -> String {
         text.push_str(&error.to_string());
         cause = error.source();
     }
+    // Messages quote paths; only at the start of one does the root stand for the release.
     text.replace(
-        &format!("{}{}", root.display(), std::path::MAIN_SEPARATOR),
-        "",
+        &format!("`{}{}", root.display(), std::path::MAIN_SEPARATOR),
+        "`",
     )
 }
 
