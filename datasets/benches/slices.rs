@@ -1,4 +1,5 @@
-//! Reading trajectory slices in random order: 7 frames of 65x65, as a training step on Wall asks for.
+//! Reading trajectory slices in random order: 7 frames of 65x65, as a training step on Wall asks for, and 4 frames
+//! of 224x224, as the reference configurations of the larger datasets ask for.
 
 use std::collections::BTreeMap;
 use std::hint::black_box;
@@ -17,14 +18,18 @@ static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
 const EPISODES: u64 = 200;
 const LENGTH: usize = 50;
+/// Pixels on each side of Wall's native frames.
 const SIDE: usize = 65;
-/// Slices of one batch.
-const BATCH: usize = 32;
+/// Pixels on each side of the frames of the larger datasets.
+const LARGE: usize = 224;
+/// Episodes of the larger frames: 0.3 GB, so that they stay in the page cache.
+const LARGE_EPISODES: u64 = 40;
 
 /// A white room, a black wall and a round dot: what the Wall simulator draws.
-fn frame(x: f64, y: f64) -> impl Iterator<Item = u8> {
-    (0..SIDE * SIDE).flat_map(move |at| {
-        let (column, row) = ((at % SIDE) as f64, (at / SIDE) as f64);
+fn frame(side: usize, x: f64, y: f64) -> impl Iterator<Item = u8> {
+    let pixel = SIDE as f64 / side as f64;
+    (0..side * side).flat_map(move |at| {
+        let (column, row) = ((at % side) as f64 * pixel, (at / side) as f64 * pixel);
         let wall = (column - 32.0).abs() < 3.0 && (row - 20.0).abs() > 4.0;
         let dot = libm::exp(-((column - x).powi(2) + (row - y).powi(2)) / (2.0 * 1.7 * 1.7));
         let base = if wall { 0.0 } else { 255.0 };
@@ -32,7 +37,7 @@ fn frame(x: f64, y: f64) -> impl Iterator<Item = u8> {
     })
 }
 
-fn episode(index: u64) -> Episode {
+fn episode(index: u64, side: usize) -> Episode {
     let mut random = Stream::new(1, &["bench", &index.to_string()]);
     let places: Vec<f64> = (0..2 * (LENGTH + 1))
         .map(|_| 5.0 + 55.0 * random.uniform())
@@ -44,7 +49,7 @@ fn episode(index: u64) -> Episode {
     let columns = [ACTION, PROPRIO, STATE].map(|name| (name.to_string(), values(LENGTH)));
     let pixels = places
         .chunks_exact(2)
-        .flat_map(|at| frame(at[0], at[1]))
+        .flat_map(|at| frame(side, at[0], at[1]))
         .collect();
     Episode {
         source_index: index,
@@ -56,8 +61,8 @@ fn episode(index: u64) -> Episode {
         columns: BTreeMap::from(columns),
         cameras: vec![CameraFrames {
             camera: "top".into(),
-            height: SIDE,
-            width: SIDE,
+            height: side,
+            width: side,
             count: LENGTH + 1,
             pixels: Pixels::U8(pixels),
         }],
@@ -65,7 +70,7 @@ fn episode(index: u64) -> Episode {
     }
 }
 
-fn dataset(root: &std::path::Path, codec: Codec) -> Dataset {
+fn dataset(root: &std::path::Path, codec: Codec, side: usize, episodes: u64) -> Dataset {
     let manifest = ManifestDraft {
         source: Source {
             name: "wall".into(),
@@ -76,7 +81,7 @@ fn dataset(root: &std::path::Path, codec: Codec) -> Dataset {
             Field::proprio(2, "pixels", "x, y"),
             Field::state(Dtype::F32, 2, "pixels", "x, y"),
         ],
-        cameras: vec![Camera::new("top", SIDE, SIDE, PixelType::U8)],
+        cameras: vec![Camera::new("top", side, side, PixelType::U8)],
         fps: 1.0,
         control_hz: None,
         extra_last_obs: true,
@@ -88,45 +93,77 @@ fn dataset(root: &std::path::Path, codec: Codec) -> Dataset {
         manifest,
         codec,
         overwrite: false,
-        total_episodes: EPISODES,
+        total_episodes: episodes,
         selection: None,
     };
     let writer = DatasetWriter::open(&root.join(codec.to_string()), options).expect("a writer");
     writer
         .pending()
         .into_par_iter()
-        .for_each(|index| writer.accept(episode(index)).expect("an episode"));
+        .for_each(|index| writer.accept(episode(index, side)).expect("an episode"));
     writer.finish(&SplitRule::JEPA_WMS).expect("a dataset")
+}
+
+/// What one group of benches reads.
+struct Work {
+    name: &'static str,
+    side: usize,
+    episodes: u64,
+    /// Slices of one batch.
+    batch: usize,
+    spec: SliceSpec,
 }
 
 /// Random batches of slices, by one thread and by all of them.
 fn read_slices(criterion: &mut Criterion) {
+    let works = [
+        Work {
+            name: "32 slices of 7 frames of 65x65",
+            side: SIDE,
+            episodes: EPISODES,
+            batch: 32,
+            spec: SliceSpec {
+                last_block: false,
+                ..SliceSpec::new(6, 5, "train")
+            },
+        },
+        Work {
+            name: "64 slices of 4 frames of 224x224",
+            side: LARGE,
+            episodes: LARGE_EPISODES,
+            batch: 64,
+            spec: SliceSpec::new(3, 5, "train"),
+        },
+    ];
+    for work in works {
+        read_batches(criterion, &work);
+    }
+}
+
+fn read_batches(criterion: &mut Criterion, work: &Work) {
     let folder = tempfile::tempdir().expect("a folder");
-    let spec = SliceSpec {
-        last_block: false,
-        ..SliceSpec::new(6, 5, "train")
-    };
-    let mut group = criterion.benchmark_group("32 slices of 7 frames of 65x65");
-    group.throughput(Throughput::Elements(BATCH as u64));
+    let (spec, batch) = (&work.spec, work.batch);
+    let mut group = criterion.benchmark_group(work.name);
+    group.throughput(Throughput::Elements(batch as u64));
     for codec in [Codec::Lossless, Codec::Raw] {
-        let dataset = dataset(folder.path(), codec);
-        let index = dataset.slices(&spec).expect("slices");
+        let dataset = dataset(folder.path(), codec, work.side, work.episodes);
+        let index = dataset.slices(spec).expect("slices");
         let read = |k: usize| {
             dataset
-                .read_slice(&spec, index.get(k % index.len()))
+                .read_slice(spec, index.get(k % index.len()))
                 .expect("a slice")
         };
         let mut next = 0;
         group.bench_function(BenchmarkId::new("one thread", codec), |bencher| {
             bencher.iter(|| {
-                next += BATCH;
-                (next..next + BATCH).for_each(|k| drop(black_box(read(k))));
+                next += batch;
+                (next..next + batch).for_each(|k| drop(black_box(read(k))));
             });
         });
         group.bench_function(BenchmarkId::new("all threads", codec), |bencher| {
             bencher.iter(|| {
-                next += BATCH;
-                (next..next + BATCH)
+                next += batch;
+                (next..next + batch)
                     .into_par_iter()
                     .for_each(|k| drop(black_box(read(k))));
             });
@@ -144,7 +181,7 @@ fn write_episodes(criterion: &mut Criterion) {
     group.bench_function("lossless", |bencher| {
         bencher.iter_with_setup(
             || drop(std::fs::remove_dir_all(folder.path().join("lossless"))),
-            |()| drop(dataset(folder.path(), Codec::Lossless)),
+            |()| drop(dataset(folder.path(), Codec::Lossless, SIDE, EPISODES)),
         );
     });
     group.finish();
