@@ -289,3 +289,27 @@ fn other_libraries_read_the_same_numbers() {
         }
     }
 }
+
+#[test]
+fn repeated_trajectories_are_listed() {
+    let folder = tempfile::tempdir().unwrap();
+    let data = folder.path().join("set");
+    let release = Path::new("fixtures/bad/26_metaworld_duplicates/Metaworld");
+    succeeds(&["ingest", "metaworld", text(release), text(&data)]);
+    let json = succeeds(&[
+        "inspect",
+        text(&data),
+        "--json",
+        "--duplicates",
+        "--alike",
+        "0",
+    ]);
+    let found: serde_json::Value = serde_json::from_str(&json).unwrap();
+    assert_eq!(found["duplicates"], serde_json::json!([[1, 3]]));
+    assert_eq!(found["alike"], serde_json::json!([[1, 3]]));
+    let lines = succeeds(&["inspect", text(&data), "--duplicates"]);
+    assert!(lines.contains("same      episodes 1, 3"), "{lines}");
+    let collected = collect(folder.path(), 3);
+    let lines = succeeds(&["inspect", text(&collected), "--duplicates"]);
+    assert!(lines.contains("same      no episodes"), "{lines}");
+}

@@ -3,17 +3,28 @@
 use std::path::PathBuf;
 use std::process::ExitCode;
 
-use jepa_datasets::{Camera, Dataset, Field, LedgerRow, Manifest, Outcome, Split};
+use jepa_datasets::{
+    Camera, Dataset, Field, LedgerRow, Likeness, Manifest, Outcome, Split, duplicates, families,
+};
 use serde::Serialize;
 
 use super::Context;
 
 /// Show what is in a dataset: counts, fields, cameras, splits, codec, provenance and rejected episodes.
 #[derive(clap::Args, Debug)]
-#[command(after_help = "Example:\n  jepa-bench inspect data/wall --json | jq .counts")]
+#[command(
+    after_help = "Example:\n  jepa-bench inspect data/wall --json | jq .counts\n  jepa-bench inspect data/pusht --duplicates --alike 0.5"
+)]
 pub struct Args {
     /// Dataset folder.
     dataset: PathBuf,
+    /// List groups of episodes with the same states and actions in every row.
+    #[arg(long)]
+    duplicates: bool,
+    /// List groups of episodes of one task whose first states differ by no more than this in any number, in the
+    /// units of the state: replays of one demonstration, which a random split would tear apart.
+    #[arg(long, value_name = "TOLERANCE")]
+    alike: Option<f64>,
 }
 
 #[derive(Serialize)]
@@ -23,6 +34,10 @@ struct Document<'a> {
     bytes: u64,
     splits: Vec<SplitSummary<'a>>,
     left_out: Vec<LedgerRow>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    duplicates: Option<Vec<Vec<u64>>>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    alike: Option<Vec<Vec<u64>>>,
 }
 
 #[derive(Serialize)]
@@ -66,6 +81,11 @@ pub fn run(args: &Args, ctx: &Context) -> anyhow::Result<ExitCode> {
         bytes: manifest.files.values().map(|file| file.bytes).sum(),
         splits: dataset.splits().iter().map(SplitSummary::new).collect(),
         left_out: left_out.collect(),
+        duplicates: args.duplicates.then(|| duplicates(&dataset)).transpose()?,
+        alike: args
+            .alike
+            .map(|tolerance| families(&dataset, Likeness { rows: 1, tolerance }))
+            .transpose()?,
     };
     if ctx.json {
         ctx.print_json(&document)?;
@@ -139,7 +159,27 @@ fn print(ctx: &Context, document: &Document<'_>) -> anyhow::Result<()> {
     );
     lines.extend(draft.notes.iter().map(|note| format!("note      {note}")));
     lines.extend(describe_left_out(&document.left_out));
+    for (what, groups) in [("same", &document.duplicates), ("alike", &document.alike)] {
+        lines.extend(
+            groups
+                .as_ref()
+                .into_iter()
+                .flat_map(|groups| describe_groups(what, groups)),
+        );
+    }
     lines.iter().try_for_each(|line| ctx.print(line))
+}
+
+/// Groups of episodes, one a line; a line that says so where there are none.
+fn describe_groups(what: &str, groups: &[Vec<u64>]) -> Vec<String> {
+    if groups.is_empty() {
+        return vec![format!("{what:<10}no episodes")];
+    }
+    let line = |group: &Vec<u64>| {
+        let numbers: Vec<String> = group.iter().map(u64::to_string).collect();
+        format!("{what:<10}episodes {}", numbers.join(", "))
+    };
+    groups.iter().map(line).collect()
 }
 
 fn describe_field(field: &Field) -> String {
