@@ -29,6 +29,10 @@ const MOST_INFLATION: u64 = 1032;
 /// Largest member that is decompressed into memory.
 const LARGEST_INFLATED: u64 = 4 << 30;
 
+/// File type bits of a Unix mode, and their value for a symbolic link.
+const FILE_TYPE: u32 = 0o170_000;
+const SYMBOLIC_LINK: u32 = 0o120_000;
+
 const STORED: u16 = 0;
 const DEFLATED: u16 = 8;
 
@@ -45,6 +49,8 @@ struct Member {
     method: u16,
     size: u64,
     crc32: u32,
+    /// It is a symbolic link, whose content is where it leads to.
+    is_link: bool,
     /// The checksum of a stored member was right before.
     is_checked: AtomicBool,
 }
@@ -77,6 +83,16 @@ impl Zip {
     /// Whether there is a member of that name.
     pub fn contains(&self, name: &str) -> bool {
         self.members.contains_key(name)
+    }
+
+    /// Length of a member once unpacked, as the directory announces it.
+    pub fn size(&self, name: &str) -> Option<u64> {
+        self.members.get(name).map(|member| member.size)
+    }
+
+    /// Whether a member is a symbolic link.
+    pub fn is_link(&self, name: &str) -> bool {
+        self.members.get(name).is_some_and(|member| member.is_link)
     }
 
     /// Whether a member lies in the file as it is.
@@ -269,6 +285,7 @@ struct Entry {
     packed: u64,
     size: u64,
     header: u64,
+    is_link: bool,
     next: usize,
 }
 
@@ -297,6 +314,7 @@ impl Entry {
             size: widen(size)?,
             packed: widen(packed)?,
             header: widen(header)?,
+            is_link: (u32_at(bytes, at + 38)? >> 16) & FILE_TYPE == SYMBOLIC_LINK,
             next: comment_start + comment_length?,
         })
     }
@@ -329,6 +347,7 @@ impl Entry {
             method: if is_encrypted { UNKNOWN } else { self.method },
             size: self.size,
             crc32: self.crc32,
+            is_link: self.is_link,
             is_checked: AtomicBool::new(false),
         }
     }
