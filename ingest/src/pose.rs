@@ -11,6 +11,8 @@
 //! orientation to the next, again as Euler angles, and the change of the gripper. It is no difference of
 //! angles, so nothing wraps.
 
+use libm::{atan2, hypot, sincos};
+
 /// `x, y, z` in metres, Euler angles in radians, gripper.
 pub type Pose = [f64; 7];
 
@@ -32,7 +34,7 @@ pub enum QuaternionOrder {
 
 /// The rotation matrix of extrinsic x-y-z Euler angles.
 pub fn rotation([a, b, c]: [f64; 3]) -> Rotation {
-    let ((sa, ca), (sb, cb), (sc, cc)) = (a.sin_cos(), b.sin_cos(), c.sin_cos());
+    let ((sa, ca), (sb, cb), (sc, cc)) = (sincos(a), sincos(b), sincos(c));
     [
         [cc * cb, cc * sb * sa - sc * ca, cc * sb * ca + sc * sa],
         [sc * cb, sc * sb * sa + cc * ca, sc * sb * ca - cc * sa],
@@ -45,12 +47,12 @@ pub fn rotation([a, b, c]: [f64; 3]) -> Rotation {
 /// Where the second angle is a quarter turn only the sum or difference of the others is known: the third
 /// is 0 then.
 pub fn euler(r: &Rotation) -> [f64; 3] {
-    let cosine = r[0][0].hypot(r[1][0]);
-    let second = (-r[2][0]).atan2(cosine);
+    let cosine = hypot(r[0][0], r[1][0]);
+    let second = atan2(-r[2][0], cosine);
     if cosine <= GIMBAL {
-        return [(-r[1][2]).atan2(r[1][1]), second, 0.0];
+        return [atan2(-r[1][2], r[1][1]), second, 0.0];
     }
-    [r[2][1].atan2(r[2][2]), second, r[1][0].atan2(r[0][0])]
+    [atan2(r[2][1], r[2][2]), second, atan2(r[1][0], r[0][0])]
 }
 
 /// Euler angles of a quaternion of any length but zero; nothing for zero and for numbers that are not
@@ -63,7 +65,7 @@ pub fn quaternion_to_euler(quaternion: [f64; 4], order: QuaternionOrder) -> Opti
             [x, y, z, w]
         }
     };
-    let length = x.hypot(y).hypot(z.hypot(w));
+    let length = hypot(hypot(x, y), hypot(z, w));
     if !length.is_normal() {
         return None;
     }
@@ -143,7 +145,7 @@ fn multiply(a: &Rotation, b: &Rotation) -> Rotation {
 }
 
 #[cfg(test)]
-#[allow(clippy::float_cmp, reason = "the numbers are set, not computed")]
+#[expect(clippy::float_cmp, reason = "the numbers are set, not computed")]
 mod tests {
     use std::f64::consts::FRAC_PI_2;
 

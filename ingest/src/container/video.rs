@@ -7,6 +7,7 @@
 
 use std::io::Cursor;
 use std::ops::ControlFlow;
+use std::path::Path;
 use std::sync::Once;
 
 use ffmpeg_next as ffmpeg;
@@ -48,6 +49,7 @@ pub struct VideoInfo {
 
 /// One decoded frame.
 pub struct Frame<'a> {
+    path: &'a Path,
     picture: &'a Picture,
     scaler: &'a mut Option<Scaler>,
 }
@@ -214,33 +216,6 @@ impl Video {
         }
     }
 
-    /// All frames as RGB, `[frames, height, width, 3]`, and their number; an error beyond `most` frames.
-    ///
-    /// # Errors
-    /// As [`Self::decode`].
-    pub fn rgb(&self, most: usize) -> Result<(Vec<u8>, usize)> {
-        let size = self.info.height * self.info.width * 3;
-        let likely = self.info.announced.unwrap_or(0).min(most as u64) as usize;
-        let mut pixels = Vec::new();
-        pixels
-            .try_reserve(likely * size)
-            .map_err(|_| Error::Range {
-                path: self.bytes.path().to_path_buf(),
-                detail: format!("its {likely} frames do not fit into memory"),
-            })?;
-        let frames = self.decode(&mut |k, frame| {
-            if k >= most {
-                return Err(Error::count(
-                    self.bytes.path(),
-                    format!("it has more than {most} frames"),
-                ));
-            }
-            frame.rgb_into(&mut pixels)?;
-            Ok(ControlFlow::Continue(()))
-        })?;
-        Ok((pixels, frames))
-    }
-
     fn cut_short(&self, frames: usize) -> Error {
         let announced = self.info.announced;
         let detail = announced.map_or_else(
@@ -321,6 +296,7 @@ impl Seen<'_> {
                 ));
             }
             let mut frame = Frame {
+                path: self.bytes.path(),
                 picture: &self.picture,
                 scaler: &mut self.scaler,
             };
@@ -341,7 +317,7 @@ impl Frame<'_> {
     pub fn rgb_into(&mut self, out: &mut Vec<u8>) -> Result<()> {
         let (height, width) = (self.picture.height(), self.picture.width());
         let convert = |e: Fault| Error::Decode {
-            path: std::path::PathBuf::new(),
+            path: self.path.to_path_buf(),
             detail: format!("no conversion from {:?} to RGB: {e}", self.picture.format()),
         };
         if self.scaler.is_none() {

@@ -93,15 +93,7 @@ mod tests {
 
     #[test]
     fn names_that_leave_the_archive_are_known() {
-        for bad in [
-            "../x",
-            "a/../../x",
-            "/tmp/x",
-            "a\\..\\x",
-            "C:/x",
-            "",
-            "a\0b",
-        ] {
+        for bad in ["../x", "a/../../x", "/x/y", "a\\..\\x", "C:/x", "", "a\0b"] {
             assert!(!is_safe(bad), "{bad}");
         }
         for good in ["a/b.txt", "a/..b", "x.zarr/data/img/0.0.0.0", ".zgroup"] {

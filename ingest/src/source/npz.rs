@@ -25,6 +25,7 @@ use super::support::{
 };
 use super::{Source, SourceEntry, SourceOptions};
 use crate::container::npy::{Array, Npz};
+use crate::pose::delta;
 use crate::{Error, Result};
 
 /// The registry entry.
@@ -316,47 +317,6 @@ fn actions(poses: &[f64], length: usize) -> Vec<f64> {
     (0..length).flat_map(one).collect()
 }
 
-type Rotation = [[f64; 3]; 3];
-
-/// `[Δp, Δθ, Δgripper]`: position and gripper subtract, the rotation is that from `a` to `b` seen from the
-/// base, as extrinsic xyz angles (datasets.md section 9.6).
-fn delta(a: &[f64; POSE], b: &[f64; POSE]) -> [f64; POSE] {
-    let (from, to) = (rotation(&a[3..6]), rotation(&b[3..6]));
-    let turn: Rotation = std::array::from_fn(|i| {
-        std::array::from_fn(|j| (0..3).map(|k| to[i][k] * from[j][k]).sum())
-    });
-    let [alpha, beta, gamma] = angles(&turn);
-    [
-        b[0] - a[0],
-        b[1] - a[1],
-        b[2] - a[2],
-        alpha,
-        beta,
-        gamma,
-        b[6] - a[6],
-    ]
-}
-
-/// `Rz(γ) Ry(β) Rx(α)`.
-fn rotation(angles: &[f64]) -> Rotation {
-    let [(sa, ca), (sb, cb), (sg, cg)] = [0, 1, 2].map(|k| angles[k].sin_cos());
-    [
-        [cg * cb, cg * sb * sa - sg * ca, cg * sb * ca + sg * sa],
-        [sg * cb, sg * sb * sa + cg * ca, sg * sb * ca - cg * sa],
-        [-sb, cb * sa, cb * ca],
-    ]
-}
-
-/// Extrinsic xyz angles; where the second is a right angle, the third is 0.
-fn angles(r: &Rotation) -> [f64; 3] {
-    let sin = -r[2][0].clamp(-1.0, 1.0);
-    let beta = sin.asin();
-    if r[2][1].hypot(r[2][2]) < 1e-7 {
-        return [(sin.signum() * r[0][1]).atan2(r[1][1]), beta, 0.0];
-    }
-    [r[2][1].atan2(r[2][2]), beta, r[1][0].atan2(r[0][0])]
-}
-
 fn declare(dtype: Dtype, poses: Poses) -> ManifestDraft {
     let pose = "x, y, z; extrinsic xyz angles; gripper, 1 closed";
     let mut notes = vec![
@@ -464,38 +424,6 @@ impl Source for NpzSource {
 #[expect(clippy::float_cmp, reason = "small whole numbers subtract exactly")]
 mod tests {
     use super::*;
-
-    /// datasets.md section 17: values computed with scipy.
-    #[test]
-    fn rotations_compose_and_are_not_differences_of_angles() {
-        let pose = |[a, b, c]: [f64; 3]| [0.0, 0.0, 0.0, a, b, c, 0.0];
-        let (from, to) = (pose([3.0, 0.1, -1.9]), pose([-3.1, 0.05, -1.85]));
-        let found = delta(&from, &to);
-        let expected = [-0.106_037_775, -0.157_193_123, 0.044_590_574];
-        for (a, b) in found[3..6].iter().zip(expected) {
-            assert!((a - b).abs() < 1e-8, "{found:?}");
-        }
-        let turn = rotation(&found[3..6]);
-        let start = rotation(&from[3..6]);
-        let end: Rotation = std::array::from_fn(|i| {
-            std::array::from_fn(|j| (0..3).map(|k| turn[i][k] * start[k][j]).sum())
-        });
-        for (a, b) in angles(&end).iter().zip(&to[3..6]) {
-            assert!((a - b).abs() < 1e-12);
-        }
-        assert!((rotation(&from[3..6])[1][2] - 0.139_149_565).abs() < 1e-8);
-    }
-
-    #[test]
-    fn right_angles_keep_their_rotation() {
-        for beta in [std::f64::consts::FRAC_PI_2, -std::f64::consts::FRAC_PI_2] {
-            let r = rotation(&[0.3, beta, 0.2]);
-            let again = rotation(&angles(&r));
-            for (a, b) in r.iter().flatten().zip(again.iter().flatten()) {
-                assert!((a - b).abs() < 1e-7, "{r:?} {again:?}");
-            }
-        }
-    }
 
     #[test]
     fn the_last_row_has_no_action_unless_a_pose_follows() {

@@ -1,6 +1,6 @@
 //! Released layouts from end to end: what the reference loaders return, and what damaged files do.
 
-#![allow(
+#![expect(
     clippy::unwrap_used,
     reason = "a fixture that cannot be read ends its test"
 )]
