@@ -8,8 +8,8 @@ use std::path::Path;
 use rayon::prelude::*;
 use serde::Serialize;
 
-use crate::normalizer::FieldStats;
 use crate::split::{Member, SplitRule, Splits};
+use crate::statistics::statistics;
 use crate::store::{check_numbering, hash_file, list_files, read_manifest};
 use crate::{Dataset, EpisodeMeta, Error, Manifest, Outcome, PIXEL_RANGE, Pixels, Result};
 
@@ -242,34 +242,24 @@ pub fn statistics_are_those_of_the_rows(dataset: &Dataset) -> Vec<Problem> {
             *is_train = true;
         }
     }
-    let mut problems = Vec::new();
-    for field in &dataset.manifest().draft.fields {
-        let values = |meta: &EpisodeMeta| {
-            let rows = dataset.read_rows(meta.episode_index, 0..meta.length as usize)?;
-            Ok(rows
-                .get(&field.name)
-                .map(crate::Column::to_f64)
-                .unwrap_or_default())
-        };
-        let values: Result<Vec<Vec<f64>>> = dataset.episodes().par_iter().map(values).collect();
-        // A row that cannot be read is reported where rows are checked.
-        let Ok(values) = values else { continue };
-        if dataset.stats().fields.get(&field.name)
-            != Some(&FieldStats::of(&values, field.width(), &train))
-        {
-            let detail = format!(
-                "the statistics of `{}` are not those of its rows",
-                field.name
-            );
-            problems.push(Problem::new(
-                "stats.json",
-                None,
-                "statistics_mismatch",
-                detail,
-            ));
-        }
-    }
-    problems
+    let fields = &dataset.manifest().draft.fields;
+    let expected = statistics(fields, &train, |episode| {
+        let meta = &dataset.episodes()[episode];
+        let mut rows = dataset.read_rows(meta.episode_index, 0..meta.length as usize)?;
+        let in_order = fields.iter().filter_map(|field| rows.remove(&field.name));
+        Ok(in_order.collect())
+    });
+    // A row that cannot be read is reported where rows are checked.
+    let Ok(expected) = expected else {
+        return Vec::new();
+    };
+    let names = fields.iter().map(|field| &field.name);
+    let differs = |name: &&String| dataset.stats().fields.get(*name) != expected.fields.get(*name);
+    let problem = |name: &String| {
+        let detail = format!("the statistics of `{name}` are not those of its rows");
+        Problem::new("stats.json", None, "statistics_mismatch", detail)
+    };
+    names.filter(differs).map(problem).collect()
 }
 
 /// The splits are what their rule and seed give.

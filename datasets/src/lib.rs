@@ -17,6 +17,7 @@ mod schema;
 mod shard;
 mod slice;
 mod split;
+mod statistics;
 mod store;
 mod stream;
 pub mod transform;

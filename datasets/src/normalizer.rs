@@ -153,16 +153,18 @@ impl Statistics {
     ///
     /// Nothing for no rows.
     pub fn new(moments: &Moments, dimensions: &mut [Vec<f64>]) -> Option<Self> {
-        let std_population = moments.std_population()?;
         for values in dimensions.iter_mut() {
             values.sort_by(f64::total_cmp);
         }
-        let at = |q: f64| {
-            dimensions
-                .iter()
-                .filter_map(|values| quantile(values, q))
-                .collect()
-        };
+        Self::with(moments, |q| {
+            let of = |values: &Vec<f64>| quantile(values, q);
+            dimensions.iter().filter_map(of).collect()
+        })
+    }
+
+    /// Statistics from merged moments and the quantiles of every dimension; nothing for no rows.
+    pub(crate) fn with(moments: &Moments, quantiles: impl Fn(f64) -> Vec<f64>) -> Option<Self> {
+        let std_population = moments.std_population()?;
         Some(Self {
             count: moments.count,
             mean: moments.mean.clone(),
@@ -171,7 +173,7 @@ impl Statistics {
             max: moments.max.clone(),
             quantiles: QUANTILES
                 .iter()
-                .map(|&(name, q)| (name.to_string(), at(q)))
+                .map(|&(name, q)| (name.to_string(), quantiles(q)))
                 .collect(),
             constant: std_population.iter().map(|&s| s < CONSTANT_STD).collect(),
             std_population,
@@ -185,7 +187,12 @@ pub fn quantile(sorted: &[f64], q: f64) -> Option<f64> {
     let position = q.clamp(0.0, 1.0) * last as f64;
     let below = sorted[position.floor() as usize];
     let above = sorted[position.ceil() as usize];
-    Some(below + (above - below) * (position - position.floor()))
+    Some(quantile_between(below, above, position))
+}
+
+/// The value at a position between the two sorted values around it.
+pub(crate) fn quantile_between(below: f64, above: f64, position: f64) -> f64 {
+    below + (above - below) * (position - position.floor())
 }
 
 /// Statistics of one field on the training split and on everything.
@@ -196,35 +203,6 @@ pub struct FieldStats {
     pub train: Option<Statistics>,
     /// Over all episodes of the dataset; nothing when it is empty.
     pub all: Option<Statistics>,
-}
-
-impl FieldStats {
-    /// Statistics of one field from the `[rows, width]` values of every episode, in order. `train` says
-    /// which of them the training split holds. Moments are merged in episode order.
-    pub(crate) fn of(values: &[Vec<f64>], width: usize, train: &[bool]) -> Self {
-        let over = |wanted: &dyn Fn(usize) -> bool| {
-            let chosen = || {
-                values
-                    .iter()
-                    .enumerate()
-                    .filter(|(episode, _)| wanted(*episode))
-                    .map(|(_, v)| v)
-            };
-            let mut moments = Moments::new(width);
-            chosen().for_each(|episode| moments.merge(&Moments::of(episode, width)));
-            let dimension = |d: usize| {
-                chosen()
-                    .flat_map(|v| v.iter().skip(d).step_by(width).copied())
-                    .collect()
-            };
-            let mut dimensions: Vec<Vec<f64>> = (0..width).map(dimension).collect();
-            Statistics::new(&moments, &mut dimensions)
-        };
-        Self {
-            train: over(&|episode| train[episode]),
-            all: over(&|_| true),
-        }
-    }
 }
 
 /// `stats.json`.

@@ -12,12 +12,13 @@ use super::staging::{self, StagedRows};
 use super::writer::{DatasetWriter, NOT_SELECTED, assembly_mark, staging_episodes};
 use super::{EPISODES, LEDGER, MANIFEST, SPLITS, STATS, zarr};
 use crate::episode::{ACTION, Column, PROPRIO, STATE};
-use crate::normalizer::{FieldStats, Stats};
+use crate::normalizer::Stats;
 use crate::schema::{
     Camera, Counts, EpisodeMeta, FORMAT_VERSION, Field, FileEntry, FrameRange, LedgerRow, Manifest,
     Outcome, to_json,
 };
 use crate::split::{Member, SplitRule, Splits};
+use crate::statistics::statistics;
 use crate::{Error, Result};
 
 /// Writes every file of the dataset, `dataset.json` last.
@@ -172,7 +173,7 @@ impl Assembly<'_> {
         let mut table = StepWriter::new(disk, root, &plan.manifest.fields, plan.manifest.fps);
         for meta in &self.episodes {
             let rows = staged_rows(self.writer, meta.source_index)?;
-            let columns = in_order(&plan.manifest.fields, &rows.columns);
+            let columns = in_order(&plan.manifest.fields, rows.columns);
             let task = self
                 .tasks
                 .iter()
@@ -295,29 +296,10 @@ impl Assembly<'_> {
             .iter()
             .for_each(|&e| train[e as usize] = true);
         let fields = &self.writer.plan.manifest.fields;
-        let stats: Result<_> = fields
-            .iter()
-            .map(|field| Ok((field.name.clone(), self.field_stats(field, &train)?)))
-            .collect();
-        Ok(Stats { fields: stats? })
-    }
-
-    /// Reads one field of every episode.
-    fn field_stats(&self, field: &Field, train: &[bool]) -> Result<FieldStats> {
-        let values: Result<Vec<Vec<f64>>> = self
-            .episodes
-            .par_iter()
-            .map(|meta| self.field_of(meta, field))
-            .collect();
-        Ok(FieldStats::of(&values?, field.width(), train))
-    }
-
-    fn field_of(&self, meta: &EpisodeMeta, field: &Field) -> Result<Vec<f64>> {
-        let rows = staged_rows(self.writer, meta.source_index)?;
-        let column = rows.columns.iter().find(|(name, _)| *name == field.name);
-        Ok(column
-            .map(|(_, column)| column.to_f64())
-            .unwrap_or_default())
+        statistics(fields, &train, |episode| {
+            let rows = staged_rows(self.writer, self.episodes[episode].source_index)?;
+            Ok(in_order(fields, rows.columns))
+        })
     }
 
     fn write_tables(&mut self, ledger: &[LedgerRow]) -> Result<()> {
@@ -396,12 +378,8 @@ fn range(episode: &EpisodeMeta, camera: &Camera) -> FrameRange {
 }
 
 /// The columns of a staged episode in the order of the fields.
-fn in_order<'a>(fields: &[Field], columns: &'a [(String, Column)]) -> Vec<&'a Column> {
-    let find = |field: &Field| {
-        columns
-            .iter()
-            .find(|(name, _)| *name == field.name)
-            .map(|(_, column)| column)
-    };
+fn in_order(fields: &[Field], columns: Vec<(String, Column)>) -> Vec<Column> {
+    let mut columns: BTreeMap<String, Column> = columns.into_iter().collect();
+    let find = |field: &Field| columns.remove(&field.name);
     fields.iter().filter_map(find).collect()
 }

@@ -219,7 +219,7 @@ impl<'a> StepWriter<'a> {
         &mut self,
         meta: &EpisodeMeta,
         task_index: i64,
-        columns: &[&Column],
+        columns: &[Column],
     ) -> Result<()> {
         let rows = meta.length as usize;
         let waiting = &mut self.waiting;
