@@ -11,7 +11,7 @@ use serde::Serialize;
 use crate::split::{Member, SplitRule, Splits};
 use crate::statistics::statistics;
 use crate::store::{check_numbering, hash_file, list_files, read_manifest};
-use crate::{Dataset, EpisodeMeta, Error, Manifest, Outcome, PIXEL_RANGE, Pixels, Result};
+use crate::{Dataset, EpisodeMeta, Error, Manifest, Outcome, PIXEL_RANGE, Pixels, Result, STATE};
 
 /// One breach of a promise.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
@@ -264,14 +264,21 @@ pub fn statistics_are_those_of_the_rows(dataset: &Dataset) -> Vec<Problem> {
 
 /// The splits are what their rule and seed give.
 pub fn splits_follow_their_rule(dataset: &Dataset) -> Vec<Problem> {
-    let members: Vec<Member<'_>> = dataset
-        .episodes()
-        .iter()
-        .map(|e| Member {
-            source_index: e.source_index,
-            source_hash: &e.source_hash,
-        })
-        .collect();
+    let needs_states = dataset.splits().iter().any(|split| {
+        let rule = split.rule.parse::<SplitRule>();
+        rule.is_ok_and(|rule| rule.needs_states())
+    });
+    let first_state = |meta: &EpisodeMeta| {
+        let row = dataset.read_rows(meta.episode_index, 0..1).ok();
+        let state = row.and_then(|mut row| row.remove(STATE));
+        state.map_or(Vec::new(), |column| column.first_row())
+    };
+    let starts: Vec<Vec<f64>> = if needs_states {
+        dataset.episodes().par_iter().map(first_state).collect()
+    } else {
+        vec![Vec::new(); dataset.episodes().len()]
+    };
+    let members = Member::all(dataset.episodes(), &starts);
     let mut problems = Vec::new();
     for split in dataset.splits() {
         let rule = split.rule.parse::<SplitRule>();

@@ -9,7 +9,7 @@ use std::collections::BTreeMap;
 use rayon::prelude::*;
 
 use crate::episode::{ACTION, PROPRIO, STATE};
-use crate::{Column, Dataset, EpisodeMeta, Error, Result};
+use crate::{Column, Dataset, EpisodeMeta, Error, Member, Result};
 
 /// Groups of two and more episodes with the same states and actions, by episode index, in order.
 ///
@@ -92,26 +92,64 @@ pub fn families(dataset: &Dataset, likeness: Likeness) -> Result<Vec<Vec<u64>>> 
         let columns = dataset.read_rows(meta.episode_index, 0..rows)?;
         Ok(columns.get(STATE).map(Column::to_f64).unwrap_or_default())
     };
-    let starts: Result<Vec<Vec<f64>>> = dataset.episodes().par_iter().map(start).collect();
-    let starts = starts?;
-    let alike = |a: usize, b: usize| {
-        let pairs = starts[a].iter().zip(&starts[b]);
-        starts[a].len() == width
-            && starts[b].len() == width
-            && dataset.episodes()[a].task == dataset.episodes()[b].task
-            && pairs
-                .into_iter()
-                .all(|(a, b)| (a - b).abs() <= likeness.tolerance)
+    let values: Result<Vec<Vec<f64>>> = dataset.episodes().par_iter().map(start).collect();
+    let values = values?;
+    let long_enough = |(meta, values)| -> Option<(u64, Start<'_>)> {
+        let (meta, values): (&EpisodeMeta, &Vec<f64>) = (meta, values);
+        let start = Start {
+            task: &meta.task,
+            values,
+        };
+        (values.len() == width).then_some((meta.episode_index, start))
     };
-    let mut families: Vec<Vec<usize>> = Vec::new();
-    for episode in 0..starts.len() {
-        match families.iter_mut().find(|family| alike(family[0], episode)) {
-            Some(family) => family.push(episode),
-            None => families.push(vec![episode]),
-        }
-    }
+    let (episodes, starts): (Vec<u64>, Vec<Start<'_>>) = dataset
+        .episodes()
+        .iter()
+        .zip(&values)
+        .filter_map(long_enough)
+        .unzip();
+    let families = group(&starts, likeness.tolerance);
     let families = families.into_iter().filter(|family| family.len() > 1);
     Ok(families
-        .map(|family| family.into_iter().map(|episode| episode as u64).collect())
+        .map(|family| family.into_iter().map(|k| episodes[k]).collect())
         .collect())
+}
+
+/// How an episode begins.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Start<'a> {
+    task: &'a str,
+    values: &'a [f64],
+}
+
+impl<'a> From<&Member<'a>> for Start<'a> {
+    fn from(member: &Member<'a>) -> Self {
+        Self {
+            task: member.task,
+            values: member.start,
+        }
+    }
+}
+
+impl Start<'_> {
+    fn is_like(&self, other: &Self, tolerance: f64) -> bool {
+        let mut pairs = self.values.iter().zip(other.values);
+        pairs.all(|(a, b)| (a - b).abs() <= tolerance)
+            && self.values.len() == other.values.len()
+            && self.task == other.task
+    }
+}
+
+/// Families by position, those of one included: each start joins the family of the first earlier one that it
+/// is like.
+pub(crate) fn group(starts: &[Start<'_>], tolerance: f64) -> Vec<Vec<usize>> {
+    let mut families: Vec<Vec<usize>> = Vec::new();
+    for (k, start) in starts.iter().enumerate() {
+        let is_like = |family: &&mut Vec<usize>| start.is_like(&starts[family[0]], tolerance);
+        match families.iter_mut().find(is_like) {
+            Some(family) => family.push(k),
+            None => families.push(vec![k]),
+        }
+    }
+    families
 }

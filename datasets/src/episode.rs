@@ -90,6 +90,13 @@ impl Column {
         }
     }
 
+    /// The first row, widened to f64; empty without rows.
+    pub fn first_row(&self) -> Vec<f64> {
+        let mut values = self.to_f64();
+        values.truncate(self.width());
+        values
+    }
+
     /// Row and dimension of the first value that is not finite.
     pub fn first_non_finite(&self) -> Option<(usize, usize)> {
         let at = match self {

@@ -8,10 +8,11 @@ use std::str::FromStr;
 
 use serde::{Deserialize, Serialize};
 
+use crate::duplicates::{Start, group};
 use crate::mt19937::{RANDPERM_LIMIT, torch_randperm};
 use crate::pcg64::choice;
 use crate::stream::Stream;
-use crate::{Error, Result, catalog};
+use crate::{EpisodeMeta, Error, Result, catalog};
 
 /// How episodes are divided.
 #[derive(Debug, Clone, PartialEq)]
@@ -49,6 +50,17 @@ pub enum SplitRule {
         seed: u64,
         /// Share of the episodes used for training.
         fraction: f64,
+    },
+    /// Families stay together: episodes of one task that begin in the same state, such as the 101 replays of
+    /// each demonstration in Push-T (datasets.md section 5). Families are shuffled by the project's own
+    /// random streams; both parts keep the order of the source.
+    Family {
+        /// Largest difference of any number of the first state, in its own units.
+        tolerance: f64,
+        /// Share of the families used for training.
+        fraction: f64,
+        /// Seed of the shuffle and of the slice order.
+        seed: u64,
     },
 }
 
@@ -91,27 +103,42 @@ impl SplitRule {
             Self::JepaWms { seed, .. }
             | Self::DiffusionPolicy { seed, .. }
             | Self::Random { seed, .. }
+            | Self::Family { seed, .. }
             | Self::First { seed, .. } => *seed,
         }
+    }
+
+    /// Whether the rule looks at the first state of every episode.
+    pub fn needs_states(&self) -> bool {
+        matches!(self, Self::Family { .. })
     }
 
     fn fraction(&self) -> f64 {
         match self {
             Self::Released | Self::DinoWm | Self::First { .. } => 0.9,
             Self::DiffusionPolicy { ratio, .. } => 1.0 - ratio,
-            Self::JepaWms { fraction, .. } | Self::Random { fraction, .. } => *fraction,
+            Self::JepaWms { fraction, .. }
+            | Self::Random { fraction, .. }
+            | Self::Family { fraction, .. } => *fraction,
         }
     }
 
     /// Source indices of train and val, in the order the rule gives them.
     ///
     /// The number for training is `floor(fraction * n)` in binary doubles, as in the references.
+    ///
+    /// # Errors
+    /// For more episodes than a split can order, and for [`Self::Family`], which needs their states.
     pub fn divide(&self, n: u64) -> Result<(Vec<u64>, Vec<u64>)> {
         let n32 = u32::try_from(n)
             .ok()
             .filter(|&n| u64::from(n) < RANDPERM_LIMIT);
         let n32 =
             n32.ok_or_else(|| Error::invalid("number of episodes", n, "too many for a split"))?;
+        if let Self::Family { .. } = self {
+            let why = "which episodes are of one family is known from their states only";
+            return Err(Error::invalid("split rule", self, why));
+        }
         if let Self::First { train, .. } = self {
             let train = (*train).min(n);
             return Ok(((0..train).collect(), (train..n).collect()));
@@ -147,6 +174,11 @@ impl fmt::Display for SplitRule {
             Self::First { train, seed } => write!(f, "first:{train}:{seed}"),
             Self::DiffusionPolicy { ratio, seed } => write!(f, "diffusion-policy:{ratio}:{seed}"),
             Self::Random { seed, fraction } => write!(f, "random:{seed}:{fraction}"),
+            Self::Family {
+                tolerance,
+                fraction,
+                seed,
+            } => write!(f, "family:{tolerance}:{fraction}:{seed}"),
         }
     }
 }
@@ -183,11 +215,27 @@ impl FromStr for SplitRule {
                 seed: seed(text, s)?,
                 fraction: fraction(text, f)?,
             }),
+            ("family", [t]) => Ok(Self::Family {
+                tolerance: tolerance(text, t)?,
+                fraction: 0.9,
+                seed: 234,
+            }),
+            ("family", [t, f]) => Ok(Self::Family {
+                tolerance: tolerance(text, t)?,
+                fraction: fraction(text, f)?,
+                seed: 234,
+            }),
+            ("family", [t, f, s]) => Ok(Self::Family {
+                tolerance: tolerance(text, t)?,
+                fraction: fraction(text, f)?,
+                seed: seed(text, s)?,
+            }),
             _ => Err(Error::invalid(
                 "split rule",
                 text,
                 "the rules are `released`, `dino-wm`, `jepa-wms[:FRACTION[:SEED]]`, \
-                 `diffusion-policy[:RATIO:SEED]`, `random:SEED:FRACTION` and `first:N:SEED`",
+                 `diffusion-policy[:RATIO:SEED]`, `random:SEED:FRACTION`, \
+                 `family:TOLERANCE[:FRACTION[:SEED]]` and `first:N:SEED`",
             )),
         }
     }
@@ -220,6 +268,16 @@ fn fraction(rule: &str, text: &str) -> Result<f64> {
         })
 }
 
+fn tolerance(rule: &str, text: &str) -> Result<f64> {
+    let parsed = text.parse().ok();
+    parsed
+        .filter(|t: &f64| t.is_finite() && *t >= 0.0)
+        .ok_or_else(|| {
+            let detail = format!("`{text}` is not a tolerance of at least 0");
+            Error::invalid("split rule", rule, detail)
+        })
+}
+
 fn seed(rule: &str, text: &str) -> Result<u64> {
     text.parse()
         .map_err(|_| Error::invalid("split rule", rule, format!("`{text}` is not a seed")))
@@ -249,6 +307,47 @@ pub struct Splits {
     pub splits: Vec<Split>,
 }
 
+/// Train and val of a rule over all source episodes: those of them that are in the dataset.
+fn divide_source(
+    rule: &SplitRule,
+    total: u64,
+    members: &[Member<'_>],
+) -> Result<(Vec<u64>, Vec<u64>)> {
+    let (train, val) = rule.divide(total)?;
+    let known = |source: &u64| {
+        members
+            .binary_search_by_key(source, |m| m.source_index)
+            .ok()
+            .map(|i| i as u64)
+    };
+    Ok((
+        train.iter().filter_map(known).collect(),
+        val.iter().filter_map(known).collect(),
+    ))
+}
+
+/// Train and val with whole families in each; an episode that is like no other is a family of one.
+fn divide_families(
+    members: &[Member<'_>],
+    tolerance: f64,
+    fraction: f64,
+    seed: u64,
+) -> Result<(Vec<u64>, Vec<u64>)> {
+    if let Some(member) = members.iter().find(|member| member.start.is_empty()) {
+        let detail = format!("episode {} has no state", member.source_index);
+        return Err(Error::invalid("split rule", "family", detail));
+    }
+    let starts: Vec<Start<'_>> = members.iter().map(Start::from).collect();
+    let families = group(&starts, tolerance);
+    let mut order: Vec<usize> = (0..families.len()).collect();
+    Stream::new(seed, &["split"]).shuffle(&mut order);
+    order.truncate((fraction * families.len() as f64) as usize);
+    let mut in_train = vec![false; members.len()];
+    let chosen = order.iter().flat_map(|&family| &families[family]);
+    chosen.for_each(|&episode| in_train[episode] = true);
+    Ok((0..members.len() as u64).partition(|&episode| in_train[episode as usize]))
+}
+
 /// An episode as a split sees it.
 #[derive(Debug, Clone, Copy)]
 pub struct Member<'a> {
@@ -256,20 +355,39 @@ pub struct Member<'a> {
     pub source_index: u64,
     /// Hash of the bytes it came from.
     pub source_hash: &'a str,
+    /// What the robot is asked to do.
+    pub task: &'a str,
+    /// First state, for [`SplitRule::Family`]; the other rules do not look at it.
+    pub start: &'a [f64],
+}
+
+impl<'a> Member<'a> {
+    /// The episodes of a dataset with their first states.
+    pub(crate) fn all(episodes: &'a [EpisodeMeta], starts: &'a [Vec<f64>]) -> Vec<Self> {
+        let member = |(meta, start): (&'a EpisodeMeta, &'a Vec<f64>)| Self {
+            source_index: meta.source_index,
+            source_hash: &meta.source_hash,
+            task: &meta.task,
+            start,
+        };
+        episodes.iter().zip(starts).map(member).collect()
+    }
 }
 
 impl Splits {
     /// Divides the episodes of a dataset. `members` are its episodes in order, `total` the source's count.
+    ///
+    /// # Errors
+    /// As [`SplitRule::divide`]; for [`SplitRule::Family`], an episode without a state.
     pub fn new(rule: &SplitRule, total: u64, members: &[Member<'_>]) -> Result<Self> {
-        let (train, val) = rule.divide(total)?;
-        let known = |source: &u64| {
-            members
-                .binary_search_by_key(source, |m| m.source_index)
-                .ok()
-                .map(|i| i as u64)
+        let (train, val) = match *rule {
+            SplitRule::Family {
+                tolerance,
+                fraction,
+                seed,
+            } => divide_families(members, tolerance, fraction, seed)?,
+            _ => divide_source(rule, total, members)?,
         };
-        let train = train.iter().filter_map(known).collect();
-        let val = val.iter().filter_map(known).collect();
         let all = (0..members.len() as u64).collect();
         let splits = [("train", train), ("val", val), ("all", all)]
             .into_iter()
@@ -338,6 +456,81 @@ mod tests {
         assert!("diffusion-policy:2:1".parse::<SplitRule>().is_err());
         let released = SplitRule::Released.resolve("zarr");
         assert_eq!(released.ok(), Some(SplitRule::DIFFUSION_POLICY));
+    }
+
+    /// Five families of different sizes, mixed; the states of a family differ by less than the tolerance.
+    #[test]
+    fn families_are_never_torn_apart() {
+        let family_of = |episode: usize| [0, 1, 0, 2, 3, 1, 0, 4, 4, 2, 0, 3][episode];
+        let start = |episode: usize| {
+            let family = family_of(episode) as f64;
+            vec![10.0 * family, 5.0 + 0.01 * episode as f64]
+        };
+        let starts: Vec<Vec<f64>> = (0..12).map(start).collect();
+        let member = |(k, start)| -> Member<'_> {
+            let start: &Vec<f64> = start;
+            Member {
+                source_index: k as u64,
+                source_hash: "",
+                task: "push",
+                start,
+            }
+        };
+        let members: Vec<Member<'_>> = starts.iter().enumerate().map(member).collect();
+        let mut divisions = std::collections::BTreeSet::new();
+        for seed in 0..20 {
+            let rule = SplitRule::Family {
+                tolerance: 0.5,
+                fraction: 0.6,
+                seed,
+            };
+            let splits = Splits::new(&rule, 12, &members).expect("a split");
+            let parts = ["train", "val"].map(|name| &splits.get(name).expect(name).episodes);
+            let families = parts.map(|part| {
+                let families = part.iter().map(|&e| family_of(e as usize));
+                families.collect::<std::collections::BTreeSet<_>>()
+            });
+            assert!(families[0].is_disjoint(&families[1]), "{families:?}");
+            assert_eq!((families[0].len(), families[1].len()), (3, 2));
+            assert_eq!(parts[0].len() + parts[1].len(), 12);
+            divisions.insert(families[1].clone());
+        }
+        assert!(divisions.len() > 5, "seeds make different splits");
+    }
+
+    #[test]
+    fn the_rule_of_families_survives_its_text_and_needs_states() {
+        let rule = SplitRule::Family {
+            tolerance: 0.25,
+            fraction: 0.8,
+            seed: 7,
+        };
+        assert_eq!(
+            rule.to_string().parse::<SplitRule>().ok(),
+            Some(rule.clone())
+        );
+        let short = "family:1".parse::<SplitRule>().expect("a rule");
+        assert_eq!(short.to_string(), "family:1:0.9:234");
+        for bad in [
+            "family",
+            "family:-1",
+            "family:inf",
+            "family:1:2",
+            "family:1:0.5:x",
+        ] {
+            assert!(bad.parse::<SplitRule>().is_err(), "{bad}");
+        }
+        let member = Member {
+            source_index: 3,
+            source_hash: "",
+            task: "",
+            start: &[],
+        };
+        let error = Splits::new(&rule, 4, &[member]).expect_err("no states");
+        assert!(
+            error.to_string().contains("episode 3 has no state"),
+            "{error}"
+        );
     }
 
     #[test]

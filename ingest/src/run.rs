@@ -3,7 +3,7 @@
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use jepa_datasets::{Dataset, DatasetWriter, Outcome, Shard, SplitRule, WriterOptions};
+use jepa_datasets::{Dataset, DatasetWriter, Outcome, STATE, Shard, SplitRule, WriterOptions};
 use rayon::prelude::*;
 use serde::Serialize;
 
@@ -69,7 +69,7 @@ pub fn run(
     on_broken: OnBroken,
     progress: &Progress<'_>,
 ) -> Result<(Dataset, Summary)> {
-    let rule = concrete(source, rule);
+    let rule = concrete(source, rule)?;
     let writer = DatasetWriter::open(dst, options)?;
     let resumed = take_all(source, &writer, on_broken, progress)?;
     let dataset = writer.finish(&rule)?;
@@ -89,18 +89,30 @@ pub fn run_shard(
     on_broken: OnBroken,
     progress: &Progress<'_>,
 ) -> Result<()> {
-    let rule = concrete(source, rule);
+    let rule = concrete(source, rule)?;
     let writer = DatasetWriter::open_shard(dst, options, shard, &rule)?;
     take_all(source, &writer, on_broken, progress)?;
     Ok(writer.finish_shard()?)
 }
 
 /// The split rule, with that of the release in place of its name.
-pub fn concrete(source: &dyn Source, rule: &SplitRule) -> SplitRule {
-    match rule {
+///
+/// # Errors
+/// For a rule that looks at states, where the source has none.
+pub fn concrete(source: &dyn Source, rule: &SplitRule) -> Result<SplitRule> {
+    let rule = match rule {
         SplitRule::Released => source.released_split(),
         other => other.clone(),
+    };
+    let has_states = source.manifest().fields.iter().any(|f| f.name == STATE);
+    if rule.needs_states() && !has_states {
+        return Err(Error::Invalid {
+            what: "split rule",
+            value: rule.to_string(),
+            detail: format!("`{}` has no states", source.manifest().source.name),
+        });
     }
+    Ok(rule)
 }
 
 /// Reads every pending episode; returns how many were done before.

@@ -75,7 +75,8 @@ pub struct Args {
     #[arg(long, default_value = "lossless", value_name = "CODEC")]
     codec: Codec,
     /// Which episodes are for training: `released`, `dino-wm`, `jepa-wms[:FRACTION[:SEED]]`,
-    /// `diffusion-policy[:RATIO:SEED]` or `random:SEED:FRACTION`.
+    /// `diffusion-policy[:RATIO:SEED]`, `random:SEED:FRACTION`, or `family:TOLERANCE[:FRACTION[:SEED]]`, which keeps
+    /// together episodes whose first states differ by no more than that (Push-T: `family:1`).
     #[arg(long, default_value = "released", value_name = "RULE")]
     split_rule: SplitRule,
     /// Take only these source episodes, `A..B` without B; the split stays that of the whole release.
@@ -190,7 +191,7 @@ pub fn run(args: &Args, ctx: &Context) -> anyhow::Result<ExitCode> {
     if args.dry_run {
         return dry_run(args, ctx, source.as_ref(), &writer);
     }
-    let rule = jepa_ingest::concrete(source.as_ref(), &args.split_rule);
+    let rule = jepa_ingest::concrete(source.as_ref(), &args.split_rule)?;
     if let Some(shard) = args.shard {
         return ingest_shard(args, ctx, source.as_ref(), writer, (&rule, shard));
     }
@@ -310,7 +311,7 @@ fn dry_run(
     source: &dyn Source,
     writer: &WriterOptions,
 ) -> anyhow::Result<ExitCode> {
-    let rule = jepa_ingest::concrete(source, &args.split_rule);
+    let rule = jepa_ingest::concrete(source, &args.split_rule)?;
     let plan = Plan {
         source: &args.source,
         episodes: writer

@@ -119,14 +119,18 @@ fn divide(
     rule: &SplitRule,
     episodes: &mut [EpisodeMeta],
 ) -> Result<Splits> {
-    let member = |e| -> Member<'_> {
-        let e: &EpisodeMeta = e;
-        Member {
-            source_index: e.source_index,
-            source_hash: &e.source_hash,
-        }
+    let first_state = |meta: &EpisodeMeta| -> Result<Vec<f64>> {
+        let columns = staged_rows(writer, meta.source_index)?.columns;
+        let state = columns.iter().find(|(name, _)| name == STATE);
+        Ok(state.map_or(Vec::new(), |(_, column)| column.first_row()))
     };
-    let members: Vec<Member<'_>> = episodes.iter().map(member).collect();
+    let starts: Vec<Vec<f64>> = if rule.needs_states() {
+        let starts: Result<_> = episodes.par_iter().map(first_state).collect();
+        starts?
+    } else {
+        vec![Vec::new(); episodes.len()]
+    };
+    let members = Member::all(episodes, &starts);
     let splits = Splits::new(rule, writer.plan.total_episodes, &members)?;
     for split in splits.splits.iter().filter(|split| split.name != "all") {
         for &episode in &split.episodes {

@@ -516,6 +516,38 @@ fn the_ledger_has_a_row_for_every_source_episode_and_splits_do_not_move() {
 }
 
 #[test]
+fn families_stay_together_in_the_dataset_and_validation_repeats_it() {
+    let folder = folder();
+    let dst = folder.path().join("data");
+    let writer = DatasetWriter::open(&dst, options(9)).expect("a writer");
+    for index in writer.pending() {
+        let mut one = episode(index);
+        one.task = "push".into();
+        let first = index % 3;
+        let Some(Column::F64 { values, .. }) = one.columns.get_mut(STATE) else {
+            panic!("states of 64 bits");
+        };
+        values.fill(100.0 * first as f64 + 0.1 * index as f64);
+        writer.accept(one).expect("an episode");
+    }
+    let rule: SplitRule = "family:1:0.7:3".parse().expect("a rule");
+    let dataset = writer.finish(&rule).expect("a dataset");
+    let part = |name| -> Vec<u64> { dataset.split(name).expect(name).episodes.clone() };
+    let val = part("val");
+    assert_eq!(val.len(), 3);
+    assert!(val.iter().all(|e| e % 3 == val[0] % 3), "{val:?}");
+    assert_eq!(part("train").len(), 6);
+    assert_eq!(
+        crate::conformance::validate(&dst, &|| ()).expect("it opens"),
+        []
+    );
+    forge(&dst, "splits.json", "family:1:0.7:3", "family:900:0.7:3");
+    let problems =
+        crate::conformance::splits_follow_their_rule(&Dataset::open(&dst).expect("it opens"));
+    assert!(!problems.is_empty());
+}
+
+#[test]
 fn a_dataset_of_nothing_is_an_error() {
     let root = folder();
     let writer = DatasetWriter::open(&root.path().join("set"), options(1)).expect("a writer");
