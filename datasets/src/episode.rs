@@ -216,6 +216,105 @@ pub struct CameraFrames {
     pub pixels: Pixels,
 }
 
+/// One frame, `[height, width, 3]` RGB, row-major, 0 to 255.
+#[derive(Debug, Clone, Copy)]
+pub enum Frame<'a> {
+    /// Whole numbers.
+    U8(&'a [u8]),
+    /// Numbers of a source that stores floats.
+    F32(&'a [f32]),
+}
+
+impl Frame<'_> {
+    /// Type of one value.
+    pub fn dtype(self) -> PixelType {
+        match self {
+            Self::U8(_) => PixelType::U8,
+            Self::F32(_) => PixelType::F32,
+        }
+    }
+
+    /// Number of values.
+    pub fn values(self) -> usize {
+        match self {
+            Self::U8(values) => values.len(),
+            Self::F32(values) => values.len(),
+        }
+    }
+}
+
+/// Takes the frames of one episode as they are made: an episode of large frames is never in memory as a
+/// whole.
+pub trait FrameSink {
+    /// Takes the next frame of a camera. `size` is its height and width.
+    ///
+    /// # Errors
+    /// When the frame cannot be what the dataset declares, or cannot be stored.
+    fn push(&mut self, camera: &str, size: [usize; 2], frame: Frame<'_>) -> Result<()>;
+
+    /// Forgets all but the first frames of every camera: recordings go on after the last row.
+    fn keep_first(&mut self, count: usize);
+
+    /// Takes several frames of a camera, `[frames, height, width, 3]`.
+    ///
+    /// # Errors
+    /// As [`push`](Self::push).
+    fn push_all(&mut self, camera: &str, size: [usize; 2], pixels: &Pixels) -> Result<()> {
+        let values = (size[0] * size[1] * 3).max(1);
+        match pixels {
+            Pixels::U8(pixels) => pixels
+                .chunks(values)
+                .try_for_each(|frame| self.push(camera, size, Frame::U8(frame))),
+            Pixels::F32(pixels) => pixels
+                .chunks(values)
+                .try_for_each(|frame| self.push(camera, size, Frame::F32(frame))),
+        }
+    }
+}
+
+/// Keeps every frame, in the order in which cameras appear.
+impl FrameSink for Vec<CameraFrames> {
+    fn push(&mut self, camera: &str, [height, width]: [usize; 2], frame: Frame<'_>) -> Result<()> {
+        let at = self.iter().position(|frames| frames.camera == camera);
+        let at = at.unwrap_or_else(|| {
+            self.push(CameraFrames {
+                camera: camera.into(),
+                height,
+                width,
+                count: 0,
+                pixels: match frame {
+                    Frame::U8(_) => Pixels::U8(Vec::new()),
+                    Frame::F32(_) => Pixels::F32(Vec::new()),
+                },
+            });
+            self.len() - 1
+        });
+        let frames = &mut self[at];
+        match (&mut frames.pixels, frame) {
+            (Pixels::U8(pixels), Frame::U8(values)) => pixels.extend_from_slice(values),
+            (Pixels::F32(pixels), Frame::F32(values)) => pixels.extend_from_slice(values),
+            (pixels, frame) => {
+                let (first, now) = (pixels.dtype(), frame.dtype());
+                let detail = format!("it has {now} frames after {first} ones");
+                return Err(Error::invalid("camera", camera, detail));
+            }
+        }
+        frames.count += 1;
+        Ok(())
+    }
+
+    fn keep_first(&mut self, count: usize) {
+        for frames in self {
+            frames.count = frames.count.min(count);
+            let values = frames.count * frames.height * frames.width * 3;
+            match &mut frames.pixels {
+                Pixels::U8(pixels) => pixels.truncate(values),
+                Pixels::F32(pixels) => pixels.truncate(values),
+            }
+        }
+    }
+}
+
 /// One episode, from reset to end.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Episode {
@@ -233,7 +332,7 @@ pub struct Episode {
     pub length: usize,
     /// Field name to values, `length` rows each: [`ACTION`], [`PROPRIO`], [`STATE`], [`REWARD`], ...
     pub columns: BTreeMap<String, Column>,
-    /// Frames of every camera.
+    /// Frames of every camera; empty where they went to a [`FrameSink`].
     pub cameras: Vec<CameraFrames>,
     /// Numbers that hold for the whole episode, such as the position of a door.
     pub extras: BTreeMap<String, f64>,

@@ -25,7 +25,8 @@ pub mod transform;
 pub use catalog::{CatalogEntry, DATASETS};
 pub use duplicates::{Likeness, duplicates, families};
 pub use episode::{
-    ACTION, CameraFrames, Column, Episode, PIXEL_RANGE, PROPRIO, Pixels, REWARD, STATE,
+    ACTION, CameraFrames, Column, Episode, Frame, FrameSink, PIXEL_RANGE, PROPRIO, Pixels, REWARD,
+    STATE,
 };
 pub use error::{Error, Result, closest, name_hint};
 pub use normalizer::{
@@ -38,5 +39,7 @@ pub use schema::{
 pub use shard::Shard;
 pub use slice::{Dropped, Order, Slice, SliceIndex, SliceRef, SliceSpec};
 pub use split::{Member, Split, SplitRule, Splits};
-pub use store::{Dataset, DatasetWriter, ReadCount, WriterOptions, is_shard, merge_shards};
+pub use store::{
+    Dataset, DatasetWriter, EpisodeWriter, ReadCount, WriterOptions, is_shard, merge_shards,
+};
 pub use stream::Stream;

@@ -147,9 +147,7 @@ fn take(
     index: u64,
     on_broken: OnBroken,
 ) -> Result<()> {
-    let outcome = source
-        .read(index)
-        .and_then(|episode| Ok(writer.accept(episode)?));
+    let outcome = read_and_write(source, writer, index);
     let fault = match outcome {
         Ok(()) => return Ok(()),
         // The store itself failed: nothing is wrong with the episode.
@@ -169,6 +167,12 @@ fn take(
         OnBroken::Skip => writer.skip(index, &path, code, &detail)?,
     }
     Ok(())
+}
+
+fn read_and_write(source: &dyn Source, writer: &DatasetWriter, index: u64) -> Result<()> {
+    let mut frames = writer.begin(index)?;
+    let episode = source.read_into(index, &mut frames)?;
+    Ok(frames.accept(episode)?)
 }
 
 /// An error with its causes, on one line, with paths relative to the release: the ledger of one input is

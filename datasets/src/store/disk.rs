@@ -115,6 +115,14 @@ pub(crate) struct AtomicFile {
 }
 
 impl AtomicFile {
+    /// Removes what was written so far. What cannot be removed goes with the folder it is in.
+    pub(crate) fn discard(self) {
+        let Self {
+            disk, temporary, ..
+        } = self;
+        let _ = disk.remove(&temporary);
+    }
+
     /// Gives the file its name. Until then nobody sees it.
     pub(crate) fn commit(mut self, sync: Sync) -> Result<FileEntry> {
         self.disk.step(&self.path)?;

@@ -29,7 +29,7 @@ pub(crate) use disk::hash_file;
 pub use reader::{Dataset, ReadCount};
 pub(crate) use reader::{check_numbering, list_files, read_manifest};
 pub use shard::{is_shard, merge_shards};
-pub use writer::{DatasetWriter, WriterOptions};
+pub use writer::{DatasetWriter, EpisodeWriter, WriterOptions};
 
 /// File name of the manifest.
 pub(crate) const MANIFEST: &str = "dataset.json";

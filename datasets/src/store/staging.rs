@@ -1,14 +1,19 @@
 //! Episodes that are finished but not assembled yet: one file of rows and one file of encoded frames
 //! per camera and episode. Nothing here outlives the assembly.
 //!
-//! Both files are `[u64 header length][JSON header][payload]`, little endian.
+//! Rows are `[u64 header length][JSON header][payload]`, frames `[payload][JSON footer][u64 footer length]`,
+//! little endian: how long encoded frames are is known when the last one is written.
 
-use std::path::Path;
+use std::collections::BTreeMap;
+use std::fs::File;
+use std::io::{Read, Seek, SeekFrom, Write};
+use std::ops::Range;
+use std::path::{Path, PathBuf};
 
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
-use super::disk::{Disk, Sync, read_file};
+use super::disk::{AtomicFile, Disk, Sync, read_file};
 use crate::episode::{Column, Episode};
 use crate::schema::{Dtype, EpisodeMeta, FileEntry, FrameRange};
 use crate::{Error, Result};
@@ -27,9 +32,9 @@ struct ColumnHeader {
     width: usize,
 }
 
-/// Header of a file of frames.
+/// Footer of a file of frames.
 #[derive(Debug, Serialize, Deserialize)]
-struct FramesHeader {
+struct FramesFooter {
     lengths: Vec<u64>,
 }
 
@@ -52,8 +57,13 @@ pub(crate) fn frames_name(source_index: u64, camera: usize) -> String {
     format!("{source_index:09}.frames{camera}")
 }
 
-/// Writes the rows of an episode.
-pub(crate) fn write_rows(disk: &Disk, path: &Path, episode: &Episode) -> Result<FileEntry> {
+/// Writes the rows of an episode. `frames` says how many frames its cameras have.
+pub(crate) fn write_rows(
+    disk: &Disk,
+    path: &Path,
+    episode: &Episode,
+    frames: BTreeMap<String, FrameRange>,
+) -> Result<FileEntry> {
     let meta = EpisodeMeta {
         source_index: episode.source_index,
         length: episode.length as u64,
@@ -62,11 +72,7 @@ pub(crate) fn write_rows(disk: &Disk, path: &Path, episode: &Episode) -> Result<
         source_path: episode.source_path.clone(),
         source_hash: episode.source_hash.clone(),
         extras: episode.extras.clone(),
-        frames: episode
-            .cameras
-            .iter()
-            .map(|c| (c.camera.clone(), frames_of(c.count)))
-            .collect(),
+        frames,
         ..EpisodeMeta::default()
     };
     let columns = episode.columns.iter().map(|(name, column)| ColumnHeader {
@@ -92,13 +98,6 @@ pub(crate) fn write_rows(disk: &Disk, path: &Path, episode: &Episode) -> Result<
         }
     }
     disk.write(path, &bytes, Sync::No)
-}
-
-fn frames_of(count: usize) -> FrameRange {
-    FrameRange {
-        first: 0,
-        count: count as u64,
-    }
 }
 
 /// Reads the rows of an episode.
@@ -154,38 +153,104 @@ fn column(dtype: Dtype, width: usize, bytes: &[u8]) -> Column {
     }
 }
 
-/// Writes encoded frames.
-pub(crate) fn write_frames(disk: &Disk, path: &Path, frames: &[Vec<u8>]) -> Result<FileEntry> {
-    let mut bytes = with_header(&FramesHeader {
-        lengths: frames.iter().map(|f| f.len() as u64).collect(),
-    })?;
-    for frame in frames {
-        bytes.extend_from_slice(frame);
-    }
-    disk.write(path, &bytes, Sync::No)
+/// Encoded frames on their way into a staged file; nobody sees it until it is finished.
+#[derive(Debug)]
+pub(crate) struct FrameFile {
+    disk: Disk,
+    file: Option<AtomicFile>,
+    path: PathBuf,
+    lengths: Vec<u64>,
 }
 
-/// The encoded frames in `range` of a staged file.
-pub(crate) fn read_frames(path: &Path, range: std::ops::Range<usize>) -> Result<Vec<Vec<u8>>> {
-    let bytes = read_file(path)?;
-    let (header, payload): (FramesHeader, _) = split_header(path, &bytes)?;
-    let mut frames = Vec::with_capacity(range.len());
-    let mut start = 0;
-    for (k, &length) in header.lengths.iter().enumerate() {
-        let end = start + length as usize;
-        if range.contains(&k) {
-            let frame = payload
-                .get(start..end)
-                .ok_or_else(|| Error::corrupt(path, format!("frame {k} is cut short")))?;
-            frames.push(frame.to_vec());
-        }
-        start = end;
-    }
-    if frames.len() != range.len() {
-        return Err(Error::corrupt(
+impl FrameFile {
+    /// A file that will appear under `path`.
+    pub(crate) fn new(disk: &Disk, path: PathBuf) -> Self {
+        Self {
+            disk: disk.clone(),
+            file: None,
             path,
-            format!("it has {} frames, not {}", header.lengths.len(), range.end),
-        ));
+            lengths: Vec::new(),
+        }
+    }
+
+    /// Number of frames.
+    pub(crate) fn count(&self) -> usize {
+        self.lengths.len()
+    }
+
+    /// Appends a frame.
+    pub(crate) fn push(&mut self, encoded: &[u8]) -> Result<()> {
+        let path = &self.path;
+        let file = match &mut self.file {
+            Some(file) => file,
+            slot => slot.insert(self.disk.create(path)?),
+        };
+        file.write_all(encoded)
+            .map_err(|e| Error::io("write", path, e))?;
+        self.lengths.push(encoded.len() as u64);
+        Ok(())
+    }
+
+    /// Forgets all but the first frames.
+    pub(crate) fn keep_first(&mut self, count: usize) {
+        self.lengths.truncate(count);
+    }
+
+    /// Writes the lengths of the frames and gives the file its name.
+    pub(crate) fn finish(mut self) -> Result<FileEntry> {
+        let mut file = match self.file.take() {
+            Some(file) => file,
+            None => self.disk.create(&self.path)?,
+        };
+        let lengths = std::mem::take(&mut self.lengths);
+        let json = serde_json::to_vec(&FramesFooter { lengths });
+        let mut footer = json.map_err(|e| Error::invalid("episode", "footer", e))?;
+        footer.extend_from_slice(&(footer.len() as u64).to_le_bytes());
+        file.write_all(&footer)
+            .map_err(|e| Error::io("write", &self.path, e))?;
+        file.commit(Sync::No)
+    }
+}
+
+/// An episode that is not finished leaves nothing.
+impl Drop for FrameFile {
+    fn drop(&mut self) {
+        if let Some(file) = self.file.take() {
+            file.discard();
+        }
+    }
+}
+
+/// The encoded frames in `range` of a staged file; the others are not read.
+pub(crate) fn read_frames(path: &Path, range: Range<usize>) -> Result<Vec<Vec<u8>>> {
+    let io = |e| Error::io("read", path, e);
+    let mut file = File::open(path).map_err(io)?;
+    let length = file.metadata().map_err(io)?.len();
+    let cut = || Error::corrupt(path, "the list of its frames is cut short");
+    let footer_end = length.checked_sub(8).ok_or_else(cut)?;
+    let mut number = [0; 8];
+    file.seek(SeekFrom::Start(footer_end)).map_err(io)?;
+    file.read_exact(&mut number).map_err(io)?;
+    let footer_start = footer_end.checked_sub(u64::from_le_bytes(number));
+    let footer_start = footer_start.ok_or_else(cut)?;
+    let mut json = vec![0; (footer_end - footer_start) as usize];
+    file.seek(SeekFrom::Start(footer_start)).map_err(io)?;
+    file.read_exact(&mut json).map_err(io)?;
+    let FramesFooter { lengths } = crate::schema::parse_json(path, &json)?;
+    let Some(wanted) = lengths.get(range.clone()) else {
+        let detail = format!("it has {} frames, not {}", lengths.len(), range.end);
+        return Err(Error::corrupt(path, detail));
+    };
+    let start: u64 = lengths[..range.start].iter().sum();
+    if start + wanted.iter().sum::<u64>() > footer_start {
+        return Err(Error::corrupt(path, "its frames are cut short"));
+    }
+    file.seek(SeekFrom::Start(start)).map_err(io)?;
+    let mut frames = Vec::with_capacity(wanted.len());
+    for &length in wanted {
+        let mut frame = vec![0; length as usize];
+        file.read_exact(&mut frame).map_err(io)?;
+        frames.push(frame);
     }
     Ok(frames)
 }

@@ -17,11 +17,12 @@ use serde::{Deserialize, Serialize};
 
 use super::disk::{Disk, Sync, hash_file};
 use super::journal::{Entry, Journal};
-use super::{ENTRIES, MANIFEST, STAGING, assembly, parquet, staging, zarr};
+use super::staging::{self, FrameFile};
+use super::{ENTRIES, MANIFEST, STAGING, assembly, parquet, zarr};
 use crate::schema::{FORMAT_VERSION, LedgerRow, Outcome, parse_json, to_json};
 use crate::{
-    CameraFrames, Codec, Dataset, Episode, Error, FileEntry, ManifestDraft, Result, Shard,
-    SplitRule,
+    Codec, Column, Dataset, Episode, Error, FileEntry, Frame, FrameRange, FrameSink, ManifestDraft,
+    Result, Shard, SplitRule,
 };
 
 /// Reason code of episodes outside the selection.
@@ -307,33 +308,37 @@ impl DatasetWriter {
         self.plan.assigned().count() as u64
     }
 
-    /// Adds one episode. Any thread, any order; when it returns, the end of the process does not lose it.
+    /// Adds one episode that is in memory. Any thread, any order; when it returns, the end of the process does
+    /// not lose it.
     ///
     /// # Errors
     /// [`Error::Episode`] for an episode that does not fit the declared fields and cameras; it is not
     /// recorded, so the caller may [`reject`](Self::reject) it.
-    #[expect(
-        clippy::needless_pass_by_value,
-        reason = "an episode is handed over; its memory is free afterwards"
-    )]
-    pub fn accept(&self, episode: Episode) -> Result<()> {
-        self.check_index(episode.source_index)?;
+    pub fn accept(&self, mut episode: Episode) -> Result<()> {
         episode.check()?;
-        self.check_fields(&episode)?;
-        self.check_cameras(&episode)?;
-        let staged = self.stage(&episode)?;
-        let hz = self.plan.manifest.control_hz;
-        self.journal.append(Entry {
-            row: LedgerRow {
-                source_index: episode.source_index,
-                path: episode.source_path.clone(),
-                outcome: Outcome::Accepted,
-                code: String::new(),
-                detail: String::new(),
-                bytes: raw_bytes(&episode),
-                seconds: hz.map(|hz| episode.length as f64 / hz),
-            },
-            staged,
+        let mut frames = self.begin(episode.source_index)?;
+        for camera in std::mem::take(&mut episode.cameras) {
+            let size = [camera.height, camera.width];
+            frames.push_all(&camera.camera, size, &camera.pixels)?;
+        }
+        frames.accept(episode)
+    }
+
+    /// Begins an episode whose frames come one by one. Any thread, any order.
+    ///
+    /// # Errors
+    /// For an episode that is not to be written here, or is in the ledger already.
+    pub fn begin(&self, source_index: u64) -> Result<EpisodeWriter<'_>> {
+        self.check_index(source_index)?;
+        let folder = staging_episodes(&self.root);
+        let file = |camera| {
+            let path = folder.join(staging::frames_name(source_index, camera));
+            FrameFile::new(&self.disk, path)
+        };
+        Ok(EpisodeWriter {
+            writer: self,
+            source_index,
+            files: (0..self.plan.manifest.cameras.len()).map(file).collect(),
         })
     }
 
@@ -462,76 +467,140 @@ impl DatasetWriter {
         }
         Ok(())
     }
+}
 
-    fn check_cameras(&self, episode: &Episode) -> Result<()> {
-        let fault = |code, detail| {
-            Err(Error::Episode {
-                episode: episode.source_index,
-                code,
-                detail,
-            })
+/// An episode that is being written: its frames first, then everything else. Dropped before that, it leaves
+/// nothing.
+#[derive(Debug)]
+pub struct EpisodeWriter<'a> {
+    writer: &'a DatasetWriter,
+    source_index: u64,
+    /// One per camera of the dataset.
+    files: Vec<FrameFile>,
+}
+
+impl FrameSink for EpisodeWriter<'_> {
+    fn push(&mut self, camera: &str, size: [usize; 2], frame: Frame<'_>) -> Result<()> {
+        let plan = &self.writer.plan;
+        let declared = plan.manifest.cameras.iter();
+        let Some((position, declared)) = declared.enumerate().find(|(_, c)| c.name == camera)
+        else {
+            let detail = format!("camera `{camera}` is not declared");
+            return Err(self.fault("missing_key", detail));
         };
-        let cameras = &self.plan.manifest.cameras;
-        if episode.cameras.len() != cameras.len() {
-            return fault(
-                "missing_key",
-                format!(
-                    "it has {} cameras, not {}",
-                    episode.cameras.len(),
-                    cameras.len()
-                ),
+        let (height, width, dtype) = (declared.height, declared.width, declared.dtype);
+        if (size, frame.dtype()) != ([height, width], dtype) {
+            let [h, w] = size;
+            let detail = format!(
+                "camera `{camera}` has {h}x{w} {} frames, not {height}x{width} {dtype}",
+                frame.dtype()
             );
+            return Err(self.fault("count_mismatch", detail));
         }
-        for (frames, camera) in episode.cameras.iter().zip(cameras) {
-            if frames.camera != camera.name {
-                return fault(
-                    "missing_key",
-                    format!(
-                        "camera `{}` stands where `{}` belongs",
-                        frames.camera, camera.name
-                    ),
-                );
+        if frame.values() != height * width * 3 {
+            let detail = format!(
+                "camera `{camera}` has a frame of {} values, not {height}x{width}x3",
+                frame.values()
+            );
+            return Err(self.fault("count_mismatch", detail));
+        }
+        if let Frame::F32(values) = frame
+            && !values.iter().all(|v| v.is_finite())
+        {
+            let detail = format!("camera `{camera}` has a pixel that is not finite");
+            return Err(self.fault("non_finite", detail));
+        }
+        self.files[position].push(&zarr::encode_frame(frame, plan.codec)?)
+    }
+
+    fn keep_first(&mut self, count: usize) {
+        for file in &mut self.files {
+            file.keep_first(count);
+        }
+    }
+}
+
+impl EpisodeWriter<'_> {
+    /// Adds the episode whose frames were pushed; `episode.cameras` is empty. When it returns, the end of the
+    /// process does not lose it.
+    ///
+    /// # Errors
+    /// [`Error::Episode`] for an episode that does not fit the declared fields and cameras; it is not
+    /// recorded, so the caller may [`reject`](DatasetWriter::reject) it.
+    pub fn accept(self, episode: Episode) -> Result<()> {
+        if episode.source_index != self.source_index {
+            let index = episode.source_index;
+            let detail = format!("the frames are those of {}", self.source_index);
+            return Err(Error::invalid("source episode", index, detail));
+        }
+        episode.check()?;
+        self.writer.check_fields(&episode)?;
+        self.check_counts(&episode)?;
+        let DatasetWriter {
+            root,
+            plan,
+            disk,
+            journal,
+            ..
+        } = self.writer;
+        let cameras = plan.manifest.cameras.iter();
+        let mut bytes = rows_bytes(&episode);
+        let mut frames = BTreeMap::new();
+        for (camera, file) in cameras.zip(&self.files) {
+            let count = file.count() as u64;
+            bytes += count * camera.frame_bytes() as u64;
+            frames.insert(camera.name.clone(), FrameRange { first: 0, count });
+        }
+        let rows = staging::rows_name(episode.source_index);
+        let path = staging_episodes(root).join(&rows);
+        let written = staging::write_rows(disk, &path, &episode, frames)?;
+        let mut staged = BTreeMap::from([(rows, written)]);
+        for (position, file) in self.files.into_iter().enumerate() {
+            let name = staging::frames_name(episode.source_index, position);
+            staged.insert(name, file.finish()?);
+        }
+        let hz = plan.manifest.control_hz;
+        journal.append(Entry {
+            row: LedgerRow {
+                source_index: episode.source_index,
+                path: episode.source_path,
+                outcome: Outcome::Accepted,
+                code: String::new(),
+                detail: String::new(),
+                bytes,
+                seconds: hz.map(|hz| episode.length as f64 / hz),
+            },
+            staged,
+        })
+    }
+
+    fn check_counts(&self, episode: &Episode) -> Result<()> {
+        let manifest = &self.writer.plan.manifest;
+        let rows = episode.length;
+        for (camera, file) in manifest.cameras.iter().zip(&self.files) {
+            let (name, count) = (&camera.name, file.count());
+            if count == 0 {
+                let detail = format!("it has no frames of camera `{name}`");
+                return Err(self.fault("missing_key", detail));
             }
-            let found = (frames.height, frames.width, frames.pixels.dtype());
-            if found != (camera.height, camera.width, camera.dtype) {
-                let (h, w, dtype) = found;
-                let expected = format!("{}x{} {}", camera.height, camera.width, camera.dtype);
-                return fault(
-                    "count_mismatch",
-                    format!(
-                        "camera `{}` has {h}x{w} {dtype} frames, not {expected}",
-                        camera.name
-                    ),
-                );
+            if count != rows && count != rows + 1 {
+                let detail = format!("camera `{name}` has {count} frames, the episode {rows} rows");
+                return Err(self.fault("count_mismatch", detail));
             }
-            if frames.count > episode.length && !self.plan.manifest.extra_last_obs {
-                return fault(
-                    "count_mismatch",
-                    format!("camera `{}` has a frame after the last row", camera.name),
-                );
+            if count > rows && !manifest.extra_last_obs {
+                let detail = format!("camera `{name}` has a frame after the last row");
+                return Err(self.fault("count_mismatch", detail));
             }
         }
         Ok(())
     }
 
-    /// Writes the files of an episode; they count only once the journal says so.
-    fn stage(&self, episode: &Episode) -> Result<BTreeMap<String, FileEntry>> {
-        let folder = staging_episodes(&self.root);
-        let rows = staging::rows_name(episode.source_index);
-        let mut files = BTreeMap::new();
-        files.insert(
-            rows.clone(),
-            staging::write_rows(&self.disk, &folder.join(&rows), episode)?,
-        );
-        for (position, frames) in episode.cameras.iter().enumerate() {
-            let name = staging::frames_name(episode.source_index, position);
-            let encoded = zarr::encode_frames(frames, self.plan.codec)?;
-            files.insert(
-                name.clone(),
-                staging::write_frames(&self.disk, &folder.join(&name), &encoded)?,
-            );
+    fn fault(&self, code: &'static str, detail: String) -> Error {
+        Error::Episode {
+            episode: self.source_index,
+            code,
+            detail,
         }
-        Ok(files)
     }
 }
 
@@ -570,14 +639,10 @@ fn plan_path(staging: &Path) -> PathBuf {
     staging.join("plan.json")
 }
 
-fn raw_bytes(episode: &Episode) -> u64 {
-    let rows: usize = episode
-        .columns
-        .values()
-        .map(|c| c.len() * c.dtype().bytes())
-        .sum();
-    let pixels = |c: &CameraFrames| c.pixels.len() * c.pixels.dtype().bytes();
-    (rows + episode.cameras.iter().map(pixels).sum::<usize>()) as u64
+/// Bytes of the rows of an episode.
+fn rows_bytes(episode: &Episode) -> u64 {
+    let column = |c: &Column| c.len() * c.dtype().bytes();
+    episode.columns.values().map(column).sum::<usize>() as u64
 }
 
 /// Refuses a folder with anything in it that is not ours.

@@ -20,7 +20,7 @@ use zarrs::filesystem::{FilesystemStore, FilesystemStoreOptions};
 use zarrs::storage::storage_adapter::performance_metrics::PerformanceMetricsStorageAdapter;
 
 use super::disk::{Disk, Sync};
-use crate::episode::{CameraFrames, Pixels};
+use crate::episode::{Frame, Pixels};
 use crate::schema::{Camera, Codec, FileEntry, PixelType, to_json};
 use crate::{Error, Result};
 
@@ -75,27 +75,13 @@ fn encode(bytes: Cow<'_, [u8]>, codec: Codec) -> Result<Vec<u8>> {
         .map_err(|e| Error::invalid("codec", codec, e))
 }
 
-/// Encodes every frame of an episode, as inner chunks.
-pub(crate) fn encode_frames(frames: &CameraFrames, codec: Codec) -> Result<Vec<Vec<u8>>> {
-    let size = frames.height * frames.width * 3;
-    match &frames.pixels {
-        Pixels::U8(values) => values
-            .chunks_exact(size)
-            .map(|f| encode(Cow::Borrowed(f), codec))
-            .collect(),
-        Pixels::F32(values) => {
-            let little_endian = |frame: &[f32]| {
-                frame
-                    .iter()
-                    .flat_map(|v| v.to_le_bytes())
-                    .collect::<Vec<u8>>()
-            };
-            values
-                .chunks_exact(size)
-                .map(|f| encode(Cow::Owned(little_endian(f)), codec))
-                .collect()
-        }
-    }
+/// Encodes a frame, as an inner chunk.
+pub(crate) fn encode_frame(frame: Frame<'_>, codec: Codec) -> Result<Vec<u8>> {
+    let bytes = match frame {
+        Frame::U8(values) => Cow::Borrowed(values),
+        Frame::F32(values) => Cow::Owned(values.iter().flat_map(|v| v.to_le_bytes()).collect()),
+    };
+    encode(bytes, codec)
 }
 
 /// Joins encoded frames to one shard; the last shard of an array may have fewer than `capacity`.

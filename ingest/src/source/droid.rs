@@ -22,13 +22,13 @@ use std::collections::BTreeMap;
 use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
 
-use jepa_datasets::{CameraFrames, Episode, ManifestDraft, catalog};
+use jepa_datasets::{Episode, FrameSink, ManifestDraft, catalog};
 
 use super::hdf5_release::{
-    Frames, Hash, RESIZED, STEPS, camera, pose_columns, pose_fields, read_poses, refuse_unused,
-    size_of_file,
+    RESIZED, STEPS, camera, pose_columns, pose_fields, read_poses, refuse_unused, size_of_file,
 };
-use super::support::relative;
+use super::port::{Port, declared};
+use super::support::{Hash, relative};
 use super::window::{CLIP_FPS, FpsMode, Window};
 use super::{Source, SourceEntry, SourceOptions};
 use crate::container::hdf5;
@@ -146,15 +146,27 @@ impl DroidSource {
     }
 
     /// Decodes the frames of every view; stops where there are more than rows can account for.
-    fn footage(&self, paths: &[PathBuf], rows: usize, hash: &mut Hash) -> Result<Vec<Footage>> {
-        let decode = |path: &PathBuf| {
+    fn footage(
+        &self,
+        paths: &[PathBuf],
+        rows: usize,
+        hash: &mut Hash,
+        sink: &mut dyn FrameSink,
+    ) -> Result<Vec<Footage>> {
+        let mut footage = Vec::with_capacity(paths.len());
+        for (position, path) in paths.iter().enumerate() {
             let bytes = FileBytes::open(path)?;
             hash.add(&bytes);
-            let footage = Footage::decode(&Video::open(bytes)?, rows, self.options.size)?;
-            footage.check(path, rows)?;
-            Ok(footage)
-        };
-        paths.iter().map(decode).collect()
+            let video = Video::open(bytes)?;
+            let info = video.info();
+            let camera = declared(&self.manifest, position, path, self.views[position])?;
+            let native = [info.height, info.width];
+            let mut port = Port::open(sink, camera, native, self.options.size, path)?;
+            let decoded = Footage::decode(&video, rows, &mut port)?;
+            decoded.check(path, rows)?;
+            footage.push(decoded);
+        }
+        Ok(footage)
     }
 
     /// What is noted with an episode: how many rows and frames its files have, and how a reference loader
@@ -210,7 +222,7 @@ impl Source for DroidSource {
         folder.map_or_else(String::new, |folder| relative(&self.list.root, folder))
     }
 
-    fn read(&self, index: u64) -> Result<Episode> {
+    fn read_into(&self, index: u64, sink: &mut dyn FrameSink) -> Result<Episode> {
         let folder = self.folder(index)?;
         let metadata = Metadata::of_folder(folder, index)?;
         let recording = |view: &&str| existing(metadata.video(folder, &key(view))?);
@@ -224,15 +236,12 @@ impl Source for DroidSource {
         hash.add(&trajectory);
         hash.add(&metadata.bytes);
         let poses = read_trajectory(trajectory.path(), index)?;
-        let footage = self.footage(&paths, poses.len(), &mut hash)?;
+        let footage = self.footage(&paths, poses.len(), &mut hash, sink)?;
         let counts = footage.iter().map(|footage| footage.count);
         let length = counts.fold(poses.len(), usize::min);
         self.check_room(folder, length, &footage)?;
         let extras = self.extras(poses.len(), &footage, &metadata);
-        let cameras = footage.into_iter().zip(&paths).zip(&self.manifest.cameras);
-        let finish = |((footage, path), camera): ((Footage, &PathBuf), _)| {
-            footage.frames.finish(path, camera, length)
-        };
+        sink.keep_first(length);
         Ok(Episode {
             source_index: index,
             source_path: self.path_of(index),
@@ -241,7 +250,7 @@ impl Source for DroidSource {
             seed: None,
             length,
             columns: pose_columns(&poses[..length]),
-            cameras: cameras.map(finish).collect::<Result<Vec<CameraFrames>>>()?,
+            cameras: Vec::new(),
             extras,
         })
     }
@@ -266,34 +275,29 @@ impl Source for DroidSource {
     }
 }
 
-/// The frames of one recording.
+/// What is known of one recording.
 struct Footage {
-    frames: Frames,
     /// Frames of the recording; of a far too long one only how many were looked at.
     count: usize,
     fps: Option<f64>,
 }
 
 impl Footage {
-    fn decode(video: &Video, rows: usize, size: Option<[usize; 2]>) -> Result<Self> {
-        let info = video.info();
+    fn decode(video: &Video, rows: usize, port: &mut Port<'_>) -> Result<Self> {
         let most = rows + LOST;
-        let likely = info.announced.map_or(most, |n| most.min(n as usize));
-        let mut frames = Frames::new([info.height, info.width], size, likely);
-        let mut rgb = Vec::with_capacity(info.height * info.width * 3);
+        let mut rgb = Vec::new();
         let count = video.decode(&mut |k, frame| {
             if k >= most {
                 return Ok(ControlFlow::Break(()));
             }
             rgb.clear();
             frame.rgb_into(&mut rgb)?;
-            frames.push(&rgb);
+            port.push(&rgb)?;
             Ok(ControlFlow::Continue(()))
         })?;
         Ok(Self {
-            frames,
             count,
-            fps: info.fps,
+            fps: video.info().fps,
         })
     }
 

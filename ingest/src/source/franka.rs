@@ -11,13 +11,14 @@
 
 use std::path::{Path, PathBuf};
 
-use jepa_datasets::{Episode, ManifestDraft, SplitRule, catalog};
+use jepa_datasets::{Episode, FrameSink, ManifestDraft, SplitRule, catalog};
 
 use super::hdf5_release::{
-    Frames, Hash, RESIZED, STEPS, camera, find_files, one_camera, pose_columns, pose_fields,
+    RESIZED, STEPS, camera, find_files, one_camera, pose_columns, pose_fields, read_images,
     read_poses, refuse_unused, size_of_file,
 };
-use super::support::relative;
+use super::port::{Port, declared};
+use super::support::{Hash, relative};
 use super::window::{CLIP_FPS, FpsMode, Window};
 use super::{Source, SourceEntry, SourceOptions};
 use crate::container::hdf5::{self, Group};
@@ -127,7 +128,7 @@ impl Source for FrankaSource {
             .map_or_else(|_| String::new(), |file| relative(&self.root, file))
     }
 
-    fn read(&self, index: u64) -> Result<Episode> {
+    fn read_into(&self, index: u64, sink: &mut dyn FrameSink) -> Result<Episode> {
         let path = self.file(index)?;
         let mut hash = Hash::default();
         hash.add(&FileBytes::open(path)?);
@@ -150,15 +151,9 @@ impl Source for FrankaSource {
             let stride = FpsMode::ControlHz.stride(None, CONTROL_HZ, CLIP_FPS);
             Window { frames, stride }.check(path, length)?;
         }
-        let frames = Frames::read(&images, 0..length, self.options.size, &mut |_| {})?;
-        let camera = self
-            .manifest
-            .cameras
-            .first()
-            .ok_or_else(|| Error::MissingKey {
-                path: path.to_path_buf(),
-                key: self.camera.clone(),
-            })?;
+        let camera = declared(&self.manifest, 0, path, &self.camera)?;
+        let mut port = Port::open(sink, camera, images.image_size()?, self.options.size, path)?;
+        read_images(&images, 0..length, &mut port, &mut |_| {})?;
         Ok(Episode {
             source_index: index,
             source_path: self.path_of(index),
@@ -167,7 +162,7 @@ impl Source for FrankaSource {
             seed: None,
             length,
             columns: pose_columns(&poses),
-            cameras: vec![frames.finish(path, camera, length)?],
+            cameras: Vec::new(),
             extras: [].into(),
         })
     }

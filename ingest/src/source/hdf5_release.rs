@@ -5,13 +5,10 @@ use std::fs;
 use std::ops::Range;
 use std::path::{Path, PathBuf};
 
-use jepa_datasets::transform::Plane;
-use jepa_datasets::{
-    ACTION, Alignment, Camera, CameraFrames, Column, Dtype, Field, PROPRIO, PixelType, STATE,
-};
-use sha2::{Digest, Sha256};
+use jepa_datasets::{ACTION, Alignment, Camera, Column, Dtype, Field, PROPRIO, PixelType, STATE};
 
 use super::SourceOptions;
+use super::port::Port;
 use crate::container::hdf5::{Data, Group};
 use crate::pose::{Pose, deltas};
 use crate::{Error, Result};
@@ -19,43 +16,11 @@ use crate::{Error, Result};
 /// Folders below a release are searched this deep.
 const DEEPEST: usize = 16;
 
-/// Frames read at a time when they are resized.
-const BLOCK: usize = 64;
-
-/// More memory than this is taken as frames come, not before.
-const MOST_RESERVED: usize = 1 << 30;
+/// Frames read at a time.
+const BLOCK: usize = 16;
 
 /// Numbers of an arm pose.
 const POSE: usize = 7;
-
-/// Hash of the bytes that an episode comes from.
-#[derive(Default)]
-pub(super) struct Hash(Sha256);
-
-impl Hash {
-    pub(super) fn add(&mut self, bytes: &[u8]) {
-        self.0.update(bytes);
-    }
-
-    /// Adds values as little-endian bytes.
-    pub(super) fn add_column(&mut self, column: &Column) {
-        match column {
-            Column::F32 { values, .. } => values.iter().for_each(|v| self.add(&v.to_le_bytes())),
-            Column::F64 { values, .. } => values.iter().for_each(|v| self.add(&v.to_le_bytes())),
-            Column::I64(values) => values.iter().for_each(|v| self.add(&v.to_le_bytes())),
-        }
-    }
-
-    pub(super) fn finish(self) -> String {
-        let digits: Vec<String> = self
-            .0
-            .finalize()
-            .iter()
-            .map(|b| format!("{b:02x}"))
-            .collect();
-        format!("sha256:{}", digits.concat())
-    }
-}
 
 /// Files below a folder whose name is accepted, sorted by path. Hidden files, what macOS puts into
 /// archives and linked folders are passed over.
@@ -146,107 +111,20 @@ pub(super) fn one_camera(options: &SourceOptions) -> Result<Option<&str>> {
     }
 }
 
-/// Frames of an episode as they are stored: `[count, height, width, 3]`, resized one by one.
-pub(super) struct Frames {
-    native: [usize; 2],
-    size: [usize; 2],
-    pixels: Vec<u8>,
-}
-
-impl Frames {
-    /// Room for about `likely` frames of `native` size, to be stored in the size that is wanted.
-    pub(super) fn new(native: [usize; 2], wanted: Option<[usize; 2]>, likely: usize) -> Self {
-        let size = wanted.unwrap_or(native);
-        let bytes = likely.saturating_mul(size[0] * size[1] * 3);
-        Self {
-            native,
-            size,
-            pixels: Vec::with_capacity(bytes.min(MOST_RESERVED)),
-        }
+/// Reads rows of a data set of images a few at a time; `see` is handed them in their native size before they
+/// go to the port, and may change them.
+pub(super) fn read_images(
+    images: &Data,
+    rows: Range<usize>,
+    port: &mut Port<'_>,
+    see: &mut dyn FnMut(&mut [u8]),
+) -> Result<()> {
+    for first in rows.clone().step_by(BLOCK) {
+        let mut block = images.u8(Some(first..rows.end.min(first + BLOCK)))?;
+        see(&mut block);
+        port.push(&block)?;
     }
-
-    /// Appends frames, `[.., height, width, 3]` of the native size.
-    pub(super) fn push(&mut self, rgb: &[u8]) {
-        if self.native == self.size {
-            self.pixels.extend_from_slice(rgb);
-            return;
-        }
-        let [height, width] = self.native;
-        for frame in rgb.chunks_exact(height * width * 3) {
-            let [red, green, blue] = [0, 1, 2].map(|c| self.resize(frame, c));
-            let resized = red.iter().zip(&green).zip(&blue);
-            self.pixels.extend(
-                resized.flat_map(|((r, g), b)| [r, g, b].map(|v| v.round_ties_even() as u8)),
-            );
-        }
-    }
-
-    /// One channel of a frame, resized without antialias (datasets.md section 4.1).
-    fn resize(&self, frame: &[u8], channel: usize) -> Vec<f32> {
-        let values = frame.iter().skip(channel).step_by(3);
-        let plane = Plane {
-            height: self.native[0],
-            width: self.native[1],
-            values: values.copied().map(f32::from).collect(),
-        };
-        plane.bilinear(self.size[0], self.size[1]).values
-    }
-
-    /// Reads rows of a data set of images; `see` is handed every frame in its native size before it is
-    /// stored, and may change it. Frames that are resized are read a few at a time.
-    pub(super) fn read(
-        images: &Data,
-        rows: Range<usize>,
-        wanted: Option<[usize; 2]>,
-        see: &mut dyn FnMut(&mut [u8]),
-    ) -> Result<Self> {
-        let native = images.image_size()?;
-        let size = wanted.unwrap_or(native);
-        if size == native {
-            let mut pixels = images.u8(Some(rows))?;
-            see(&mut pixels);
-            return Ok(Self {
-                native,
-                size,
-                pixels,
-            });
-        }
-        let mut frames = Self::new(native, wanted, rows.len());
-        for first in rows.clone().step_by(BLOCK) {
-            let mut block = images.u8(Some(first..rows.end.min(first + BLOCK)))?;
-            see(&mut block);
-            frames.push(&block);
-        }
-        Ok(frames)
-    }
-
-    /// The first `count` frames, checked against the size that the manifest declares.
-    pub(super) fn finish(
-        mut self,
-        path: &Path,
-        camera: &Camera,
-        count: usize,
-    ) -> Result<CameraFrames> {
-        let [height, width] = self.size;
-        if (height, width) != (camera.height, camera.width) {
-            let (h, w) = (camera.height, camera.width);
-            return Err(Error::count(
-                path,
-                format!(
-                    "its frames are {height}x{width}, those of the first episode {h}x{w}; \
-                     a common size has to be asked for"
-                ),
-            ));
-        }
-        self.pixels.truncate(count * height * width * 3);
-        Ok(CameraFrames {
-            camera: camera.name.clone(),
-            height,
-            width,
-            count,
-            pixels: self.pixels.into(),
-        })
-    }
+    Ok(())
 }
 
 /// A camera of byte frames, as it is stored.

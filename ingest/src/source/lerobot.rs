@@ -24,13 +24,14 @@ use std::ops::{ControlFlow, Range};
 use std::path::{Path, PathBuf};
 
 use jepa_datasets::{
-    ACTION, Alignment, Camera, CameraFrames, Column, Dtype, Episode, Field, ManifestDraft, PROPRIO,
-    PixelType, Pixels, REWARD, STATE,
+    ACTION, Alignment, Camera, Column, Dtype, Episode, Field, FrameSink, ManifestDraft, PROPRIO,
+    PixelType, REWARD, STATE,
 };
 
 use self::meta::{Clip, EpisodeEntry, Feature, Layout, Meta};
+use super::port::{Port, declared};
 use super::support::{
-    f32_column, finite, float_column, refuse, relative, resized, sha256_of, total_bytes,
+    Hash, f32_column, finite, float_column, refuse, relative, sha256_of, total_bytes,
 };
 use super::{Source, SourceEntry, SourceOptions};
 use crate::container::mapped::FileBytes;
@@ -208,7 +209,7 @@ impl LerobotSource {
         if feature.dtype == "image" {
             let path = self.meta.data_path(&self.root, episode)?;
             let first = TableFile::open(&path)?.read(&[feature.name.as_str()], 0..1)?;
-            return Ok(png_column::decode(&path, &first.bytes(&feature.name)?)?.size);
+            return png_column::size(&path, &first.bytes(&feature.name)?);
         }
         let clip = clip_of(&self.root, feature, episode)?;
         let path = self.meta.video_path(&self.root, feature, episode, clip)?;
@@ -301,19 +302,41 @@ impl LerobotSource {
     }
 
     /// The frames of one camera.
-    fn frames(&self, episode: &EpisodeEntry, feature: &Feature, rows: &Rows) -> Result<Frames> {
+    /// Hands the frames of one camera to the sink; returns the hash of their pixels before resizing.
+    fn frames(
+        &self,
+        episode: &EpisodeEntry,
+        position: usize,
+        rows: &Rows,
+        sink: &mut dyn FrameSink,
+    ) -> Result<String> {
+        let (name, feature) = &self.cameras[position];
+        let wanted = self.options.size;
         if feature.dtype == "image" {
             let path = self.meta.data_path(&self.root, episode)?;
-            return png_column::decode(&path, &rows.bytes(&feature.name)?);
+            let images = rows.bytes(&feature.name)?;
+            let native = png_column::size(&path, &images)?;
+            let camera = declared(&self.manifest, position, &path, name)?;
+            let mut port = Port::open(sink, camera, native, wanted, &path)?;
+            return png_column::decode(&path, &images, native, &mut port);
         }
         let clip = clip_of(&self.root, feature, episode)?;
         let path = self.meta.video_path(&self.root, feature, episode, clip)?;
-        self.video_frames(&path, episode, clip)
+        let video = Video::open(FileBytes::open(&path)?)?;
+        let native = [video.info().height, video.info().width];
+        let camera = declared(&self.manifest, position, &path, name)?;
+        let mut port = Port::open(sink, camera, native, wanted, &path)?;
+        self.video_frames(&path, &video, (episode, clip), &mut port)
     }
 
     /// Decodes a video from a key frame before the episode to its last frame.
-    fn video_frames(&self, path: &Path, episode: &EpisodeEntry, clip: &Clip) -> Result<Frames> {
-        let video = Video::open(FileBytes::open(path)?)?;
+    fn video_frames(
+        &self,
+        path: &Path,
+        video: &Video,
+        (episode, clip): (&EpisodeEntry, &Clip),
+        port: &mut Port<'_>,
+    ) -> Result<String> {
         let first = clip.first_frame(self.meta.fps);
         let end = first + episode.length;
         if let Some(announced) = clip.frames(self.meta.fps)
@@ -325,11 +348,15 @@ impl LerobotSource {
             );
             return Err(Error::count(path, detail));
         }
-        let mut pixels = Vec::new();
+        let mut rgb = Vec::new();
+        let mut hash = Hash::default();
         let is_whole_file = self.meta.layout == Layout::V2;
         let found = video.decode_from(first, &mut |k, frame| {
             if (first..end).contains(&k) {
-                frame.rgb_into(&mut pixels)?;
+                rgb.clear();
+                frame.rgb_into(&mut rgb)?;
+                hash.add(&rgb);
+                port.push(&rgb)?;
             }
             // In a file of one episode the count is checked, in a shared one the next episode follows.
             Ok(if k + 1 >= end && !is_whole_file {
@@ -345,10 +372,7 @@ impl LerobotSource {
             );
             return Err(Error::count(path, detail));
         }
-        Ok(Frames {
-            pixels,
-            size: [video.info().height, video.info().width],
-        })
+        Ok(hash.finish())
     }
 }
 
@@ -382,13 +406,6 @@ fn clip_of<'a>(root: &Path, feature: &Feature, episode: &'a EpisodeEntry) -> Res
         path: root.join("meta/episodes"),
         key: format!("videos/{}", feature.name),
     })
-}
-
-/// Frames of one camera in one episode.
-struct Frames {
-    /// `[frames, height, width, 3]`.
-    pixels: Vec<u8>,
-    size: [usize; 2],
 }
 
 /// The fields to store, and the column each comes from.
@@ -542,7 +559,7 @@ impl Source for LerobotSource {
             .unwrap_or_default()
     }
 
-    fn read(&self, index: u64) -> Result<Episode> {
+    fn read_into(&self, index: u64, sink: &mut dyn FrameSink) -> Result<Episode> {
         let Some(episode) = self.episodes.get(index as usize) else {
             let path = self.broken.get(index as usize - self.episodes.len());
             let path = path.unwrap_or(&self.root);
@@ -570,18 +587,9 @@ impl Source for LerobotSource {
             bytes.extend(values.to_f64().iter().flat_map(|v| v.to_le_bytes()));
             columns.insert(field.name.clone(), values);
         }
-        let mut cameras = Vec::new();
-        for (name, feature) in &self.cameras {
-            let frames = self.frames(episode, feature, &rows)?;
-            bytes.extend_from_slice(sha256_of(&[&frames.pixels]).as_bytes());
-            let (pixels, size) = resized(Pixels::U8(frames.pixels), frames.size, self.options.size);
-            cameras.push(CameraFrames {
-                camera: name.clone(),
-                height: size[0],
-                width: size[1],
-                count: episode.length,
-                pixels,
-            });
+        for position in 0..self.cameras.len() {
+            let hash = self.frames(episode, position, &rows, sink)?;
+            bytes.extend_from_slice(hash.as_bytes());
         }
         Ok(Episode {
             source_index: index,
@@ -591,7 +599,7 @@ impl Source for LerobotSource {
             seed: None,
             length: episode.length,
             columns,
-            cameras,
+            cameras: Vec::new(),
             extras: BTreeMap::from([("episode_index".into(), episode.index as f64)]),
         })
     }

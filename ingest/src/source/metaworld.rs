@@ -20,7 +20,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 
 use jepa_datasets::{
-    ACTION, Camera, CameraFrames, Dtype, Episode, Field, ManifestDraft, PROPRIO, PixelType, Pixels,
+    ACTION, Camera, Dtype, Episode, Field, FrameSink, ManifestDraft, PROPRIO, PixelType, Pixels,
     REWARD, STATE, catalog,
 };
 
@@ -494,7 +494,7 @@ impl Source for MetaworldSource {
             .unwrap_or_default()
     }
 
-    fn read(&self, index: u64) -> Result<Episode> {
+    fn read_into(&self, index: u64, sink: &mut dyn FrameSink) -> Result<Episode> {
         let Some(place) = self.places.get(index as usize) else {
             let path = self.path_at(index).unwrap_or(&self.root);
             let again = open_shard(path).and_then(|shard| list_rows(&shard, 0));
@@ -512,6 +512,7 @@ impl Source for MetaworldSource {
             .copied()
             .collect();
         let state = float_column(self.state_dtype(place.shard), width, row.states.values);
+        sink.push_all(CAMERA, row.size, &row.pixels)?;
         Ok(Episode {
             source_index: index,
             source_path: self.path_of(index),
@@ -528,13 +529,7 @@ impl Source for MetaworldSource {
                 (REWARD.into(), f32_column(1, &row.rewards.values)),
                 (STATE.into(), state),
             ]),
-            cameras: vec![CameraFrames {
-                camera: CAMERA.into(),
-                height: row.size[0],
-                width: row.size[1],
-                count: row.length,
-                pixels: row.pixels,
-            }],
+            cameras: Vec::new(),
             extras: BTreeMap::from([
                 ("episode".into(), place.episode as f64),
                 ("row_in_file".into(), place.row as f64),

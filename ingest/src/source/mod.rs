@@ -12,6 +12,8 @@ pub mod lerobot;
 pub mod metaworld;
 pub mod npz;
 pub mod pointmaze;
+#[cfg(any(feature = "video", feature = "hdf5"))]
+mod port;
 #[cfg(feature = "video")]
 pub mod pusht;
 #[cfg(feature = "hdf5")]
@@ -26,7 +28,7 @@ pub mod zarr;
 
 use std::path::Path;
 
-use jepa_datasets::{Episode, ManifestDraft, SplitRule};
+use jepa_datasets::{CameraFrames, Episode, FrameSink, ManifestDraft, SplitRule};
 
 use crate::{Error, Result};
 use window::FpsMode;
@@ -45,11 +47,21 @@ pub trait Source: Send + Sync {
     /// The file an episode comes from, relative to the release, for the ledger.
     fn path_of(&self, index: u64) -> String;
 
-    /// Reads one episode.
+    /// Reads one episode. Its frames go to `frames` as they are decoded; what comes back has none.
     ///
     /// # Errors
     /// Whatever makes this episode unusable; the others do not depend on it.
-    fn read(&self, index: u64) -> Result<Episode>;
+    fn read_into(&self, index: u64, frames: &mut dyn FrameSink) -> Result<Episode>;
+
+    /// Reads one episode with its frames, all of it in memory.
+    ///
+    /// # Errors
+    /// As [`read_into`](Self::read_into).
+    fn read(&self, index: u64) -> Result<Episode> {
+        let mut cameras: Vec<CameraFrames> = Vec::new();
+        let episode = self.read_into(index, &mut cameras)?;
+        Ok(Episode { cameras, ..episode })
+    }
 
     /// The split that the release comes with; all episodes are for training where it has none.
     fn released_split(&self) -> SplitRule {

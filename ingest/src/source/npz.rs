@@ -15,7 +15,7 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use jepa_datasets::{
-    ACTION, Camera, CameraFrames, Dtype, Episode, Field, ManifestDraft, PROPRIO, PixelType, Pixels,
+    ACTION, Camera, Dtype, Episode, Field, FrameSink, ManifestDraft, PROPRIO, PixelType, Pixels,
     STATE,
 };
 
@@ -377,9 +377,10 @@ impl Source for NpzSource {
             .unwrap_or_default()
     }
 
-    fn read(&self, index: u64) -> Result<Episode> {
+    fn read_into(&self, index: u64, sink: &mut dyn FrameSink) -> Result<Episode> {
         let sample = self.sample(index as usize)?;
         let extras = sample.goal.iter().flatten().enumerate();
+        sink.push_all(CAMERA, sample.size, &sample.pixels)?;
         Ok(Episode {
             source_index: index,
             source_path: self.path_of(index),
@@ -396,13 +397,7 @@ impl Source for NpzSource {
                 (PROPRIO.into(), f32_column(POSE, &sample.poses)),
                 (STATE.into(), float_column(sample.dtype, POSE, sample.poses)),
             ]),
-            cameras: vec![CameraFrames {
-                camera: CAMERA.into(),
-                height: sample.size[0],
-                width: sample.size[1],
-                count: sample.length,
-                pixels: sample.pixels,
-            }],
+            cameras: Vec::new(),
         })
     }
 

@@ -14,7 +14,7 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use jepa_datasets::{
-    ACTION, Camera, CameraFrames, Episode, Field, ManifestDraft, PROPRIO, Pixels, STATE, catalog,
+    ACTION, Camera, Episode, Field, FrameSink, ManifestDraft, PROPRIO, Pixels, STATE, catalog,
 };
 
 use super::support::{
@@ -56,7 +56,6 @@ pub struct PointMazeSource {
 /// Frames of one episode.
 struct Frames {
     pixels: Pixels,
-    count: usize,
     native: [usize; 2],
     size: [usize; 2],
     source_hash: String,
@@ -185,7 +184,6 @@ impl PointMazeSource {
         let (pixels, size) = resized(all, native, self.options.size);
         Ok(Frames {
             pixels,
-            count: length,
             native,
             size,
             source_hash: sha256(file.bytes()),
@@ -214,13 +212,13 @@ impl Source for PointMazeSource {
         )
     }
 
-    fn read(&self, index: u64) -> Result<Episode> {
+    fn read_into(&self, index: u64, sink: &mut dyn FrameSink) -> Result<Episode> {
         let i = index as usize;
         let rows = self.length(i)?;
         let state = self.states.episode(i, rows, "the state")?;
         let action = self.actions.episode(i, rows, "the action")?;
         let frames = self.frames(i)?;
-        let [height, width] = frames.size;
+        sink.push_all(CAMERA, frames.size, &frames.pixels)?;
         Ok(Episode {
             source_index: index,
             source_path: self.path_of(index),
@@ -236,13 +234,7 @@ impl Source for PointMazeSource {
                     float_column(self.states.stored_dtype(), STATE_WIDTH, state),
                 ),
             ]),
-            cameras: vec![CameraFrames {
-                camera: CAMERA.into(),
-                height,
-                width,
-                count: frames.count,
-                pixels: frames.pixels,
-            }],
+            cameras: Vec::new(),
             extras: BTreeMap::new(),
         })
     }

@@ -17,12 +17,13 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use jepa_datasets::{
-    ACTION, Alignment, Camera, CameraFrames, Dtype, Episode, Field, ManifestDraft, PROPRIO,
-    PixelType, STATE, SplitRule, catalog,
+    ACTION, Alignment, Camera, Dtype, Episode, Field, FrameSink, ManifestDraft, PROPRIO, PixelType,
+    STATE, SplitRule, catalog,
 };
 
+use super::port::{Port, declared};
 use super::support::{
-    Inputs, Table, clip, f32_column, float_column, missing_files, numbered_files, refuse, relative,
+    Inputs, Table, f32_column, float_column, missing_files, numbered_files, refuse, relative,
     sha256, total_bytes,
 };
 use super::{Source, SourceEntry, SourceOptions};
@@ -348,19 +349,22 @@ impl Source for PushtSource {
         )
     }
 
-    fn read(&self, index: u64) -> Result<Episode> {
+    fn read_into(&self, index: u64, sink: &mut dyn FrameSink) -> Result<Episode> {
         let (part, k) = self.part(index)?;
         let rows = part.length(k)?;
         let columns = part.columns(k, rows, self.state_dtype)?;
         let path = part.file(k)?;
         let bytes = FileBytes::open(path)?;
         let source_hash = sha256(&bytes);
-        let frames = clip(&Video::open(bytes)?, path, rows, self.options.size)?;
+        let camera = declared(&self.manifest, 0, path, CAMERA)?;
+        let video = Video::open(bytes)?;
+        let native = [video.info().height, video.info().width];
+        let mut port = Port::open(sink, camera, native, self.options.size, path)?;
+        let in_file = decode(&video, path, rows, &mut port)?;
         let mut extras = BTreeMap::new();
-        if frames.in_file != rows {
-            extras.insert("video_frames".to_string(), frames.in_file as f64);
+        if in_file != rows {
+            extras.insert("video_frames".to_string(), in_file as f64);
         }
-        let [height, width] = frames.size;
         Ok(Episode {
             source_index: index,
             source_path: self.path_of(index),
@@ -369,13 +373,7 @@ impl Source for PushtSource {
             seed: None,
             length: rows,
             columns,
-            cameras: vec![CameraFrames {
-                camera: CAMERA.into(),
-                height,
-                width,
-                count: rows,
-                pixels: frames.pixels,
-            }],
+            cameras: Vec::new(),
             extras,
         })
     }
@@ -393,6 +391,25 @@ impl Source for PushtSource {
     fn bytes(&self) -> u64 {
         total_bytes(self.parts.iter().flat_map(Part::paths))
     }
+}
+
+/// Decodes a video to its end, so that damage anywhere is found; the first `rows` frames go to the port.
+/// Returns how many frames there are.
+fn decode(video: &Video, path: &Path, rows: usize, port: &mut Port<'_>) -> Result<usize> {
+    let mut rgb = Vec::new();
+    let in_file = video.decode(&mut |k, frame| {
+        if k < rows {
+            rgb.clear();
+            frame.rgb_into(&mut rgb)?;
+            port.push(&rgb)?;
+        }
+        Ok(std::ops::ControlFlow::Continue(()))
+    })?;
+    if in_file < rows {
+        let detail = format!("it has {in_file} frames for {rows} rows");
+        return Err(Error::count(path, detail));
+    }
+    Ok(in_file)
 }
 
 /// The folder that holds `train/` and `val/`.

@@ -21,15 +21,16 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 
 use jepa_datasets::{
-    ACTION, Alignment, CameraFrames, Column, Dtype, Episode, Field, ManifestDraft, PROPRIO, REWARD,
+    ACTION, Alignment, Column, Dtype, Episode, Field, FrameSink, ManifestDraft, PROPRIO, REWARD,
     SplitRule, catalog,
 };
 use serde_json::Value;
 
 use super::hdf5_release::{
-    Frames, Hash, RESIZED, camera, find_files, one_camera, refuse_unused, size_of_file,
+    RESIZED, camera, find_files, one_camera, read_images, refuse_unused, size_of_file,
 };
-use super::support::relative;
+use super::port::{Port, declared};
+use super::support::{Hash, relative};
 use super::window::{CLIP_FPS, FpsMode, Window};
 use super::{Source, SourceEntry, SourceOptions};
 use crate::container::hdf5::{self, Data, Group};
@@ -257,7 +258,13 @@ impl RobocasaSource {
         })
     }
 
-    fn frames(&self, demo: &Group, rows: usize, hash: &mut Hash) -> Result<CameraFrames> {
+    fn frames(
+        &self,
+        demo: &Group,
+        rows: usize,
+        hash: &mut Hash,
+        sink: &mut dyn FrameSink,
+    ) -> Result<()> {
         let images = demo.data(&format!("obs/{}{IMAGE}", self.layout.camera))?;
         let native = images.image_size()?;
         let count = images.shape().first().copied().unwrap_or(0);
@@ -269,16 +276,9 @@ impl RobocasaSource {
                 half_turn(pixels, native);
             }
         };
-        let frames = Frames::read(&images, 0..rows, self.options.size, see)?;
-        let camera = self
-            .manifest
-            .cameras
-            .first()
-            .ok_or_else(|| Error::MissingKey {
-                path: demo.path().to_path_buf(),
-                key: images.name().into(),
-            })?;
-        frames.finish(demo.path(), camera, rows)
+        let camera = declared(&self.manifest, 0, demo.path(), images.name())?;
+        let mut port = Port::open(sink, camera, native, self.options.size, demo.path())?;
+        read_images(&images, 0..rows, &mut port, see)
     }
 }
 
@@ -316,7 +316,7 @@ impl Source for RobocasaSource {
         }
     }
 
-    fn read(&self, index: u64) -> Result<Episode> {
+    fn read_into(&self, index: u64, sink: &mut dyn FrameSink) -> Result<Episode> {
         let (file, number, demo) = self.demo(index)?;
         let columns = self.columns(&demo)?;
         let length = columns.get(ACTION).map_or(0, Column::rows);
@@ -335,7 +335,7 @@ impl Source for RobocasaSource {
         for column in columns.values() {
             hash.add_column(column);
         }
-        let frames = self.frames(&demo, length, &mut hash)?;
+        self.frames(&demo, length, &mut hash, sink)?;
         let name = format!("demo_{number}");
         let masks = file.masks.iter();
         let mut extras: BTreeMap<String, f64> = masks
@@ -355,7 +355,7 @@ impl Source for RobocasaSource {
             seed: None,
             length,
             columns,
-            cameras: vec![frames],
+            cameras: Vec::new(),
             extras,
         })
     }

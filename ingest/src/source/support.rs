@@ -18,16 +18,37 @@ pub(crate) fn sha256(bytes: &[u8]) -> String {
 
 /// Hash of several runs of bytes, one after the other.
 pub(crate) fn sha256_of(parts: &[&[u8]]) -> String {
-    let mut hasher = Sha256::new();
-    for part in parts {
-        hasher.update(part);
+    let mut hash = Hash::default();
+    parts.iter().for_each(|part| hash.add(part));
+    hash.finish()
+}
+
+/// Hash of what an episode comes from, taken as it is read.
+#[derive(Default)]
+pub(crate) struct Hash(Sha256);
+
+impl Hash {
+    /// Adds bytes.
+    pub(crate) fn add(&mut self, bytes: &[u8]) {
+        self.0.update(bytes);
     }
-    let digits: Vec<String> = hasher
-        .finalize()
-        .iter()
-        .map(|byte| format!("{byte:02x}"))
-        .collect();
-    format!("sha256:{}", digits.concat())
+
+    /// Adds values as little-endian bytes.
+    #[cfg(feature = "hdf5")]
+    pub(crate) fn add_column(&mut self, column: &Column) {
+        match column {
+            Column::F32 { values, .. } => values.iter().for_each(|v| self.add(&v.to_le_bytes())),
+            Column::F64 { values, .. } => values.iter().for_each(|v| self.add(&v.to_le_bytes())),
+            Column::I64(values) => values.iter().for_each(|v| self.add(&v.to_le_bytes())),
+        }
+    }
+
+    /// The hash as the ledger and manifests write it.
+    pub(crate) fn finish(self) -> String {
+        let digits = self.0.finalize();
+        let digits: Vec<String> = digits.iter().map(|byte| format!("{byte:02x}")).collect();
+        format!("sha256:{}", digits.concat())
+    }
 }
 
 /// Input files of a release, by name, with their hashes.
@@ -280,6 +301,13 @@ fn resize(frames: &[f32], [height, width]: [usize; 2], [h, w]: [usize; 2]) -> Ve
     out
 }
 
+/// One byte frame, resized as [`resized`] does.
+#[cfg(any(feature = "video", feature = "hdf5"))]
+pub(crate) fn resized_frame(frame: &[u8], native: [usize; 2], size: [usize; 2]) -> Vec<u8> {
+    let floats: Vec<f32> = frame.iter().copied().map(f32::from).collect();
+    Pixels::F32(resize(&floats, native, size)).into_u8()
+}
+
 /// Refuses options that a source has no use for.
 pub(crate) fn refuse(what: &'static str, given: &[String], why: &str) -> Result<()> {
     match given.first() {
@@ -290,57 +318,6 @@ pub(crate) fn refuse(what: &'static str, given: &[String], why: &str) -> Result<
         }),
         None => Ok(()),
     }
-}
-
-/// The first frames of a video, decoded to its end so that damage anywhere is found.
-#[cfg(feature = "video")]
-pub(crate) struct Clip {
-    /// `[count, height, width, 3]`, RGB bytes.
-    pub(crate) pixels: Pixels,
-    /// Height and width after resizing.
-    pub(crate) size: [usize; 2],
-    /// Frames in the file, those that were not kept included.
-    pub(crate) in_file: usize,
-}
-
-/// Decodes a video that must have at least `count` frames, and keeps the first `count`.
-#[cfg(feature = "video")]
-pub(crate) fn clip(
-    video: &crate::container::video::Video,
-    path: &Path,
-    count: usize,
-    wanted: Option<[usize; 2]>,
-) -> Result<Clip> {
-    let info = video.info();
-    let native = [info.height, info.width];
-    let size = wanted.unwrap_or(native);
-    let mut kept: Vec<u8> = Vec::new();
-    let mut frame_bytes = Vec::with_capacity(native[0] * native[1] * 3);
-    let in_file = video.decode(&mut |k, frame| {
-        if k < count {
-            frame_bytes.clear();
-            frame.rgb_into(&mut frame_bytes)?;
-            if size == native {
-                kept.extend_from_slice(&frame_bytes);
-            } else {
-                let (small, _) =
-                    resized(Pixels::U8(std::mem::take(&mut frame_bytes)), native, wanted);
-                kept.extend_from_slice(&small.into_u8());
-            }
-        }
-        Ok(std::ops::ControlFlow::Continue(()))
-    })?;
-    if in_file < count {
-        return Err(Error::count(
-            path,
-            format!("it has {in_file} frames for {count} rows"),
-        ));
-    }
-    Ok(Clip {
-        pixels: Pixels::U8(kept),
-        size,
-        in_file,
-    })
 }
 
 /// Values that must be finite, in rows of `width` of which the first is row `first` of its file.

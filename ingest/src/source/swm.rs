@@ -16,12 +16,13 @@ use std::ops::Range;
 use std::path::{Path, PathBuf};
 
 use jepa_datasets::{
-    ACTION, Alignment, Camera, CameraFrames, Column, Dtype, Episode, Field, ManifestDraft, PROPRIO,
+    ACTION, Alignment, Camera, Column, Dtype, Episode, Field, FrameSink, ManifestDraft, PROPRIO,
     REWARD, STATE, catalog,
 };
 
-use super::hdf5_release::{Frames, Hash, RESIZED, camera, find_files, refuse_unused, size_of_file};
-use super::support::relative;
+use super::hdf5_release::{RESIZED, camera, find_files, read_images, refuse_unused, size_of_file};
+use super::port::Port;
+use super::support::{Hash, relative};
 use super::window::Window;
 use super::{Source, SourceEntry, SourceOptions};
 use crate::container::hdf5::{self, Data, Group, Kind};
@@ -153,7 +154,7 @@ impl Source for SwmSource {
         )
     }
 
-    fn read(&self, index: u64) -> Result<Episode> {
+    fn read_into(&self, index: u64, sink: &mut dyn FrameSink) -> Result<Episode> {
         let (file, rows) = self.episode(index)?;
         if rows.is_empty() {
             return Err(Error::EmptyEpisode {
@@ -181,9 +182,11 @@ impl Source for SwmSource {
             columns.insert(column.field.name.clone(), values);
         }
         let cameras = file.cameras.iter().zip(&self.manifest.cameras);
-        let cameras = cameras
-            .map(|(from, to)| from.read(rows.clone(), to, &self.options, &mut hash))
-            .collect::<Result<_>>()?;
+        for (from, to) in cameras {
+            let (path, wanted) = (from.data.path(), self.options.size);
+            let mut port = Port::open(sink, to, from.native, wanted, path)?;
+            from.read(rows.clone(), &mut port, &mut hash)?;
+        }
         Ok(Episode {
             source_index: index,
             source_path: self.path_of(index),
@@ -197,7 +200,7 @@ impl Source for SwmSource {
             seed: None,
             length: rows.len(),
             columns,
-            cameras,
+            cameras: Vec::new(),
             extras,
         })
     }
@@ -382,29 +385,17 @@ impl StepColumn {
 }
 
 impl StepCamera {
-    fn read(
-        &self,
-        rows: Range<usize>,
-        to: &Camera,
-        options: &SourceOptions,
-        hash: &mut Hash,
-    ) -> Result<CameraFrames> {
-        let count = rows.len();
-        let frames = if self.is_grey {
-            let grey = self.data.u8(Some(rows))?;
+    fn read(&self, rows: Range<usize>, port: &mut Port<'_>, hash: &mut Hash) -> Result<()> {
+        if !self.is_grey {
+            return read_images(&self.data, rows, port, &mut |pixels| hash.add(pixels));
+        }
+        for row in rows {
+            let grey = self.data.u8(Some(row..row + 1))?;
             hash.add(&grey);
-            let mut frames = Frames::new(self.native, options.size, count);
-            for frame in grey.chunks_exact(self.native[0] * self.native[1]) {
-                let rgb: Vec<u8> = frame.iter().flat_map(|&v| [v; 3]).collect();
-                frames.push(&rgb);
-            }
-            frames
-        } else {
-            Frames::read(&self.data, rows, options.size, &mut |pixels| {
-                hash.add(pixels);
-            })?
-        };
-        frames.finish(self.data.path(), to, count)
+            let rgb: Vec<u8> = grey.iter().flat_map(|&v| [v; 3]).collect();
+            port.push(&rgb)?;
+        }
+        Ok(())
     }
 }
 

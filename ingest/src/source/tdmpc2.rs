@@ -18,7 +18,9 @@
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
-use jepa_datasets::{ACTION, Column, Dtype, Episode, Field, ManifestDraft, PROPRIO, REWARD, STATE};
+use jepa_datasets::{
+    ACTION, Column, Dtype, Episode, Field, FrameSink, ManifestDraft, PROPRIO, REWARD, STATE,
+};
 
 use super::support::{
     f32_column, files_in, finite, float_column, refuse, relative, sha256_of, total_bytes,
@@ -496,7 +498,7 @@ impl Source for Tdmpc2Source {
             .unwrap_or_default()
     }
 
-    fn read(&self, index: u64) -> Result<Episode> {
+    fn read_into(&self, index: u64, _sink: &mut dyn FrameSink) -> Result<Episode> {
         let place = self.places.get(index as usize);
         let Some((chunk, &(_, row))) =
             place.and_then(|place| Some((self.chunks.get(place.0 as usize)?, place)))

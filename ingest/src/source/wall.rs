@@ -17,7 +17,7 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use jepa_datasets::{
-    ACTION, Camera, CameraFrames, Episode, Field, ManifestDraft, PROPRIO, PixelType, Pixels, STATE,
+    ACTION, Camera, Episode, Field, FrameSink, ManifestDraft, PROPRIO, PixelType, Pixels, STATE,
     catalog,
 };
 
@@ -233,12 +233,13 @@ impl Source for WallSource {
         )
     }
 
-    fn read(&self, index: u64) -> Result<Episode> {
+    fn read_into(&self, index: u64, sink: &mut dyn FrameSink) -> Result<Episode> {
         let i = index as usize;
         let frames = self.frames(i)?;
         let rows = self.states.rows;
         let state = self.states.episode(i, rows, "the state")?;
         let action = self.actions.episode(i, rows, "the action")?;
+        sink.push_all(CAMERA, [frames.height, frames.width], &frames.pixels)?;
         Ok(Episode {
             source_index: index,
             source_path: self.path_of(index),
@@ -254,13 +255,7 @@ impl Source for WallSource {
                     float_column(self.states.stored_dtype(), self.states.width, state),
                 ),
             ]),
-            cameras: vec![CameraFrames {
-                camera: CAMERA.into(),
-                height: frames.height,
-                width: frames.width,
-                count: frames.count,
-                pixels: frames.pixels,
-            }],
+            cameras: Vec::new(),
             extras: self.extras(i)?,
         })
     }

@@ -16,13 +16,12 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use jepa_datasets::{
-    ACTION, Alignment, Camera, CameraFrames, Column, Dtype, Episode, Field, ManifestDraft,
+    ACTION, Alignment, Camera, Column, Dtype, Episode, Field, FrameSink, ManifestDraft,
     PIXEL_RANGE, PROPRIO, PixelType, Pixels, STATE,
 };
 use serde_json::Value;
-use sha2::{Digest, Sha256};
 
-use super::support::resized;
+use super::support::{Hash, resized, sha256};
 use super::{Source, SourceEntry, SourceOptions};
 use crate::container::zarr_v2::{NumberType, ZarrArray, ZarrStore};
 use crate::{Error, Result};
@@ -248,19 +247,14 @@ impl ZarrSource {
         &self,
         array: &ZarrArray,
         (start, end): (usize, usize),
-    ) -> Result<(CameraFrames, Vec<u8>)> {
+        sink: &mut dyn FrameSink,
+    ) -> Result<Vec<u8>> {
         let bytes = array.rows(start..end)?;
         let native = [array.shape()[1], array.shape()[2]];
         let pixels = self.pixels(array, &bytes)?;
-        let (pixels, [height, width]) = resized(pixels, native, self.options.size);
-        let frames = CameraFrames {
-            camera: key(array).to_string(),
-            height,
-            width,
-            count: end - start,
-            pixels,
-        };
-        Ok((frames, bytes))
+        let (pixels, size) = resized(pixels, native, self.options.size);
+        sink.push_all(key(array), size, &pixels)?;
+        Ok(bytes)
     }
 
     /// Pixels in 0 to 255, in the type of the array.
@@ -316,7 +310,7 @@ impl Source for ZarrSource {
         }
     }
 
-    fn read(&self, index: u64) -> Result<Episode> {
+    fn read_into(&self, index: u64, sink: &mut dyn FrameSink) -> Result<Episode> {
         let rows = self.rows(index).ok_or_else(|| Error::Missing {
             path: self.root.join(format!("{ENDS}[{index}]")),
         })?;
@@ -326,12 +320,12 @@ impl Source for ZarrSource {
                 episode: index,
             });
         }
-        let mut hasher = Sha256::new();
+        let mut hash = Hash::default();
         let mut columns = BTreeMap::new();
         for ColumnArray { array, field } in &self.columns {
             let bytes = array.rows(rows.0..rows.1)?;
-            hasher.update(field.name.as_bytes());
-            hasher.update(&bytes);
+            hash.add(field.name.as_bytes());
+            hash.add(&bytes);
             let values = column(field, array.dtype(), &bytes).ok_or_else(|| Error::Range {
                 path: self.root.join(array.name()),
                 detail: format!("a whole number does not fit into {}", field.dtype),
@@ -351,12 +345,10 @@ impl Source for ZarrSource {
         {
             columns.insert(PROPRIO.into(), first_two(state));
         }
-        let mut cameras = Vec::with_capacity(self.cameras.len());
         for array in &self.cameras {
-            let (frames, bytes) = self.frames(array, rows)?;
-            hasher.update(frames.camera.as_bytes());
-            hasher.update(&bytes);
-            cameras.push(frames);
+            let bytes = self.frames(array, rows, sink)?;
+            hash.add(key(array).as_bytes());
+            hash.add(&bytes);
         }
         let at = index as usize;
         let extra = |(name, values): &(String, Vec<f64>)| {
@@ -366,12 +358,12 @@ impl Source for ZarrSource {
         Ok(Episode {
             source_index: index,
             source_path: self.path_of(index),
-            source_hash: hex(hasher),
+            source_hash: hash.finish(),
             task: self.task(at),
             seed: None,
             length: rows.1 - rows.0,
             columns,
-            cameras,
+            cameras: Vec::new(),
             extras: self.extras.iter().filter_map(extra).collect(),
         })
     }
@@ -555,9 +547,7 @@ fn draft(store: &Arc<ZarrStore>, groups: Vec<String>) -> Result<ManifestDraft> {
     let mut inputs = BTreeMap::new();
     for key in [format!("{ENDS}/.zarray"), format!("{ENDS}/0")] {
         if let Some(bytes) = store.read(&key, 1 << 30)? {
-            let mut hasher = Sha256::new();
-            hasher.update(&bytes);
-            inputs.insert(key, hex(hasher));
+            inputs.insert(key, sha256(&bytes));
         }
     }
     let unread = groups
@@ -727,13 +717,4 @@ fn numbers(dtype: NumberType, bytes: &[u8]) -> Vec<f64> {
             .map(|v| v as f64)
             .collect(),
     }
-}
-
-fn hex(hasher: Sha256) -> String {
-    let digits: Vec<String> = hasher
-        .finalize()
-        .iter()
-        .map(|byte| format!("{byte:02x}"))
-        .collect();
-    format!("sha256:{}", digits.concat())
 }

@@ -3,7 +3,8 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use super::super::hdf5_release::{Hash, find_files};
+use super::super::hdf5_release::find_files;
+use super::super::support::Hash;
 use crate::container::mapped::FileBytes;
 use crate::{Error, Result};
 

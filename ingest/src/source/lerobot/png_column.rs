@@ -5,29 +5,48 @@ use std::path::Path;
 
 use png::{ColorType, Decoder, Limits, Transformations};
 
-use super::Frames;
+use super::super::port::Port;
+use super::super::support::Hash;
 use crate::{Error, Result};
 
 /// Memory that one image may take.
 const LARGEST: usize = 256 << 20;
 
-/// Decodes one image per row to RGB; all must have one size.
-pub(super) fn decode(path: &Path, images: &[Vec<u8>]) -> Result<Frames> {
+/// Height and width of the first image.
+pub(super) fn size(path: &Path, images: &[Vec<u8>]) -> Result<[usize; 2]> {
+    let first = images
+        .first()
+        .ok_or_else(|| Error::count(path, "it has no images"))?;
+    rgb_into(first, &mut Vec::new()).map_err(|detail| fault(path, 0, &detail))
+}
+
+/// Decodes one image per row to RGB and hands it on; all must have one size. Returns the hash of the pixels.
+pub(super) fn decode(
+    path: &Path,
+    images: &[Vec<u8>],
+    size: [usize; 2],
+    port: &mut Port<'_>,
+) -> Result<String> {
+    let mut hash = Hash::default();
     let mut pixels = Vec::new();
-    let mut size = None;
     for (row, image) in images.iter().enumerate() {
-        let fault = |detail: String| Error::Decode {
-            path: path.to_path_buf(),
-            detail: format!("the image of row {row}: {detail}"),
-        };
-        let found = rgb_into(image, &mut pixels).map_err(fault)?;
-        if *size.get_or_insert(found) != found {
+        pixels.clear();
+        let found = rgb_into(image, &mut pixels).map_err(|detail| fault(path, row, &detail))?;
+        if found != size {
             let detail = format!("the image of row {row} has another size than those before it");
             return Err(Error::count(path, detail));
         }
+        hash.add(&pixels);
+        port.push(&pixels)?;
     }
-    let size = size.ok_or_else(|| Error::count(path, "it has no images"))?;
-    Ok(Frames { pixels, size })
+    Ok(hash.finish())
+}
+
+fn fault(path: &Path, row: usize, detail: &str) -> Error {
+    Error::Decode {
+        path: path.to_path_buf(),
+        detail: format!("the image of row {row}: {detail}"),
+    }
 }
 
 /// Appends one image, and returns its height and width.
@@ -63,6 +82,8 @@ fn rgb_into(image: &[u8], pixels: &mut Vec<u8>) -> Result<[usize; 2], String> {
 
 #[cfg(test)]
 mod tests {
+    use jepa_datasets::{Camera, CameraFrames, PixelType, Pixels};
+
     use super::*;
 
     fn png(color: ColorType, values: &[u8]) -> Vec<u8> {
@@ -75,18 +96,26 @@ mod tests {
         bytes
     }
 
+    /// What the port is handed for images of one row each.
+    fn decoded(images: &[Vec<u8>]) -> Result<Vec<CameraFrames>> {
+        let path = Path::new("x.parquet");
+        let camera = Camera::new("top", 1, 2, PixelType::U8);
+        let mut frames: Vec<CameraFrames> = Vec::new();
+        let native = size(path, images)?;
+        let mut port = Port::open(&mut frames, &camera, native, None, path)?;
+        decode(path, images, native, &mut port)?;
+        Ok(frames)
+    }
+
     #[test]
     fn colours_become_rgb_and_nothing_else_passes() {
-        let path = Path::new("x.parquet");
         let rgb = png(ColorType::Rgb, &[1, 2, 3, 4, 5, 6]);
         let rgba = png(ColorType::Rgba, &[1, 2, 3, 255, 4, 5, 6, 255]);
         let grey = png(ColorType::Grayscale, &[7, 8]);
-        let frames = decode(path, &[rgb.clone(), rgba, grey]).expect("frames");
-        assert_eq!(frames.size, [1, 2]);
-        assert_eq!(
-            frames.pixels,
-            [1, 2, 3, 4, 5, 6, 1, 2, 3, 4, 5, 6, 7, 7, 7, 8, 8, 8]
-        );
+        let frames = decoded(&[rgb.clone(), rgba, grey]).expect("frames");
+        let expected = [1, 2, 3, 4, 5, 6, 1, 2, 3, 4, 5, 6, 7, 7, 7, 8, 8, 8];
+        assert_eq!(frames[0].pixels, Pixels::U8(expected.into()));
+        assert_eq!(frames[0].count, 3);
         let glass = png(ColorType::Rgba, &[1, 2, 3, 254, 4, 5, 6, 255]);
         for bad in [
             glass,
@@ -94,7 +123,7 @@ mod tests {
             b"\xff\xd8\xff\xe0".to_vec(),
             Vec::new(),
         ] {
-            let refused = decode(path, &[rgb.clone(), bad]).map(|frames| frames.size);
+            let refused = decoded(&[rgb.clone(), bad]).map(|frames| frames.len());
             assert!(matches!(refused, Err(Error::Decode { .. })), "{refused:?}");
         }
     }
