@@ -13,6 +13,7 @@ mod droid;
 mod franka;
 #[cfg(feature = "hdf5")]
 mod hdf5;
+mod hostile;
 mod lerobot;
 mod metaworld;
 mod npz;
