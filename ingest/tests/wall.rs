@@ -1,48 +1,23 @@
 //! The Wall release from end to end: what the reference loaders return, and what damaged files do.
 
 use std::collections::BTreeMap;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::atomic::AtomicBool;
 
 use jepa_datasets::transform::{Geometry, PixelNorm, Transform};
 use jepa_datasets::{
-    ACTION, Codec, Column, Dataset, Normalizer, Outcome, PROPRIO, Pixels, STATE, SliceSpec,
-    SplitRule, WriterOptions,
+    ACTION, Column, Dataset, Outcome, PROPRIO, Pixels, STATE, SliceSpec, SplitRule,
 };
 use jepa_ingest::container::torch_zip::TorchFile;
-use jepa_ingest::{Error, OnBroken, Progress, Source, SourceOptions, Summary, source};
+use jepa_ingest::{Error, Progress, SourceOptions, Summary, source};
 use serde::Deserialize;
-use sha2::{Digest, Sha256};
 
-/// Tests run in the folder of their package.
-fn fixture(name: &str) -> PathBuf {
-    Path::new("../tests/fixtures").join(name)
-}
-
-fn options(source: &dyn Source) -> WriterOptions {
-    WriterOptions {
-        manifest: source.manifest().clone(),
-        codec: Codec::Lossless,
-        overwrite: false,
-        total_episodes: source.total(),
-        selection: None,
-    }
-}
+use crate::support::slices::{check_slice, computed, grid, listed, visual};
+use crate::support::{self, Arrays, fixture, open, run_to, run_until, sha256, whole};
 
 fn ingest(src: &Path, dst: &Path, rule: &SplitRule) -> Result<(Dataset, Summary), Error> {
-    let source = source::open("wall", src, SourceOptions::default())?;
-    let progress = Progress {
-        tick: &|_, _| {},
-        stop: &AtomicBool::new(false),
-    };
-    jepa_ingest::run(
-        source.as_ref(),
-        dst,
-        options(source.as_ref()),
-        rule,
-        OnBroken::Reject,
-        &progress,
-    )
+    let source = open("wall", src, SourceOptions::default())?;
+    run_to(source.as_ref(), dst, rule)
 }
 
 /// `tests/fixtures/golden/wall.json`, as far as it is compared.
@@ -87,68 +62,19 @@ struct GoldenDinoWm {
 }
 
 fn golden() -> Golden {
-    let text = std::fs::read(fixture("golden/wall.json")).expect("golden values");
-    serde_json::from_slice(&text).expect("golden values")
-}
-
-/// Arrays of the reference loaders, by name.
-struct Arrays {
-    index: BTreeMap<String, Place>,
-    values: Vec<f32>,
-}
-
-#[derive(Deserialize)]
-struct Place {
-    offset: usize,
-    shape: Vec<usize>,
-}
-
-impl Arrays {
-    fn read() -> Self {
-        let index = std::fs::read(fixture("golden/wall.arrays.json")).expect("an index");
-        let bytes = std::fs::read(fixture("golden/wall.f32")).expect("numbers");
-        let values = bytes
-            .as_chunks()
-            .0
-            .iter()
-            .map(|b| f32::from_le_bytes(*b))
-            .collect();
-        Self {
-            index: serde_json::from_slice(&index).expect("an index"),
-            values,
-        }
-    }
-
-    fn get(&self, name: &str) -> &[f32] {
-        let place = &self.index[name];
-        &self.values[place.offset..place.offset + place.shape.iter().product::<usize>()]
-    }
-}
-
-/// 1e-6 relative plus 1e-6 absolute.
-#[track_caller]
-fn close(name: &str, found: &[f32], expected: &[f32]) {
-    assert_eq!(found.len(), expected.len(), "{name}");
-    for (i, (a, b)) in found.iter().zip(expected).enumerate() {
-        assert!(
-            (a - b).abs() <= 1e-6 + 1e-6 * b.abs(),
-            "{name}[{i}]: {a} is not {b}"
-        );
-    }
+    support::golden("wall")
 }
 
 fn wall(rule: &SplitRule) -> (tempfile::TempDir, Dataset) {
-    let folder = tempfile::tempdir().expect("a folder");
-    let (dataset, summary) =
-        ingest(&fixture("wall_single"), &folder.path().join("wall"), rule).expect("a dataset");
-    assert_eq!((summary.accepted, summary.broken.len()), (3, 0));
-    (folder, dataset)
+    let set = whole("wall", "wall_single", rule);
+    assert_eq!(set.summary.accepted, 3);
+    (set.folder, set.dataset)
 }
 
 #[test]
 fn strided_views_are_read_where_they_lie() {
     let golden = golden();
-    let arrays = Arrays::read();
+    let arrays = Arrays::f32("wall");
     let states = TorchFile::open(&fixture("wall_single/states.pth")).expect("a torch file");
     let tensor = states.tensor().expect("a tensor");
     assert_eq!(
@@ -184,12 +110,8 @@ fn frames_are_the_floats_of_the_source_bit_for_bit() {
             let planes =
                 (0..channels).flat_map(|c| (0..height * width).map(move |i| i * channels + c));
             let bytes: Vec<u8> = planes.flat_map(|i| values[i].to_le_bytes()).collect();
-            let digits: Vec<String> = Sha256::digest(&bytes)
-                .iter()
-                .map(|byte| format!("{byte:02x}"))
-                .collect();
             assert_eq!(
-                digits.concat(),
+                sha256(&bytes),
                 *expected,
                 "episode {episode}, frame {frame}"
             );
@@ -220,22 +142,6 @@ fn statistics_equal_the_reference_loader() {
     }
 }
 
-/// Slices as `[position in the subset, start, end]`.
-fn listed(dataset: &Dataset, spec: &SliceSpec) -> Vec<[usize; 3]> {
-    let split = &dataset.split(&spec.split).expect("a split").episodes;
-    let index = dataset.slices(spec).expect("slices");
-    (0..index.len())
-        .map(|k| {
-            let at = index.get(k);
-            let position = split
-                .iter()
-                .position(|&e| e == at.episode)
-                .expect("an episode of the split");
-            [position, at.start, at.start + spec.rows()]
-        })
-        .collect()
-}
-
 #[test]
 fn splits_and_slice_orders_equal_jepa_wms() {
     let (_folder, dataset) = wall(&SplitRule::Released);
@@ -264,51 +170,9 @@ fn splits_and_slice_orders_equal_dino_wm() {
     }
 }
 
-/// What a slice of a split holds, normalized as the reference loaders do.
-fn check_slice(
-    dataset: &Dataset,
-    spec: &SliceSpec,
-    position: usize,
-    prefix: &str,
-    arrays: &Arrays,
-) {
-    let index = dataset.slices(spec).expect("slices");
-    let slice = dataset
-        .read_slice(spec, index.get(position))
-        .expect("a slice");
-    let normalized = |field: &str, values: &[f32]| {
-        let mut values = values.to_vec();
-        let stats = dataset.stats().get(field, "all").expect("statistics");
-        Normalizer::from_statistics(stats).normalize(&mut values);
-        values
-    };
-    // The reference accumulates its statistics in float32: 1e-5 is what it promises.
-    let near = |name: &str, found: &[f32]| {
-        let expected = arrays.get(&format!("{prefix}.{name}"));
-        assert_eq!(found.len(), expected.len());
-        for (a, b) in found.iter().zip(expected) {
-            assert!(
-                (a - b).abs() <= 1e-5 + 1e-5 * b.abs(),
-                "{prefix}.{name}: {a} is not {b}"
-            );
-        }
-    };
-    near("action", &normalized(ACTION, &slice.action));
-    near("proprio", &normalized(PROPRIO, &slice.proprio));
-    let state: Vec<f32> = slice.state.iter().map(|&v| v as f32).collect();
-    close(
-        &format!("{prefix}.state"),
-        &state,
-        arrays.get(&format!("{prefix}.state")),
-    );
-    if arrays.index.contains_key(&format!("{prefix}.reward")) {
-        assert_eq!(slice.reward, arrays.get(&format!("{prefix}.reward")));
-    }
-}
-
 #[test]
 fn slices_hold_what_the_reference_loaders_return() {
-    let arrays = Arrays::read();
+    let arrays = Arrays::f32("wall");
     let golden = golden();
     let (_folder, dataset) = wall(&SplitRule::Released);
     for position in golden.train.stored_positions {
@@ -316,8 +180,8 @@ fn slices_hold_what_the_reference_loaders_return() {
             &dataset,
             &SliceSpec::new(3, 5, "train"),
             position,
-            &format!("train_{position}"),
-            &arrays,
+            &computed(&dataset),
+            (&arrays, &format!("train_{position}")),
         );
     }
     for position in golden.valid.stored_positions {
@@ -325,8 +189,8 @@ fn slices_hold_what_the_reference_loaders_return() {
             &dataset,
             &SliceSpec::new(7, 5, "val"),
             position,
-            &format!("valid_{position}"),
-            &arrays,
+            &computed(&dataset),
+            (&arrays, &format!("valid_{position}")),
         );
     }
     let (_folder, dataset) = wall(&SplitRule::DinoWm);
@@ -334,35 +198,14 @@ fn slices_hold_what_the_reference_loaders_return() {
         &dataset,
         &SliceSpec::new(3, 5, "train"),
         0,
-        "dino_train_0",
-        &arrays,
+        &computed(&dataset),
+        (&arrays, "dino_train_0"),
     );
-}
-
-fn visual(dataset: &Dataset, spec: &SliceSpec, position: usize, transform: &Transform) -> Vec<f32> {
-    let index = dataset.slices(spec).expect("slices");
-    let slice = dataset
-        .read_slice(spec, index.get(position))
-        .expect("a slice");
-    transform.apply(&slice.frames.into_f32(), slice.height, slice.width)
-}
-
-/// Rows and columns of the 224-pixel images that are stored.
-const GRID: [usize; 6] = [0, 31, 64, 111, 160, 223];
-
-fn grid(visual: &[f32]) -> Vec<f32> {
-    let planes = visual.chunks_exact(224 * 224);
-    planes
-        .flat_map(|plane| {
-            GRID.iter()
-                .flat_map(move |y| GRID.iter().map(move |x| plane[y * 224 + x]))
-        })
-        .collect()
 }
 
 #[test]
 fn transformed_frames_equal_the_reference_loaders() {
-    let arrays = Arrays::read();
+    let arrays = Arrays::f32("wall");
     let (_folder, dataset) = wall(&SplitRule::Released);
     let small = Transform {
         size: 32,
@@ -654,19 +497,8 @@ fn frames_are_resized_when_asked_and_the_manifest_says_so() {
         },
     )
     .expect("a release");
-    let progress = Progress {
-        tick: &|_, _| {},
-        stop: &AtomicBool::new(false),
-    };
-    let (dataset, _) = jepa_ingest::run(
-        source.as_ref(),
-        &folder.path().join("set"),
-        options(source.as_ref()),
-        &SplitRule::Released,
-        OnBroken::Reject,
-        &progress,
-    )
-    .expect("a dataset");
+    let dst = folder.path().join("set");
+    let (dataset, _) = run_to(source.as_ref(), &dst, &SplitRule::Released).expect("a dataset");
     let camera = &dataset.manifest().draft.cameras[0];
     assert_eq!(
         (camera.height, camera.width, camera.resized_from),
@@ -695,16 +527,7 @@ fn an_interrupted_ingestion_goes_on_where_it_stopped() {
         .num_threads(1)
         .build()
         .expect("one thread");
-    let first = pool.install(|| {
-        jepa_ingest::run(
-            source.as_ref(),
-            &dst,
-            options(source.as_ref()),
-            &rule,
-            OnBroken::Reject,
-            &progress,
-        )
-    });
+    let first = pool.install(|| run_until(source.as_ref(), &dst, &rule, &progress));
     assert!(
         matches!(first, Err(Error::Interrupted { done: 1, total: 3 })),
         "{:?}",

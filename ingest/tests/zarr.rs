@@ -4,59 +4,21 @@ use std::collections::BTreeMap;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::sync::atomic::AtomicBool;
 
 use jepa_datasets::{
-    ACTION, Codec, Column, Dataset, Outcome, PROPRIO, Pixels, STATE, SplitRule, WriterOptions,
-    conformance,
+    ACTION, Column, Dataset, Outcome, PROPRIO, Pixels, STATE, SplitRule, conformance,
 };
 use jepa_ingest::container::zarr_v2::{ZarrArray, ZarrStore};
 use jepa_ingest::container::zip_archive::ZipArchive;
-use jepa_ingest::{Error, OnBroken, Progress, SourceOptions, Summary, source};
+use jepa_ingest::{Error, SourceOptions, source};
 use serde::Deserialize;
-use sha2::{Digest, Sha256};
 
-/// Tests run in the folder of their package.
-fn fixture(name: &str) -> PathBuf {
-    Path::new("../tests/fixtures").join(name)
-}
+use crate::support::{self, Arrays, Ingested, fixture, sha256};
 
 const PUSHT: &str = "dp_zarr/pusht_cchi_v7_replay.zarr";
 
-struct Ingested {
-    _folder: tempfile::TempDir,
-    dataset: Dataset,
-    summary: Summary,
-}
-
 fn ingest_with(src: &Path, rule: &SplitRule, asked: SourceOptions) -> Result<Ingested, Error> {
-    let source = source::open("zarr", src, asked)?;
-    let folder = tempfile::tempdir().expect("a folder");
-    let options = WriterOptions {
-        manifest: source.manifest().clone(),
-        codec: Codec::Lossless,
-        overwrite: false,
-        total_episodes: source.total(),
-        selection: None,
-    };
-    let progress = Progress {
-        tick: &|_, _| {},
-        stop: &AtomicBool::new(false),
-    };
-    let dst = folder.path().join("set");
-    let (dataset, summary) = jepa_ingest::run(
-        source.as_ref(),
-        &dst,
-        options,
-        rule,
-        OnBroken::Reject,
-        &progress,
-    )?;
-    Ok(Ingested {
-        _folder: folder,
-        dataset,
-        summary,
-    })
+    support::ingest_with("zarr", src, asked, rule)
 }
 
 fn ingest(src: &Path) -> Result<Ingested, Error> {
@@ -64,8 +26,7 @@ fn ingest(src: &Path) -> Result<Ingested, Error> {
 }
 
 fn refused(src: &Path) -> Error {
-    let opened = source::open("zarr", src, SourceOptions::default());
-    opened.map(|_| ()).expect_err("it cannot be opened")
+    support::refused("zarr", src, SourceOptions::default())
 }
 
 /// `tests/fixtures/golden/dp_zarr.json`, as far as it is compared.
@@ -87,27 +48,12 @@ struct GoldenArray {
 }
 
 fn golden() -> Golden {
-    let text = fs::read(fixture("golden/dp_zarr.json")).expect("golden values");
-    serde_json::from_slice(&text).expect("golden values")
-}
-
-#[derive(Deserialize)]
-struct Place {
-    offset: usize,
-    shape: Vec<usize>,
+    support::golden("dp_zarr")
 }
 
 /// An array of the reference loader.
 fn reference(name: &str) -> Vec<f32> {
-    let index = fs::read(fixture("golden/dp_zarr.arrays.json")).expect("an index");
-    let index: BTreeMap<String, Place> = serde_json::from_slice(&index).expect("an index");
-    let bytes = fs::read(fixture("golden/dp_zarr.f32")).expect("numbers");
-    let place = &index[name];
-    let values = bytes.as_chunks().0[place.offset..].iter();
-    values
-        .take(place.shape.iter().product())
-        .map(|b| f32::from_le_bytes(*b))
-        .collect()
+    Arrays::f32("dp_zarr").get(name).to_vec()
 }
 
 fn rows(dataset: &Dataset, field: &str) -> Vec<f64> {
@@ -126,18 +72,14 @@ fn every_array_has_the_bytes_that_the_reference_reads() {
         assert_eq!(array.shape(), golden.shape);
         assert_eq!(array.missing_chunks(), golden.chunk_files_missing);
         let bytes = array.rows(0..golden.shape[0]).expect("its values");
-        let digits: Vec<String> = Sha256::digest(&bytes)
-            .iter()
-            .map(|byte| format!("{byte:02x}"))
-            .collect();
-        assert_eq!(digits.concat(), golden.c_order_le_sha256, "{name}");
+        assert_eq!(sha256(&bytes), golden.c_order_le_sha256, "{name}");
     }
 }
 
 #[test]
 fn episodes_are_those_of_the_reference() {
     let Ingested {
-        _folder,
+        folder: _folder,
         dataset,
         summary,
     } = ingest(&fixture(PUSHT)).expect("a dataset");
@@ -233,7 +175,7 @@ fn every_compression_and_layout_is_read() {
     for name in names {
         let src = fixture("zarr_codecs").join(format!("{name}.zarr"));
         let Ingested {
-            _folder,
+            folder: _folder,
             dataset,
             summary,
         } = ingest(&src).expect(name);
@@ -341,7 +283,7 @@ fn bad(store: &str) -> PathBuf {
 #[test]
 fn an_end_given_twice_is_an_empty_episode() {
     let Ingested {
-        _folder,
+        folder: _folder,
         dataset,
         summary,
     } = ingest(&bad("dup_ends.zarr")).expect("a dataset");
@@ -371,7 +313,7 @@ fn stores_that_contradict_themselves_are_refused() {
 #[test]
 fn a_missing_chunk_is_fill_values_and_a_note() {
     let Ingested {
-        _folder,
+        folder: _folder,
         dataset,
         summary,
     } = ingest(&bad("missing_chunk.zarr")).expect("a dataset");
@@ -389,7 +331,7 @@ fn a_missing_chunk_is_fill_values_and_a_note() {
 #[test]
 fn a_corrupt_chunk_ends_only_the_episodes_that_touch_it() {
     let Ingested {
-        _folder,
+        folder: _folder,
         dataset,
         summary,
     } = ingest(&bad("corrupt_chunk.zarr")).expect("a dataset");
@@ -441,21 +383,8 @@ fn an_archive_that_reaches_outside_is_refused_and_nothing_is_written() {
 fn copy(name: &str) -> (tempfile::TempDir, PathBuf) {
     let folder = tempfile::tempdir().expect("a folder");
     let to = folder.path().join("copy.zarr");
-    copy_tree(&fixture(name), &to);
+    support::copy(&fixture(name), &to);
     (folder, to)
-}
-
-fn copy_tree(from: &Path, to: &Path) {
-    fs::create_dir_all(to).expect("a folder");
-    for entry in fs::read_dir(from).expect("a folder") {
-        let path = entry.expect("an entry").path();
-        let target = to.join(path.file_name().expect("a name"));
-        if path.is_dir() {
-            copy_tree(&path, &target);
-        } else {
-            fs::write(&target, fs::read(&path).expect("a file")).expect("a copy");
-        }
-    }
 }
 
 /// Replaces text in the metadata of an array.
@@ -622,7 +551,9 @@ fn frames_are_resized_and_cameras_chosen_on_request() {
     };
     let resized = ingest_with(&store, &SplitRule::Released, asked(Some([8, 8]), &["img"]));
     let Ingested {
-        _folder, dataset, ..
+        folder: _folder,
+        dataset,
+        ..
     } = resized.expect("a dataset");
     let camera = &dataset.manifest().draft.cameras[0];
     assert_eq!(
@@ -645,7 +576,9 @@ fn tables_of_whole_numbers_keep_their_type() {
     fs::write(folder.join(".zarray"), header).expect("metadata");
     fs::write(folder.join("0"), [0, 0, 0, 0, 0, 0, 1, 0, 0, 0, 0, 1]).expect("a chunk");
     let Ingested {
-        _folder, dataset, ..
+        folder: _folder,
+        dataset,
+        ..
     } = ingest(&store).expect("a dataset");
     let rows = dataset.read_rows(1, 0..5).expect("rows");
     assert_eq!(rows["done"], Column::I64(vec![0, 0, 0, 0, 1]));

@@ -329,12 +329,10 @@ impl Entry {
         let name_length = usize::from(u16_at(bytes, header + 26)?);
         let extra_length = usize::from(u16_at(bytes, header + 28)?);
         let start = header + 30 + name_length + extra_length;
-        let held = if self.method == STORED {
-            self.size
-        } else {
-            self.packed
-        };
-        let end = start.checked_add(usize::try_from(held).ok()?)?;
+        if self.method == STORED && self.packed != self.size {
+            return None;
+        }
+        let end = start.checked_add(usize::try_from(self.packed).ok()?)?;
         (end <= bytes.len()).then_some(start..end)
     }
 

@@ -9,9 +9,10 @@ use jepa_ingest::source::robocasa::subtask_rows;
 use jepa_ingest::{Error, SourceOptions};
 use serde::Deserialize;
 
+use crate::support::bad_hdf5::case;
 use crate::support::{
-    Arrays, RULE, cameras, case, faults, fixture, frame_hashes, golden, ingest, near, open,
-    read_all, refused, values,
+    Arrays, RULE, cameras, close, faults, fixture, frame_hashes, golden, open, read_all, refused,
+    run_to, values,
 };
 
 #[derive(Deserialize)]
@@ -40,7 +41,7 @@ fn compat() -> SourceOptions {
 
 #[test]
 fn demos_are_read_in_the_order_of_their_numbers() {
-    let (golden, arrays): (Golden, _) = (golden("robocasa.json"), Arrays::read("robocasa"));
+    let (golden, arrays): (Golden, _) = (golden("robocasa"), Arrays::f64("robocasa"));
     let right =
         open("robocasa", &fixture("robocasa"), SourceOptions::default()).expect("a release");
     let wrong = open("robocasa", &fixture("robocasa"), compat()).expect("a release");
@@ -54,21 +55,21 @@ fn demos_are_read_in_the_order_of_their_numbers() {
         );
         assert_eq!(episode.length, *length);
         let action = values(&episode.columns, ACTION);
-        near(
+        close(
             "action",
             &action,
             arrays.get(&format!("{name}.actions7")),
             1e-6,
         );
         let proprio = values(&episode.columns, PROPRIO);
-        near(
+        close(
             "proprio",
             &proprio,
             arrays.get(&format!("{name}.proprio_xyzw")),
             1e-6,
         );
         let proprio = values(&wrong.read(index).expect("an episode").columns, PROPRIO);
-        near(
+        close(
             "compat",
             &proprio,
             arrays.get(&format!("{name}.proprio_compat")),
@@ -81,7 +82,7 @@ fn demos_are_read_in_the_order_of_their_numbers() {
             .chunks(12)
             .flat_map(|row| row[..7].to_vec())
             .collect();
-        near(
+        close(
             "whole",
             &first,
             arrays.get(&format!("{name}.actions7")),
@@ -105,7 +106,7 @@ fn demos_are_read_in_the_order_of_their_numbers() {
 
 #[test]
 fn segments_give_the_rows_of_every_subtask() {
-    let golden: Golden = golden("robocasa.json");
+    let golden: Golden = golden("robocasa");
     let source =
         open("robocasa", &fixture("robocasa"), SourceOptions::default()).expect("a release");
     for (name, expected) in &golden.subtask_rows_or_error {
@@ -126,14 +127,15 @@ fn segments_give_the_rows_of_every_subtask() {
 
 #[test]
 fn slices_equal_the_reference() {
-    let (golden, arrays): (Golden, _) = (golden("robocasa.json"), Arrays::read("robocasa"));
+    let (golden, arrays): (Golden, _) = (golden("robocasa"), Arrays::f64("robocasa"));
     let source = open("robocasa", &fixture("robocasa"), compat()).expect("a release");
     let folder = tempfile::tempdir().expect("a folder");
     let rule = SplitRule::JepaWms {
         fraction: 0.0,
         seed: 234,
     };
-    let (dataset, _) = ingest(source.as_ref(), &folder.path().join("set"), &rule);
+    let (dataset, _) =
+        run_to(source.as_ref(), &folder.path().join("set"), &rule).expect("a dataset");
     let split = &dataset.split("val").expect("a split").episodes;
     assert_eq!(*split, golden.valid.trajectory_indices);
     let spec = SliceSpec::new(3, 5, "val");
@@ -157,15 +159,15 @@ fn slices_equal_the_reference() {
             .expect("a slice");
         let wide = |values: &[f32]| values.iter().map(|&v| f64::from(v)).collect::<Vec<_>>();
         let expected = |field: &str| arrays.get(&format!("valid_{position}.{field}"));
-        near("action", &wide(&slice.action), expected("action"), 1e-6);
-        near("proprio", &wide(&slice.proprio), expected("proprio"), 1e-6);
-        near("reward", &wide(&slice.reward), expected("reward"), 1e-6);
+        close("action", &wide(&slice.action), expected("action"), 1e-6);
+        close("proprio", &wide(&slice.proprio), expected("proprio"), 1e-6);
+        close("reward", &wide(&slice.reward), expected("reward"), 1e-6);
     }
 }
 
 #[test]
 fn images_of_right_cameras_are_turned() {
-    let (golden, arrays): (Golden, _) = (golden("robocasa.json"), Arrays::read("robocasa"));
+    let (golden, arrays): (Golden, _) = (golden("robocasa"), Arrays::f64("robocasa"));
     let [position, start, _] = golden.valid.slices_pos_in_subset_start_end[0];
     let transform = Transform {
         size: 32,
@@ -195,16 +197,16 @@ fn images_of_right_cameras_are_turned() {
             .into_iter()
             .map(f64::from)
             .collect();
-        near(camera, &found, arrays.get(name), 1e-5);
+        close(camera, &found, arrays.get(name), 1e-5);
     }
 }
 
 /// datasets.md section 11.2: the steps that a DROID model is given, from the wrong Euler angles.
 #[test]
 fn steps_of_the_reference_come_from_its_wrong_angles() {
-    let arrays = Arrays::read("robocasa");
+    let arrays = Arrays::f64("robocasa");
     let proprio: &[Pose] = arrays.get("demo_1.proprio_compat").as_chunks().0;
-    near(
+    close(
         "steps",
         deltas(proprio).as_flattened(),
         arrays.get("demo0.droid_deltas_compat_quat"),
@@ -233,7 +235,8 @@ fn bad_demos_lose_only_themselves() {
     );
     let source = source.expect("a release");
     let folder = tempfile::tempdir().expect("a folder");
-    let (dataset, summary) = ingest(source.as_ref(), &folder.path().join("set"), &RULE);
+    let (dataset, summary) =
+        run_to(source.as_ref(), &folder.path().join("set"), &RULE).expect("a dataset");
     let name = |index: u64| {
         let path = source.path_of(index);
         path.rsplit('/').next().map(str::to_string)

@@ -11,9 +11,10 @@ use jepa_ingest::source::window::{CLIP_FPS, FpsMode, Starts, Window};
 use jepa_ingest::{Error, Source, SourceOptions};
 use serde::Deserialize;
 
+use crate::support::bad_hdf5::{Case, case};
 use crate::support::{
-    Arrays, Case, RULE, cameras, case, faults, fixture, frame_hashes, golden, ingest, near, open,
-    read_all, refused, values,
+    Arrays, RULE, cameras, close, faults, fixture, frame_hashes, golden, open, read_all, refused,
+    run_to, values,
 };
 
 #[derive(Deserialize)]
@@ -107,7 +108,7 @@ fn poses(values: &[f64]) -> Vec<Pose> {
 
 #[test]
 fn poses_and_steps_equal_the_reference_to_64_bits() {
-    let arrays = Arrays::read("droid");
+    let arrays = Arrays::f64("droid");
     let (_folder, source) = release(small());
     assert!(
         source
@@ -121,10 +122,10 @@ fn poses_and_steps_equal_the_reference_to_64_bits() {
         assert_eq!(episode.length, length);
         let states = &arrays.get(&format!("ep{index}.states"))[..length * 7];
         let steps = &arrays.get(&format!("ep{index}.actions_stride1"))[..(length - 1) * 7];
-        near("state", &values(&episode.columns, STATE), states, 1e-9);
-        near("proprio", &values(&episode.columns, PROPRIO), states, 1e-9);
+        close("state", &values(&episode.columns, STATE), states, 1e-9);
+        close("proprio", &values(&episode.columns, PROPRIO), states, 1e-9);
         let action = values(&episode.columns, ACTION);
-        near("action", &action[..steps.len()], steps, 1e-9);
+        close("action", &action[..steps.len()], steps, 1e-9);
         assert_eq!(
             action[steps.len()..],
             [0.0; 7],
@@ -135,18 +136,18 @@ fn poses_and_steps_equal_the_reference_to_64_bits() {
 
 #[test]
 fn steps_between_sampled_rows_equal_the_reference() {
-    let arrays = Arrays::read("droid");
+    let arrays = Arrays::f64("droid");
     for episode in 0..3 {
         let states = poses(arrays.get(&format!("ep{episode}.states")));
         let sampled: Vec<Pose> = states.into_iter().step_by(15).collect();
         let expected = arrays.get(&format!("ep{episode}.actions_stride15"));
-        near("stride 15", deltas(&sampled).as_flattened(), expected, 1e-9);
+        close("stride 15", deltas(&sampled).as_flattened(), expected, 1e-9);
     }
 }
 
 #[test]
 fn decoded_frames_equal_the_reference() {
-    let golden: Golden = golden("droid.json");
+    let golden: Golden = golden("droid");
     for (index, episode) in golden.episodes.iter().enumerate().take(3) {
         let video = episode.views["left_mp4_path"]
             .video
@@ -215,7 +216,7 @@ fn frame_and_row_have_the_same_number_in_every_view() {
 
 #[test]
 fn clips_start_where_the_reference_lets_them_start() {
-    let golden: Golden = golden("droid.json");
+    let golden: Golden = golden("droid");
     for episode in &golden.episodes {
         for view in episode.views.values().filter(|view| !view.missing) {
             let stride = |mode: FpsMode| mode.stride(view.avg_fps, CONTROL_HZ, CLIP_FPS);
@@ -243,8 +244,8 @@ fn clips_start_where_the_reference_lets_them_start() {
 #[test]
 fn sampled_clips_equal_both_reference_loaders() {
     let (_folder, source) = release(small());
-    let jepa_wms = golden::<Golden>("droid.json").jepa_wms;
-    let vjepa2: Items = golden("droid_vjepa2.json");
+    let jepa_wms = golden::<Golden>("droid").jepa_wms;
+    let vjepa2: Items = golden("droid_vjepa2");
     let jepa_wms = jepa_wms
         .items
         .into_iter()
@@ -255,8 +256,8 @@ fn sampled_clips_equal_both_reference_loaders() {
         .into_iter()
         .map(|item| (item.key.clone().expect("a name"), item));
     for (arrays, items) in [
-        (Arrays::read("droid"), jepa_wms.collect::<Vec<_>>()),
-        (Arrays::read("droid_vjepa2"), vjepa2.collect()),
+        (Arrays::f64("droid"), jepa_wms.collect::<Vec<_>>()),
+        (Arrays::f64("droid_vjepa2"), vjepa2.collect()),
     ] {
         for (key, item) in items {
             let episode = source.read(item.served as u64).expect("an episode");
@@ -273,7 +274,7 @@ fn sampled_clips_equal_both_reference_loaders() {
             assert_eq!(window.rows(start), item.frame_indices, "{key}");
             let states = poses(&values(&episode.columns, STATE));
             let clip: Vec<Pose> = item.frame_indices.iter().map(|&row| states[row]).collect();
-            near(
+            close(
                 &key,
                 clip.as_flattened(),
                 arrays.get(&format!("{key}.state")),
@@ -285,14 +286,14 @@ fn sampled_clips_equal_both_reference_loaders() {
                 // JEPA-WMs appends a row of zeros.
                 steps.push([0.0; 7]);
             }
-            near(&key, steps.as_flattened(), expected, 1e-9);
+            close(&key, steps.as_flattened(), expected, 1e-9);
         }
     }
 }
 
 #[test]
 fn poses_in_the_camera_frame_equal_the_reference() {
-    let arrays = Arrays::read("droid");
+    let arrays = Arrays::f64("droid");
     let states = poses(arrays.get("jw_item0.state"));
     let extrinsics = arrays
         .get("jw_item0_camera_frame.extrinsics")
@@ -303,7 +304,7 @@ fn poses_in_the_camera_frame_equal_the_reference() {
         .zip(extrinsics)
         .map(|(p, e)| in_camera_frame(p, e))
         .collect();
-    near(
+    close(
         "state",
         seen.as_flattened(),
         arrays.get("jw_item0_camera_frame.state"),
@@ -311,13 +312,13 @@ fn poses_in_the_camera_frame_equal_the_reference() {
     );
     let steps = deltas(&seen);
     let expected = &arrays.get("jw_item0_camera_frame.action")[..steps.len() * 7];
-    near("action", steps.as_flattened(), expected, 1e-9);
+    close("action", steps.as_flattened(), expected, 1e-9);
 }
 
 #[test]
 fn transformed_frames_equal_the_reference() {
-    let arrays = Arrays::read("droid");
-    let golden: Golden = golden("droid.json");
+    let arrays = Arrays::f64("droid");
+    let golden: Golden = golden("droid");
     let item = &golden.jepa_wms.items[0];
     let source = open(
         "droid",
@@ -355,7 +356,8 @@ fn transformed_frames_equal_the_reference() {
 fn a_release_is_ingested_at_its_own_rate() {
     let (_folder, source) = release(small());
     let dst = tempfile::tempdir().expect("a folder");
-    let (dataset, summary) = ingest(source.as_ref(), &dst.path().join("set"), &RULE);
+    let (dataset, summary) =
+        run_to(source.as_ref(), &dst.path().join("set"), &RULE).expect("a dataset");
     assert_eq!(read_all(&dataset), [0, 1, 2]);
     assert_eq!(faults(&summary), [("missing_file", 3)]);
     assert!(
@@ -369,10 +371,10 @@ fn a_release_is_ingested_at_its_own_rate() {
     assert_eq!(draft.cameras[0].resized_from, Some([180, 320]));
     assert!(draft.source.inputs["list.csv"].starts_with("sha256:"));
     let rows = dataset.read_rows(0, 0..124).expect("rows");
-    near(
+    close(
         "state",
         &values(&rows, STATE),
-        Arrays::read("droid").get("ep0.states"),
+        Arrays::f64("droid").get("ep0.states"),
         1e-9,
     );
 }
@@ -452,7 +454,8 @@ fn read_case(options: SourceOptions) -> Outcome {
     let path = list(folder.path(), &format!("bad/{}/droid_paths.csv", case.dir));
     let source = open("droid", &path, options).expect("a list");
     assert_eq!(source.missing(), [15]);
-    let (dataset, summary) = ingest(source.as_ref(), &folder.path().join("set"), &RULE);
+    let (dataset, summary) =
+        run_to(source.as_ref(), &folder.path().join("set"), &RULE).expect("a dataset");
     let found = faults(&summary);
     let found = found
         .into_iter()
@@ -595,7 +598,7 @@ fn what_is_no_list_and_no_camera_is_refused() {
 
 #[test]
 fn the_golden_file_describes_the_fixtures() {
-    let golden: Golden = golden("droid.json");
+    let golden: Golden = golden("droid");
     let rows: Vec<usize> = golden.episodes.iter().map(|episode| episode.rows).collect();
     assert_eq!(rows, [124, 67, 64, 6]);
 }

@@ -3,33 +3,17 @@
 use std::path::Path;
 
 use jepa_datasets::{Dataset, SliceSpec, SplitRule};
-use jepa_ingest::Summary;
+use jepa_ingest::{SourceOptions, Summary};
 use serde_json::Value;
 
-use crate::support::{fixture, ingest};
-
-/// Cases of a format, as they stand in the file.
-fn cases(format: &str) -> Vec<Value> {
-    let text = std::fs::read(fixture("bad/expected.json")).unwrap();
-    let expected: Value = serde_json::from_slice(&text).unwrap();
-    let cases = expected["cases"].as_array().unwrap().iter();
-    cases
-        .filter(|case| case["format"] == format)
-        .cloned()
-        .collect()
-}
+use crate::support::bad::cases;
+use crate::support::{fixture, ingest_with};
 
 fn check(case: &Value, format: &str) {
-    let folder = tempfile::tempdir().unwrap();
     let dir = case["dir"].as_str().unwrap();
     let src = fixture("bad").join(dir);
     let errors = case["errors"].as_array().unwrap();
-    match ingest(
-        format,
-        &src,
-        &folder.path().join("set"),
-        &SplitRule::Released,
-    ) {
+    match ingest_with(format, &src, SourceOptions::default(), &SplitRule::Released) {
         Err(error) => {
             assert_eq!(case["fatal"], true, "{dir}: {error}");
             assert_eq!(error.code(), errors[0]["kind"], "{dir}: {error}");
@@ -39,10 +23,10 @@ fn check(case: &Value, format: &str) {
                 assert!(text.contains(words), "{dir}: {text}");
             }
         }
-        Ok((dataset, summary)) => {
+        Ok(set) => {
             assert_ne!(case["fatal"], true, "{dir}");
-            check_episodes(case, &dataset, &summary);
-            check_windows(case, &dataset);
+            check_episodes(case, &set.dataset, &set.summary);
+            check_windows(case, &set.dataset);
         }
     }
     for name in case["must_not_exist"].as_array().into_iter().flatten() {

@@ -3,10 +3,11 @@
 use std::collections::BTreeMap;
 
 use jepa_datasets::transform::{Geometry, PixelNorm, Transform};
-use jepa_datasets::{ACTION, Dataset, Normalizer, PROPRIO, Pixels, STATE, SliceSpec, SplitRule};
+use jepa_datasets::{ACTION, Dataset, PROPRIO, Pixels, STATE, SliceSpec, SplitRule};
 use serde::Deserialize;
 
-use crate::support::{Arrays, check_slice, close, dataset, golden, grid, listed, sha256, visual};
+use crate::support::slices::{check_slice, computed, grid, listed, visual};
+use crate::support::{Arrays, close, golden, sha256, whole};
 
 #[derive(Deserialize)]
 struct Golden {
@@ -38,11 +39,8 @@ struct GoldenDinoWm {
 }
 
 fn maze(rule: &SplitRule) -> (tempfile::TempDir, Dataset) {
-    dataset("pointmaze", "point_maze", rule)
-}
-
-fn computed(dataset: &Dataset) -> impl Fn(&str) -> Normalizer {
-    |field| Normalizer::from_statistics(dataset.stats().get(field, "all").unwrap())
+    let set = whole("pointmaze", "point_maze", rule);
+    (set.folder, set.dataset)
 }
 
 #[test]
@@ -66,7 +64,7 @@ fn frames_are_the_bytes_of_the_source() {
 #[test]
 fn rows_are_those_of_the_tables() {
     let (_folder, dataset) = maze(&SplitRule::Released);
-    let arrays = Arrays::read("point_maze");
+    let arrays = Arrays::f32("point_maze");
     for episode in 0..3 {
         let rows = dataset.read_rows(episode, 0..100).unwrap();
         for (field, name) in [(ACTION, "action"), (STATE, "state")] {
@@ -95,7 +93,7 @@ fn statistics_equal_the_reference_loader() {
 #[test]
 fn splits_slices_and_images_equal_jepa_wms() {
     let (_folder, dataset) = maze(&SplitRule::Released);
-    let (golden, arrays) = (golden::<Golden>("point_maze"), Arrays::read("point_maze"));
+    let (golden, arrays) = (golden::<Golden>("point_maze"), Arrays::f32("point_maze"));
     let half = Transform {
         norm: PixelNorm::HALF,
         ..Transform::released(Geometry::JepaWms)
@@ -133,7 +131,7 @@ fn splits_and_images_equal_dino_wm() {
     let (_folder, dataset) = maze(&SplitRule::DinoWm);
     let (golden, arrays) = (
         golden::<Golden>("point_maze").dino_wm,
-        Arrays::read("point_maze"),
+        Arrays::f32("point_maze"),
     );
     assert_eq!(
         dataset.split("train").unwrap().episodes,

@@ -6,7 +6,8 @@ use jepa_datasets::transform::{Geometry, PixelNorm, Transform};
 use jepa_datasets::{ACTION, Dataset, Normalizer, PROPRIO, Pixels, STATE, SliceSpec, SplitRule};
 use serde::Deserialize;
 
-use crate::support::{Arrays, check_slice, close, dataset, golden, grid, listed, sha256, visual};
+use crate::support::slices::{check_slice, grid, listed, visual};
+use crate::support::{Arrays, close, golden, sha256, whole};
 
 #[derive(Deserialize)]
 struct Golden {
@@ -30,7 +31,8 @@ struct Video {
 }
 
 fn pusht() -> (tempfile::TempDir, Dataset) {
-    dataset("pusht", "pusht_noise", &SplitRule::Released)
+    let set = whole("pusht", "pusht_noise", &SplitRule::Released);
+    (set.folder, set.dataset)
 }
 
 fn released(field: &str) -> Normalizer {
@@ -67,7 +69,7 @@ fn the_two_folders_are_the_split() {
 #[test]
 fn rows_are_those_of_the_reference_loader() {
     let (_folder, dataset) = pusht();
-    let (golden, arrays) = (golden::<Golden>("pusht"), Arrays::read("pusht"));
+    let (golden, arrays) = (golden::<Golden>("pusht"), Arrays::f32("pusht"));
     for (_, prefix, _, part, first) in parts(&golden) {
         for (k, &length) in part.lengths.iter().enumerate() {
             let rows = dataset
@@ -112,7 +114,7 @@ fn frames_are_decoded_to_the_bytes_of_the_reference_decoder() {
 #[test]
 fn slices_and_images_equal_jepa_wms() {
     let (_folder, dataset) = pusht();
-    let (golden, arrays) = (golden::<Golden>("pusht"), Arrays::read("pusht"));
+    let (golden, arrays) = (golden::<Golden>("pusht"), Arrays::f32("pusht"));
     let imagenet = Transform {
         norm: PixelNorm::IMAGENET,
         ..Transform::released(Geometry::JepaWms)

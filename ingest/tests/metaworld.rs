@@ -9,8 +9,9 @@ use jepa_datasets::{
 };
 use jepa_ingest::{Error, SourceOptions, source};
 
+use crate::support::bad::bad_case;
 use crate::support::{
-    Golden, bad_case, close, copy, fixture, hex_sha256, ingest, json, list, refused, run, wide,
+    Golden, close, copy, fixture, ingest, json, list, refused, run, sha256, tasks, wide,
 };
 
 #[test]
@@ -45,7 +46,7 @@ fn rows_are_those_of_the_release_in_the_order_of_its_shards() {
                 panic!("bytes")
             };
             assert_eq!(
-                hex_sha256(&bytes),
+                sha256(&bytes),
                 *expected,
                 "{}, frame {frame}",
                 meta.episode_index
@@ -256,7 +257,7 @@ fn damaged_rows_are_rejected_one_by_one() {
 #[test]
 fn a_release_without_a_column_is_refused_with_its_name() {
     let (root, case) = bad_case(25);
-    let error = refused("metaworld", &root, &[]);
+    let error = refused("metaworld", &root, tasks(&[]));
     let key = case["errors"][0]["key"].as_str().expect("a key");
     assert!(
         matches!(&error, Error::MissingKey { key: found, .. } if found == key),
@@ -299,9 +300,9 @@ fn repeated_identities_and_trajectories_are_reported_and_kept() {
 #[test]
 fn a_filter_that_nothing_passes_lists_the_tasks_there_are() {
     let (root, case) = bad_case(27);
-    let tasks: Vec<String> = list(&case["options"]["filter_tasks"]);
-    let tasks: Vec<&str> = tasks.iter().map(String::as_str).collect();
-    let error = refused("metaworld", &root, &tasks);
+    let names: Vec<String> = list(&case["options"]["filter_tasks"]);
+    let names: Vec<&str> = names.iter().map(String::as_str).collect();
+    let error = refused("metaworld", &root, tasks(&names));
     assert_eq!(error.code(), "empty_filter_result");
     for available in list::<String>(&case["errors"][0]["available"]) {
         assert!(error.to_string().contains(&available), "{error}");
@@ -361,11 +362,11 @@ fn frames_are_resized_and_other_cameras_refused() {
 fn a_folder_without_shards_and_a_damaged_shard_are_errors() {
     let empty = tempfile::tempdir().expect("a folder");
     assert_eq!(
-        refused("metaworld", empty.path(), &[]).code(),
+        refused("metaworld", empty.path(), tasks(&[])).code(),
         "missing_file"
     );
     assert_eq!(
-        refused("metaworld", Path::new("nowhere"), &[]).code(),
+        refused("metaworld", Path::new("nowhere"), tasks(&[])).code(),
         "missing_file"
     );
     let folder = tempfile::tempdir().expect("a folder");

@@ -10,8 +10,8 @@ use jepa_ingest::{Error, SourceOptions};
 use serde::Deserialize;
 
 use crate::support::{
-    Arrays, RULE, cameras, faults, fixture, frame_hashes, golden, ingest, near, open, read_all,
-    refused, values,
+    Arrays, RULE, cameras, close, faults, fixture, frame_hashes, golden, open, read_all, refused,
+    run_to, values,
 };
 
 #[derive(Deserialize)]
@@ -31,7 +31,7 @@ fn poses(values: &[f64]) -> Vec<Pose> {
 
 #[test]
 fn poses_images_and_clips_equal_the_reference() {
-    let (golden, arrays): (Golden, _) = (golden("franka.json"), Arrays::read("franka"));
+    let (golden, arrays): (Golden, _) = (golden("franka"), Arrays::f64("franka"));
     let source = open(
         "franka",
         &fixture("franka_custom"),
@@ -48,7 +48,7 @@ fn poses_images_and_clips_equal_the_reference() {
         (episode.length, episode.task.as_str()),
         (golden.rows, "liftcup_v0")
     );
-    near(
+    close(
         "state",
         &values(&episode.columns, STATE),
         arrays.get("states"),
@@ -74,7 +74,7 @@ fn poses_images_and_clips_equal_the_reference() {
     );
     let states = poses(&values(&episode.columns, STATE));
     let every: Vec<Pose> = states.iter().copied().step_by(stride).collect();
-    near(
+    close(
         "stride 8",
         deltas(&every).as_flattened(),
         arrays.get("actions_stride8"),
@@ -88,7 +88,7 @@ fn poses_images_and_clips_equal_the_reference() {
         );
         assert_eq!(window.rows(rows[0]), *rows);
         let clip: Vec<Pose> = rows.iter().map(|&row| states[row]).collect();
-        near(
+        close(
             "clip",
             clip.as_flattened(),
             arrays.get(&format!("draw{draw}.state")),
@@ -96,7 +96,7 @@ fn poses_images_and_clips_equal_the_reference() {
         );
         let mut steps = deltas(&clip);
         steps.push([0.0; 7]);
-        near(
+        close(
             "steps",
             steps.as_flattened(),
             arrays.get(&format!("draw{draw}.action")),
@@ -104,7 +104,7 @@ fn poses_images_and_clips_equal_the_reference() {
         );
     }
     let action = values(&episode.columns, ACTION);
-    near(
+    close(
         "action",
         &action[..46 * 7],
         deltas(&states).as_flattened(),
@@ -152,7 +152,8 @@ fn a_file_cut_short_loses_only_itself() {
         fs::write(run.join("episode.h5"), content).expect("a file");
     }
     let source = open("franka", folder.path(), SourceOptions::default()).expect("a release");
-    let (dataset, summary) = ingest(source.as_ref(), &folder.path().join("set"), &RULE);
+    let (dataset, summary) =
+        run_to(source.as_ref(), &folder.path().join("set"), &RULE).expect("a dataset");
     assert_eq!(read_all(&dataset), [0]);
     let expected = [
         ("truncated_file", 1),

@@ -4,7 +4,8 @@ use jepa_datasets::{ACTION, Order, PROPRIO, Pixels, REWARD, STATE, SliceSpec, Sp
 use jepa_ingest::container::torch_zip::TorchFile;
 use jepa_ingest::{Error, SourceOptions, source};
 
-use crate::support::{Golden, bad_case, close, fixture, ingest, json, refused, run};
+use crate::support::bad::bad_case;
+use crate::support::{Golden, close, fixture, ingest, json, refused, run, tasks};
 
 #[test]
 fn chunks_are_dicts_of_tensors_of_the_listed_shapes() {
@@ -121,7 +122,7 @@ fn tasks_can_be_chosen_by_name() {
         .map(|e| e.extras["row_in_file"])
         .collect();
     assert_eq!((set.kept(), rows), (vec![0, 1], vec![0.0, 2.0]));
-    let error = refused("tdmpc2", &fixture("tdmpc2"), &["reach"]);
+    let error = refused("tdmpc2", &fixture("tdmpc2"), tasks(&["reach"]));
     assert_eq!(error.code(), "empty_filter_result");
     assert!(error.to_string().contains("mw-reach-wall"), "{error}");
     let sized = SourceOptions {
@@ -185,7 +186,7 @@ fn one_chunk_alone_is_a_release() {
     assert_eq!(set.kept(), [0, 1, 2]);
     let empty = tempfile::tempdir().expect("a folder");
     assert_eq!(
-        refused("tdmpc2", empty.path(), &[]).code(),
+        refused("tdmpc2", empty.path(), tasks(&[])).code(),
         "empty_filter_result"
     );
 }

@@ -2,7 +2,7 @@
 
 use jepa_ingest::pose::{Pose, compose, delta, deltas};
 
-use crate::support::{Arrays, near};
+use crate::support::{Arrays, close};
 
 fn poses(values: &[f64]) -> &[Pose] {
     values.as_chunks::<7>().0
@@ -11,15 +11,15 @@ fn poses(values: &[f64]) -> &[Pose] {
 /// datasets.md section 12: `actions` are the steps between the first four poses, rounded to 32 bits.
 #[test]
 fn steps_of_the_sample_recording_equal_its_actions() {
-    let arrays = Arrays::read("poses");
+    let arrays = Arrays::f64("poses");
     let steps = deltas(&poses(arrays.get("poses_sequence"))[..4]);
-    near(
+    close(
         "golden",
         steps.as_flattened(),
         arrays.get("golden.actions"),
         1e-9,
     );
-    near("file", steps.as_flattened(), arrays.get("actions"), 1e-7);
+    close("file", steps.as_flattened(), arrays.get("actions"), 1e-7);
     let printed = [
         0.092_369_378,
         0.030_987_205,
@@ -29,16 +29,16 @@ fn steps_of_the_sample_recording_equal_its_actions() {
         -2.407_275_9e-5,
         0.0,
     ];
-    near("printed", &steps[0], &printed, 1e-8);
+    close("printed", &steps[0], &printed, 1e-8);
 }
 
 #[test]
 fn the_two_samples_are_the_start_of_one_recording() {
-    let arrays = Arrays::read("poses");
+    let arrays = Arrays::f64("poses");
     let [first, second] = poses(arrays.get("franka.states")) else {
         panic!("two poses")
     };
     let step = delta(first, second);
-    near("step", &step, &arrays.get("golden.actions")[..7], 1e-9);
-    near("back", &compose(first, &step), second, 1e-9);
+    close("step", &step, &arrays.get("golden.actions")[..7], 1e-9);
+    close("back", &compose(first, &step), second, 1e-9);
 }

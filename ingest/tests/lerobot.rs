@@ -14,8 +14,9 @@ use jepa_ingest::{SourceOptions, source};
 use parquet::arrow::ArrowWriter;
 use serde_json::{Value, json};
 
+use crate::support::bad::bad_case;
 use crate::support::{
-    self, Golden, Ingested, bad_case, close, copy, fixture, hex_sha256, ingest, list, refused, run,
+    self, Golden, Ingested, close, copy, fixture, ingest, list, refused, run, sha256, tasks,
 };
 
 const VIDEO: &str = "videos/observation.images.top/chunk-000/file-000.mp4";
@@ -38,7 +39,7 @@ fn check_frames(set: &Ingested, camera: &str, episode: u64, first: usize) {
             .dataset
             .read_frames(camera, episode, &[frame])
             .expect("a frame");
-        let found = hex_sha256(&pixels.into_u8());
+        let found = sha256(&pixels.into_u8());
         assert_eq!(
             found,
             hashes[first + frame],
@@ -130,7 +131,7 @@ fn damaged_releases_say_what_is_wrong() {
         );
         let root = root.join(name);
         if expected["fatal"] == Value::Bool(true) {
-            let found = refused("lerobot", &root, &[]);
+            let found = refused("lerobot", &root, tasks(&[]));
             assert_eq!(found.code(), kind, "{name}: {found}");
             assert!(found.to_string().contains(file), "{found}");
             continue;
@@ -143,7 +144,7 @@ fn damaged_releases_say_what_is_wrong() {
             assert!(found.to_string().contains(file), "{found}");
         }
     }
-    let old = refused("lerobot", &root.join("old_version"), &[]);
+    let old = refused("lerobot", &root.join("old_version"), tasks(&[]));
     assert!(old.to_string().contains("v1.6"), "{old}");
 }
 

@@ -6,9 +6,10 @@ use jepa_datasets::{ACTION, Alignment, Dtype, PROPRIO, REWARD, STATE, SliceSpec,
 use jepa_ingest::{Error, SourceOptions};
 use serde::Deserialize;
 
+use crate::support::bad_hdf5::case;
 use crate::support::{
-    Arrays, RULE, cameras, case, faults, fixture, frame_hashes, golden, ingest, near, open,
-    read_all, refused, values,
+    Arrays, RULE, cameras, close, faults, fixture, frame_hashes, golden, open, read_all, refused,
+    run_to, values,
 };
 
 #[derive(Deserialize)]
@@ -23,7 +24,7 @@ const FILE: &str = "swm_h5/pusht_expert_train.h5";
 
 #[test]
 fn columns_and_frames_equal_the_reference() {
-    let (golden, arrays): (Golden, _) = (golden("swm_h5.json"), Arrays::read("swm_h5"));
+    let (golden, arrays): (Golden, _) = (golden("swm_h5"), Arrays::f64("swm_h5"));
     let source = open("swm", &fixture(FILE), SourceOptions::default()).expect("a file");
     assert_eq!(source.total(), 2);
     let episodes = golden.ep_len.iter().zip(&golden.ep_offset).enumerate();
@@ -43,7 +44,7 @@ fn columns_and_frames_equal_the_reference() {
                 .iter()
                 .map(|v| if v.is_nan() { 0.0 } else { *v })
                 .collect();
-            near(name, &values(&episode.columns, column), &zeroed, 0.0);
+            close(name, &values(&episode.columns, column), &zeroed, 0.0);
             let expected = match name {
                 "action" => 2,
                 "reward" => 1,
@@ -79,14 +80,15 @@ fn columns_and_frames_equal_the_reference() {
 
 #[test]
 fn clips_are_those_of_the_reference() {
-    let golden: Golden = golden("swm_h5.json");
+    let golden: Golden = golden("swm_h5");
     let source = open("swm", &fixture(FILE), SourceOptions::default()).expect("a file");
     let folder = tempfile::tempdir().expect("a folder");
     let rule = SplitRule::JepaWms {
         fraction: 1.0,
         seed: 234,
     };
-    let (dataset, _) = ingest(source.as_ref(), &folder.path().join("set"), &rule);
+    let (dataset, _) =
+        run_to(source.as_ref(), &folder.path().join("set"), &rule).expect("a dataset");
     let index = dataset
         .slices(&SliceSpec::new(3, 5, "train"))
         .expect("slices");
@@ -118,7 +120,8 @@ fn damaged_files_are_refused_each_for_its_reason() {
         }
         let source = open("swm", &path, SourceOptions::default()).expect("a file");
         let folder = tempfile::tempdir().expect("a folder");
-        let (dataset, summary) = ingest(source.as_ref(), &folder.path().join("set"), &RULE);
+        let (dataset, summary) =
+            run_to(source.as_ref(), &folder.path().join("set"), &RULE).expect("a dataset");
         assert_eq!(read_all(&dataset), expected.ingested, "{name}");
         let episode = fault.episode.as_u64().expect("an episode");
         assert_eq!(faults(&summary), [(fault.kind.as_str(), episode)], "{name}");
@@ -239,7 +242,7 @@ fn columns_are_sorted_by_name_shape_and_type() {
         (1, "pixels_side")
     );
     let dst = folder.path().join("set");
-    let (dataset, summary) = ingest(source.as_ref(), &dst, &RULE);
+    let (dataset, summary) = run_to(source.as_ref(), &dst, &RULE).expect("a dataset");
     assert_eq!(read_all(&dataset), [0, 1]);
     assert!(summary.broken.is_empty());
     let refused = refused("swm", &path, cameras(&["top"]));
@@ -255,7 +258,8 @@ fn nan_is_a_filler_only_where_fillers_are() {
     action[8] = f32::NAN;
     write(&path, &action, [3, 2], [0, 3]);
     let source = open("swm", &path, SourceOptions::default()).expect("a file");
-    let (dataset, summary) = ingest(source.as_ref(), &folder.path().join("set"), &RULE);
+    let (dataset, summary) =
+        run_to(source.as_ref(), &folder.path().join("set"), &RULE).expect("a dataset");
     assert_eq!(faults(&summary), [("non_finite", 0)]);
     assert_eq!(read_all(&dataset), [1]);
     let rows = dataset.read_rows(0, 0..2).expect("rows");

@@ -8,7 +8,8 @@ use jepa_ingest::source::npz::{NpzSource, Poses};
 use jepa_ingest::{SourceOptions, source};
 use serde_json::Value;
 
-use crate::support::{Golden, bad_case, close, fixture, hex_sha256, json, list, run, wide};
+use crate::support::bad::bad_case;
+use crate::support::{Golden, close, fixture, json, list, run, sha256, wide};
 
 #[test]
 fn arrays_of_every_type_and_order_are_read() {
@@ -31,7 +32,7 @@ fn arrays_of_every_type_and_order_are_read() {
             let bytes = tensor.to_le_bytes();
             assert_eq!(
                 expected["c_order_le_sha256"],
-                hex_sha256(&bytes),
+                sha256(&bytes),
                 "{name}, {array}"
             );
             let first: Vec<f64> = list(&expected["first"]);
@@ -68,10 +69,7 @@ fn the_sample_of_v_jepa_2_is_two_frames_and_one_action() {
         .expect("frames");
     let observations =
         json("golden/npz.json")["files"]["franka_example_traj.npz"]["observations"].clone();
-    assert_eq!(
-        observations["c_order_le_sha256"],
-        hex_sha256(&frames.into_u8())
-    );
+    assert_eq!(observations["c_order_le_sha256"], sha256(&frames.into_u8()));
 }
 
 #[test]
@@ -110,7 +108,7 @@ fn the_sample_of_jepa_wms_has_the_poses_of_its_images() {
         panic!("bytes")
     };
     let start = json("golden/npz.json")["files"]["demo_data.npz"]["start_image"].clone();
-    assert_eq!(start["c_order_le_sha256"], hex_sha256(&first));
+    assert_eq!(start["c_order_le_sha256"], sha256(&first));
 }
 
 #[test]
