@@ -11,5 +11,5 @@ mod run;
 pub mod source;
 
 pub use error::{Error, Result};
-pub use run::{Broken, OnBroken, Progress, Summary, concrete, run, run_shard, summarize};
+pub use run::{Broken, OnBroken, Progress, Summary, Tick, concrete, run, run_shard, summarize};
 pub use source::{SOURCES, Source, SourceEntry, SourceOptions};

@@ -1,7 +1,7 @@
 //! Reads every episode of a source into a dataset, in parallel, resuming where an earlier run ended.
 
 use std::path::Path;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use jepa_datasets::{Dataset, DatasetWriter, Outcome, STATE, Shard, SplitRule, WriterOptions};
 use rayon::prelude::*;
@@ -48,10 +48,23 @@ pub struct Summary {
     pub content_hash: String,
 }
 
+/// How far an ingestion is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Tick {
+    /// Episodes finished, those of earlier runs included.
+    pub done: u64,
+    /// Episodes asked for.
+    pub total: u64,
+    /// Episodes finished by this run.
+    pub done_now: u64,
+    /// Frames stored by this run.
+    pub frames: u64,
+}
+
 /// Who is told, and who may stop it.
 pub struct Progress<'a> {
-    /// Called after every episode with the number finished and the number asked for.
-    pub tick: &'a (dyn Fn(u64, u64) + Sync),
+    /// Called after every episode, from the thread that finished it.
+    pub tick: &'a (dyn Fn(Tick) + Sync),
     /// Set to stop after the episodes in hand.
     pub stop: &'a AtomicBool,
 }
@@ -125,31 +138,37 @@ fn take_all(
     let pending = writer.pending();
     let asked = writer.assigned();
     let resumed = asked - pending.len() as u64;
-    let done = std::sync::atomic::AtomicU64::new(resumed);
+    let (done, frames) = (AtomicU64::new(0), AtomicU64::new(0));
     pending.par_iter().try_for_each(|&index| {
         if progress.stop.load(Ordering::Relaxed) {
             return Err(Error::Interrupted {
-                done: done.load(Ordering::Relaxed),
+                done: resumed + done.load(Ordering::Relaxed),
                 total: asked,
             });
         }
-        take(source, writer, index, on_broken)?;
-        (progress.tick)(done.fetch_add(1, Ordering::Relaxed) + 1, asked);
+        let stored = take(source, writer, index, on_broken)?;
+        let done_now = done.fetch_add(1, Ordering::Relaxed) + 1;
+        (progress.tick)(Tick {
+            done: resumed + done_now,
+            total: asked,
+            done_now,
+            frames: frames.fetch_add(stored, Ordering::Relaxed) + stored,
+        });
         Ok(())
     })?;
     Ok(resumed)
 }
 
-/// Reads one episode and records it, one way or the other.
+/// Reads one episode and records it, one way or the other. Returns how many frames were stored.
 fn take(
     source: &dyn Source,
     writer: &DatasetWriter,
     index: u64,
     on_broken: OnBroken,
-) -> Result<()> {
+) -> Result<u64> {
     let outcome = read_and_write(source, writer, index);
     let fault = match outcome {
-        Ok(()) => return Ok(()),
+        Ok(stored) => return Ok(stored),
         // The store itself failed: nothing is wrong with the episode.
         Err(Error::Store(error)) if !matches!(error, jepa_datasets::Error::Episode { .. }) => {
             return Err(error.into());
@@ -166,13 +185,15 @@ fn take(
         OnBroken::Reject => writer.reject(index, &path, code, &detail)?,
         OnBroken::Skip => writer.skip(index, &path, code, &detail)?,
     }
-    Ok(())
+    Ok(0)
 }
 
-fn read_and_write(source: &dyn Source, writer: &DatasetWriter, index: u64) -> Result<()> {
+fn read_and_write(source: &dyn Source, writer: &DatasetWriter, index: u64) -> Result<u64> {
     let mut frames = writer.begin(index)?;
     let episode = source.read_into(index, &mut frames)?;
-    Ok(frames.accept(episode)?)
+    let stored = frames.frames();
+    frames.accept(episode)?;
+    Ok(stored)
 }
 
 /// An error with its causes, on one line, with paths relative to the release: the ledger of one input is

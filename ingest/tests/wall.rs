@@ -517,7 +517,7 @@ fn an_interrupted_ingestion_goes_on_where_it_stopped() {
     let source =
         source::open("wall", &fixture("wall_single"), SourceOptions::default()).expect("a release");
     let stop = AtomicBool::new(false);
-    let tick = |_, _| stop.store(true, std::sync::atomic::Ordering::Relaxed);
+    let tick = |_| stop.store(true, std::sync::atomic::Ordering::Relaxed);
     let progress = Progress {
         tick: &tick,
         stop: &stop,

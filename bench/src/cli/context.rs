@@ -51,13 +51,10 @@ impl Context {
     /// A progress bar on stderr with rate and ETA; hidden when stderr is not a terminal, with
     /// `--quiet`, or when `NO_PROGRESS` is set.
     pub fn progress(&self, len: u64, label: &str) -> ProgressBar {
-        let hidden = self.quiet
-            || !std::io::stderr().is_terminal()
-            || std::env::var_os("NO_PROGRESS").is_some_and(|v| !v.is_empty());
-        let target = if hidden {
-            ProgressDrawTarget::hidden()
-        } else {
+        let target = if self.wants_progress() && std::io::stderr().is_terminal() {
             ProgressDrawTarget::stderr_with_hz(8)
+        } else {
+            ProgressDrawTarget::hidden()
         };
         let style = ProgressStyle::with_template(
             "{prefix:>16} [{bar:32}] {pos}/{len}  {per_sec}  {elapsed} < {eta}  {msg}",
@@ -67,6 +64,11 @@ impl Context {
         ProgressBar::with_draw_target(Some(len), target)
             .with_style(style)
             .with_prefix(label.to_string())
+    }
+
+    /// Whether to tell how far the work is, in whatever way: not with `--quiet` or `NO_PROGRESS`.
+    pub fn wants_progress(&self) -> bool {
+        !self.quiet && std::env::var_os("NO_PROGRESS").is_none_or(|v| v.is_empty())
     }
 
     /// A line for people, on stderr.

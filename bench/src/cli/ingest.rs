@@ -13,7 +13,7 @@ use jepa_ingest::source::window::FpsMode;
 use jepa_ingest::{OnBroken, Progress, Source, SourceOptions, Summary, source};
 use serde::Serialize;
 
-use super::Context;
+use super::{Context, meter::Meter};
 
 const EXAMPLES: &str = "Examples:
   jepa-bench ingest wall raw/wall_single data/wall
@@ -245,11 +245,8 @@ fn watched<T>(
             listed(&missing)
         ));
     }
-    let bar = ctx.progress(source.total(), "ingest");
-    let tick = |done, total| {
-        bar.set_length(total);
-        bar.set_position(done);
-    };
+    let meter = Meter::new(ctx, source.total(), "ingest");
+    let tick = |tick| meter.tick(tick);
     let on_broken = if args.skip_broken {
         OnBroken::Skip
     } else {
@@ -260,7 +257,6 @@ fn watched<T>(
         stop: ctx.interrupt_flag(),
     };
     let outcome = work(on_broken, &progress);
-    bar.finish_and_clear();
     Ok(outcome?)
 }
 

@@ -24,6 +24,7 @@ pub mod train;
 pub mod validate;
 
 mod context;
+mod meter;
 mod watcher;
 
 use std::process::ExitCode;

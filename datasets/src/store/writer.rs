@@ -521,6 +521,11 @@ impl FrameSink for EpisodeWriter<'_> {
 }
 
 impl EpisodeWriter<'_> {
+    /// Frames taken so far, over all cameras.
+    pub fn frames(&self) -> u64 {
+        self.files.iter().map(|file| file.count() as u64).sum()
+    }
+
     /// Adds the episode whose frames were pushed; `episode.cameras` is empty. When it returns, the end of the
     /// process does not lose it.
     ///

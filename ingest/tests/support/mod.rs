@@ -207,7 +207,7 @@ pub(crate) fn run_to(
     rule: &SplitRule,
 ) -> Result<(Dataset, Summary), Error> {
     let progress = Progress {
-        tick: &|_, _| {},
+        tick: &|_| {},
         stop: &AtomicBool::new(false),
     };
     run_until(source, dst, rule, &progress)
