@@ -14,8 +14,8 @@ use super::{EPISODES, LEDGER, MANIFEST, SPLITS, STATS, zarr};
 use crate::episode::{ACTION, Column, PROPRIO, STATE};
 use crate::normalizer::{FieldStats, Stats};
 use crate::schema::{
-    Camera, Counts, EpisodeMeta, FORMAT_VERSION, Field, FileEntry, FrameRange, LedgerRow, Manifest,
-    Outcome, to_json,
+    Camera, Counts, EpisodeMeta, FORMAT_VERSION, Field, FileEntry, FrameLoss, FrameRange,
+    LedgerRow, Manifest, Outcome, StatedLoss, to_json,
 };
 use crate::split::{Member, SplitRule, Splits};
 use crate::{Error, Result};
@@ -37,6 +37,7 @@ pub(super) fn assemble(writer: &DatasetWriter, rule: &SplitRule) -> Result<()> {
         .write(&assembly_mark(&writer.root), b"", Sync::Yes)?;
     let mut assembly = Assembly {
         writer,
+        loss: loss(&entries),
         tasks: tasks(&episodes),
         episodes,
         files: BTreeMap::new(),
@@ -146,8 +147,20 @@ fn tasks(episodes: &[EpisodeMeta]) -> Vec<String> {
     tasks
 }
 
+/// What the codec lost over all episodes, by camera.
+fn loss(entries: &BTreeMap<u64, Entry>) -> BTreeMap<String, StatedLoss> {
+    let mut sums: BTreeMap<String, FrameLoss> = BTreeMap::new();
+    for (camera, loss) in entries.values().flat_map(|entry| &entry.loss) {
+        sums.entry(camera.clone()).or_default().merge(loss);
+    }
+    sums.into_iter()
+        .map(|(camera, loss)| (camera, loss.into()))
+        .collect()
+}
+
 struct Assembly<'a> {
     writer: &'a DatasetWriter,
+    loss: BTreeMap<String, StatedLoss>,
     episodes: Vec<EpisodeMeta>,
     tasks: Vec<String>,
     files: BTreeMap<String, FileEntry>,
@@ -364,6 +377,7 @@ impl Assembly<'_> {
             state_width: width(STATE),
             draft: plan.manifest.clone(),
             codec: plan.codec,
+            loss: self.loss,
             source_episodes: plan.total_episodes,
             selection: plan.selection.clone(),
             counts: Counts {

@@ -18,7 +18,7 @@ use serde::{Deserialize, Serialize};
 use super::disk::{Disk, Sync, hash_file};
 use super::journal::{Entry, Journal};
 use super::{ENTRIES, MANIFEST, STAGING, assembly, parquet, staging, zarr};
-use crate::schema::{FORMAT_VERSION, LedgerRow, Outcome, parse_json, to_json};
+use crate::schema::{FORMAT_VERSION, FrameLoss, LedgerRow, Outcome, parse_json, to_json};
 use crate::{
     CameraFrames, Codec, Dataset, Episode, Error, FileEntry, ManifestDraft, Result, Shard,
     SplitRule,
@@ -40,6 +40,16 @@ pub struct WriterOptions {
     pub total_episodes: u64,
     /// The source episodes to take; the others are `skipped` in the ledger. Nothing means all.
     pub selection: Option<Range<u64>>,
+}
+
+impl WriterOptions {
+    /// Finds what cannot be written, before any work is done; [`DatasetWriter::open`] does the same.
+    ///
+    /// # Errors
+    /// [`Error::Invalid`], naming the field, camera, selection or codec.
+    pub fn check(&self) -> Result<()> {
+        Plan::new(self.clone()).check()
+    }
 }
 
 /// The settings of an unfinished dataset; a resume must repeat them.
@@ -129,7 +139,7 @@ impl Plan {
                 ));
             }
         }
-        Ok(())
+        self.codec.check(&manifest.cameras)
     }
 
     /// Refuses to resume with other settings, naming the first one that differs.
@@ -321,7 +331,7 @@ impl DatasetWriter {
         episode.check()?;
         self.check_fields(&episode)?;
         self.check_cameras(&episode)?;
-        let staged = self.stage(&episode)?;
+        let (staged, loss) = self.stage(&episode)?;
         let hz = self.plan.manifest.control_hz;
         self.journal.append(Entry {
             row: LedgerRow {
@@ -334,6 +344,7 @@ impl DatasetWriter {
                 seconds: hz.map(|hz| episode.length as f64 / hz),
             },
             staged,
+            loss,
         })
     }
 
@@ -406,6 +417,7 @@ impl DatasetWriter {
         self.journal.append(Entry {
             row,
             staged: BTreeMap::new(),
+            loss: BTreeMap::new(),
         })
     }
 
@@ -514,26 +526,34 @@ impl DatasetWriter {
         Ok(())
     }
 
-    /// Writes the files of an episode; they count only once the journal says so.
-    fn stage(&self, episode: &Episode) -> Result<BTreeMap<String, FileEntry>> {
+    /// Writes the files of an episode; they count only once the journal says so. With them comes what the codec lost,
+    /// by camera.
+    fn stage(&self, episode: &Episode) -> Result<(Staged, BTreeMap<String, FrameLoss>)> {
         let folder = staging_episodes(&self.root);
         let rows = staging::rows_name(episode.source_index);
-        let mut files = BTreeMap::new();
+        let (mut files, mut losses) = (BTreeMap::new(), BTreeMap::new());
         files.insert(
             rows.clone(),
             staging::write_rows(&self.disk, &folder.join(&rows), episode)?,
         );
         for (position, frames) in episode.cameras.iter().enumerate() {
             let name = staging::frames_name(episode.source_index, position);
-            let encoded = zarr::encode_frames(frames, self.plan.codec)?;
+            let zarr::Encoded {
+                frames: chunks,
+                loss,
+            } = zarr::encode_frames(frames, self.plan.codec)?;
             files.insert(
                 name.clone(),
-                staging::write_frames(&self.disk, &folder.join(&name), &encoded)?,
+                staging::write_frames(&self.disk, &folder.join(&name), &chunks)?,
             );
+            losses.extend(loss.map(|loss| (frames.camera.clone(), loss)));
         }
-        Ok(files)
+        Ok((files, losses))
     }
 }
+
+/// The staged files of an episode, by name.
+type Staged = BTreeMap<String, FileEntry>;
 
 /// Folder of the staged episodes.
 pub(super) fn staging_episodes(root: &Path) -> PathBuf {
