@@ -34,7 +34,8 @@ pub use normalizer::{
 };
 pub use schema::{
     Alignment, Camera, Codec, Counts, Dtype, EpisodeMeta, FORMAT_VERSION, Field, FileEntry,
-    FrameRange, LedgerRow, Manifest, ManifestDraft, Outcome, PixelType, Source,
+    FrameLoss, FrameRange, LedgerRow, Manifest, ManifestDraft, Outcome, PixelType, Source,
+    StatedLoss,
 };
 pub use shard::Shard;
 pub use slice::{Dropped, Order, Slice, SliceIndex, SliceRef, SliceSpec};

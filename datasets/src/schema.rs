@@ -8,6 +8,7 @@ use std::str::FromStr;
 use serde::{Deserialize, Serialize};
 
 use crate::episode::{ACTION, PROPRIO, REWARD, STATE};
+use crate::store::MAX_SIDE;
 use crate::{Error, Result};
 
 /// Version of the layout on disk that this program writes, and the newest it reads.
@@ -202,6 +203,9 @@ impl Camera {
     }
 }
 
+/// Says that the library for JPEG is missing.
+pub(crate) const NO_JPEG: &str = "this build is without JPEG; build it with the feature `jpeg`";
+
 /// How frames are stored.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case", tag = "name")]
@@ -212,14 +216,68 @@ pub enum Codec {
     Lossless,
     /// No compression: exact, larger, faster to read.
     Raw,
+    /// One JPEG per frame, chroma 4:2:0: smaller, and not exact. The manifest says what was lost.
+    Jpeg {
+        /// 1 to 100, as libjpeg counts.
+        quality: u8,
+    },
+}
+
+impl Codec {
+    /// How the codecs of this build are written on the command line.
+    pub const NAMES: &[&str] = if cfg!(feature = "jpeg") {
+        &["lossless", "raw", "jpeg:Q"]
+    } else {
+        &["lossless", "raw"]
+    };
+
+    /// Whether this build can read and write it.
+    pub(crate) fn check_build(self) -> Result<()> {
+        match self {
+            Self::Jpeg { .. } if !cfg!(feature = "jpeg") => {
+                Err(Error::invalid("codec", self, NO_JPEG))
+            }
+            _ => Ok(()),
+        }
+    }
+
+    /// Whether it can hold the frames of these cameras.
+    pub(crate) fn check(self, cameras: &[Camera]) -> Result<()> {
+        self.check_build()?;
+        let Self::Jpeg { quality } = self else {
+            return Ok(());
+        };
+        if !(1..=100).contains(&quality) {
+            return Err(Error::invalid("codec", self, "the quality is 1 to 100"));
+        }
+        for camera in cameras {
+            let name = &camera.name;
+            if camera.dtype != PixelType::U8 {
+                let detail = format!(
+                    "camera `{name}` has {} frames and JPEG holds whole numbers; use `lossless` or `raw`",
+                    camera.dtype
+                );
+                return Err(Error::invalid("codec", self, detail));
+            }
+            if camera.height.max(camera.width) > MAX_SIDE {
+                let detail = format!(
+                    "the frames of camera `{name}` are {}x{}, a JPEG has sides of at most {MAX_SIDE}",
+                    camera.height, camera.width
+                );
+                return Err(Error::invalid("codec", self, detail));
+            }
+        }
+        Ok(())
+    }
 }
 
 impl fmt::Display for Codec {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            Self::Lossless => "lossless",
-            Self::Raw => "raw",
-        })
+        match self {
+            Self::Lossless => f.write_str("lossless"),
+            Self::Raw => f.write_str("raw"),
+            Self::Jpeg { quality } => write!(f, "jpeg:{quality}"),
+        }
     }
 }
 
@@ -227,20 +285,90 @@ impl FromStr for Codec {
     type Err = Error;
 
     fn from_str(text: &str) -> Result<Self> {
-        match text {
-            "lossless" => Ok(Self::Lossless),
-            "raw" => Ok(Self::Raw),
-            _ if text == "jpeg" || text.starts_with("jpeg:") => Err(Error::invalid(
-                "codec",
-                text,
-                "this build has no JPEG encoder; use `lossless` or `raw`",
-            )),
-            _ => Err(Error::invalid(
-                "codec",
-                text,
-                "the codecs are `lossless` and `raw`",
-            )),
+        let fault = |detail: &str| Err(Error::invalid("codec", text, detail));
+        match text.split_once(':') {
+            None if text == "lossless" => Ok(Self::Lossless),
+            None if text == "raw" => Ok(Self::Raw),
+            Some(("jpeg", quality)) => match quality.parse() {
+                Ok(quality @ 1..=100) => {
+                    let codec = Self::Jpeg { quality };
+                    codec.check_build().map(|()| codec)
+                }
+                _ => fault("the quality is a whole number from 1 to 100, as in `jpeg:90`"),
+            },
+            None if text == "jpeg" => fault("say the quality, 1 to 100, as in `jpeg:90`"),
+            _ => fault("the codecs are `lossless`, `raw` and `jpeg:Q`"),
         }
+    }
+}
+
+/// What a codec that is not exact lost, over all frames of a camera.
+///
+/// Sums of whole numbers: they do not depend on the order of frames, on threads or on shards.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct FrameLoss {
+    /// Compared values: `frames * height * width * 3`.
+    pub values: u64,
+    /// Sum over all values of the squared difference.
+    pub squared_error: u64,
+    /// Largest absolute difference of a value, 0 to 255.
+    pub max_error: u8,
+}
+
+impl FrameLoss {
+    /// Compares a frame with what it was decoded to, value by value.
+    pub fn add(&mut self, frame: &[u8], decoded: &[u8]) {
+        let mut squares = 0;
+        for (&a, &b) in frame.iter().zip(decoded) {
+            let difference = a.abs_diff(b);
+            squares += u64::from(difference).pow(2);
+            self.max_error = self.max_error.max(difference);
+        }
+        self.values += frame.len() as u64;
+        self.squared_error += squares;
+    }
+
+    /// Adds what was lost in other frames.
+    pub fn merge(&mut self, other: &Self) {
+        self.values += other.values;
+        self.squared_error += other.squared_error;
+        self.max_error = self.max_error.max(other.max_error);
+    }
+
+    /// Peak signal-to-noise ratio in dB, `10 log10(255^2 values / squared_error)`; nothing where the two are equal.
+    pub fn psnr_db(&self) -> Option<f64> {
+        let peak = 255.0 * 255.0 * self.values as f64;
+        (self.squared_error > 0).then(|| 10.0 * libm::log10(peak / self.squared_error as f64))
+    }
+}
+
+/// [`FrameLoss`] as the manifest states it.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+pub struct StatedLoss {
+    /// Peak signal-to-noise ratio in dB; nothing where no value has changed.
+    pub psnr_db: Option<f64>,
+    /// The sums behind it.
+    #[serde(flatten)]
+    pub sums: FrameLoss,
+}
+
+impl From<FrameLoss> for StatedLoss {
+    fn from(sums: FrameLoss) -> Self {
+        Self {
+            psnr_db: sums.psnr_db(),
+            sums,
+        }
+    }
+}
+
+impl fmt::Display for StatedLoss {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.psnr_db {
+            Some(psnr) => write!(f, "PSNR {psnr:.2} dB, ")?,
+            None => f.write_str("no value changed, ")?,
+        }
+        write!(f, "largest error {}", self.sums.max_error)
     }
 }
 
@@ -326,6 +454,9 @@ pub struct Manifest {
     pub state_width: usize,
     /// How frames are stored.
     pub codec: Codec,
+    /// What the codec lost, by camera; empty where it is exact.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub loss: BTreeMap<String, StatedLoss>,
     /// Episodes of the source; splits are drawn over all of them.
     pub source_episodes: u64,
     /// The source episodes that were asked for; nothing means all.

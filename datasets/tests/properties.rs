@@ -216,12 +216,9 @@ fn senseless_specs_rules_and_codecs_are_refused() {
     ] {
         assert!(rule.parse::<SplitRule>().is_err(), "{rule}");
     }
-    assert!(
-        "jpeg:90"
-            .parse::<Codec>()
-            .is_err_and(|e| e.to_string().contains("JPEG"))
-    );
-    assert!("zip".parse::<Codec>().is_err());
+    for codec in ["jpeg", "jpeg:", "jpeg:0", "jpeg:101", "jpeg:x", "zip"] {
+        assert!(codec.parse::<Codec>().is_err(), "{codec}");
+    }
 }
 
 #[test]

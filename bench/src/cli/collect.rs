@@ -39,7 +39,8 @@ pub struct Args {
     /// Frames at the simulator's own size, or at 224 pixels as released planners see them.
     #[arg(long, default_value = "native", value_name = "native|224")]
     size: SizeArg,
-    /// How frames are stored: `lossless` or `raw`.
+    /// How frames are stored: `lossless`, `raw`, or `jpeg:Q` with a quality of 1 to 100 (4:2:0), which is not exact: the
+    /// dataset then says what was lost.
     #[arg(long, default_value = "lossless")]
     codec: Codec,
     /// Which episodes are for training.

@@ -3,7 +3,7 @@
 use std::path::Path;
 use std::process::ExitCode;
 
-use jepa_datasets::Dataset;
+use jepa_datasets::{Codec, Dataset};
 use serde::Serialize;
 
 use super::Context;
@@ -63,7 +63,7 @@ fn look(ctx: &Context) -> Findings {
         devices: vec!["cpu"],
         simulators: crate::env::ENVIRONMENTS.iter().map(|e| e.name).collect(),
         sources: jepa_ingest::SOURCES.iter().map(|s| s.name).collect(),
-        codecs: vec!["lossless", "raw"],
+        codecs: Codec::NAMES.to_vec(),
         home,
         datasets,
     }

@@ -71,7 +71,8 @@ pub struct Args {
     /// Size of the stored frames: `native`, or `HxW` by bilinear interpolation without antialias.
     #[arg(long, default_value = "native", value_name = "native|HxW")]
     size: FrameSize,
-    /// How frames are stored: `lossless` or `raw`.
+    /// How frames are stored: `lossless`, `raw`, or `jpeg:Q` with a quality of 1 to 100 (4:2:0), which is not exact: the
+    /// dataset then says what was lost.
     #[arg(long, default_value = "lossless", value_name = "CODEC")]
     codec: Codec,
     /// Which episodes are for training: `released`, `dino-wm`, `jepa-wms[:FRACTION[:SEED]]`,
@@ -188,6 +189,7 @@ pub fn run(args: &Args, ctx: &Context) -> anyhow::Result<ExitCode> {
         total_episodes: source.total(),
         selection: args.episodes.as_ref().map(|episodes| episodes.0.clone()),
     };
+    writer.check()?;
     if args.dry_run {
         return dry_run(args, ctx, source.as_ref(), &writer);
     }

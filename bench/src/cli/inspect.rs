@@ -124,6 +124,12 @@ fn print(ctx: &Context, document: &Document<'_>) -> anyhow::Result<()> {
             .iter()
             .map(|camera| describe_camera(camera, draft.extra_last_obs)),
     );
+    lines.extend(
+        manifest
+            .loss
+            .iter()
+            .map(|(camera, loss)| format!("loss      {camera} by {}: {loss}", manifest.codec)),
+    );
     lines.extend(document.splits.iter().map(|split| {
         let SplitSummary {
             name,

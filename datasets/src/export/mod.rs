@@ -309,6 +309,12 @@ fn changes(dataset: &Dataset, format: Format) -> Vec<String> {
             camera.name
         ));
     }
+    for (camera, loss) in &dataset.manifest().loss {
+        changes.push(format!(
+            "frames of camera `{camera}` are what the dataset's {} decodes to, not those of the source: {loss}",
+            dataset.manifest().codec
+        ));
+    }
     if draft.extra_last_obs {
         changes.push(
             "the frame after the last action of every episode is left out: the layout has one frame per row"

@@ -40,6 +40,8 @@ pub(super) fn document(plan: &Plan<'_>) -> Value {
         "layout": plan.format.name(),
         "dataset": {
             "content_hash": manifest.content_hash,
+            "codec": manifest.codec,
+            "loss": manifest.loss,
             "format_version": manifest.format_version,
             "source": draft.source,
             "licence": draft.licence,

@@ -14,8 +14,8 @@ use super::{EPISODES, LEDGER, MANIFEST, SPLITS, STATS, zarr};
 use crate::episode::{ACTION, Column, PROPRIO, STATE};
 use crate::normalizer::Stats;
 use crate::schema::{
-    Camera, Counts, EpisodeMeta, FORMAT_VERSION, Field, FileEntry, FrameRange, LedgerRow, Manifest,
-    Outcome, to_json,
+    Camera, Counts, EpisodeMeta, FORMAT_VERSION, Field, FileEntry, FrameLoss, FrameRange,
+    LedgerRow, Manifest, Outcome, StatedLoss, to_json,
 };
 use crate::split::{Member, SplitRule, Splits};
 use crate::statistics::statistics;
@@ -38,6 +38,7 @@ pub(super) fn assemble(writer: &DatasetWriter, rule: &SplitRule) -> Result<()> {
         .write(&assembly_mark(&writer.root), b"", Sync::Yes)?;
     let mut assembly = Assembly {
         writer,
+        loss: loss(&entries),
         tasks: tasks(&episodes),
         episodes,
         files: BTreeMap::new(),
@@ -151,8 +152,20 @@ fn tasks(episodes: &[EpisodeMeta]) -> Vec<String> {
     tasks
 }
 
+/// What the codec lost over all episodes, by camera.
+fn loss(entries: &BTreeMap<u64, Entry>) -> BTreeMap<String, StatedLoss> {
+    let mut sums: BTreeMap<String, FrameLoss> = BTreeMap::new();
+    for (camera, loss) in entries.values().flat_map(|entry| &entry.loss) {
+        sums.entry(camera.clone()).or_default().merge(loss);
+    }
+    sums.into_iter()
+        .map(|(camera, loss)| (camera, loss.into()))
+        .collect()
+}
+
 struct Assembly<'a> {
     writer: &'a DatasetWriter,
+    loss: BTreeMap<String, StatedLoss>,
     episodes: Vec<EpisodeMeta>,
     tasks: Vec<String>,
     files: BTreeMap<String, FileEntry>,
@@ -350,6 +363,7 @@ impl Assembly<'_> {
             state_width: width(STATE),
             draft: plan.manifest.clone(),
             codec: plan.codec,
+            loss: self.loss,
             source_episodes: plan.total_episodes,
             selection: plan.selection.clone(),
             counts: Counts {

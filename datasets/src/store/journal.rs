@@ -13,7 +13,7 @@ use std::sync::{Mutex, PoisonError};
 use serde::{Deserialize, Serialize};
 
 use super::disk::Disk;
-use crate::schema::{FileEntry, LedgerRow};
+use crate::schema::{FileEntry, FrameLoss, LedgerRow};
 use crate::{Error, Result};
 
 /// Hex digits of hash in front of every line.
@@ -26,6 +26,9 @@ pub(crate) struct Entry {
     pub(crate) row: LedgerRow,
     /// Staged files of an accepted episode, by file name.
     pub(crate) staged: BTreeMap<String, FileEntry>,
+    /// What the codec lost, by camera; empty where it is exact.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub(crate) loss: BTreeMap<String, FrameLoss>,
 }
 
 /// The open journal.
@@ -157,6 +160,7 @@ mod tests {
         Entry {
             row,
             staged: BTreeMap::new(),
+            loss: BTreeMap::new(),
         }
     }
 

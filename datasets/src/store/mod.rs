@@ -14,6 +14,7 @@
 mod assembly;
 mod disk;
 mod journal;
+mod jpeg;
 mod parquet;
 mod random_access;
 mod reader;
@@ -26,6 +27,7 @@ mod zarr;
 mod tests;
 
 pub(crate) use disk::hash_file;
+pub(crate) use jpeg::MAX_SIDE;
 pub use reader::{Dataset, ReadCount};
 pub(crate) use reader::{check_numbering, list_files, read_manifest};
 pub use shard::{is_shard, merge_shards};

@@ -17,23 +17,47 @@ struct Inner {
     path: PathBuf,
     file: File,
     size: u64,
+    count: Arc<Count>,
+}
+
+/// Reads and bytes of one file, or of several that are counted together.
+#[derive(Debug, Default)]
+pub(crate) struct Count {
     reads: AtomicU64,
     bytes: AtomicU64,
 }
 
+impl Count {
+    /// Number of reads and of bytes so far.
+    pub(crate) fn so_far(&self) -> (u64, u64) {
+        (
+            self.reads.load(Ordering::Relaxed),
+            self.bytes.load(Ordering::Relaxed),
+        )
+    }
+
+    fn add(&self, bytes: usize) {
+        self.reads.fetch_add(1, Ordering::Relaxed);
+        self.bytes.fetch_add(bytes as u64, Ordering::Relaxed);
+    }
+}
+
 impl CountedFile {
-    /// Opens a file for reading.
+    /// Opens a file for reading, with a count of its own.
     pub(crate) fn open(path: &Path) -> Result<Self> {
+        Self::open_with(path, Arc::default())
+    }
+
+    /// Opens a file for reading; what is read is added to `count`.
+    pub(crate) fn open_with(path: &Path, count: Arc<Count>) -> Result<Self> {
         let io = |e| Error::io("read", path, e);
         let file = File::open(path).map_err(io)?;
         let size = file.metadata().map_err(io)?.len();
-        let (reads, bytes) = (AtomicU64::new(0), AtomicU64::new(0));
         Ok(Self(Arc::new(Inner {
             path: path.to_path_buf(),
             file,
             size,
-            reads,
-            bytes,
+            count,
         })))
     }
 
@@ -49,10 +73,24 @@ impl CountedFile {
 
     /// Number of reads and of bytes so far.
     pub(crate) fn reads(&self) -> (u64, u64) {
-        (
-            self.0.reads.load(Ordering::Relaxed),
-            self.0.bytes.load(Ordering::Relaxed),
-        )
+        self.0.count.so_far()
+    }
+
+    /// Fills `buffer` with the bytes from `start` on.
+    pub(crate) fn fill_at(&self, mut start: u64, mut buffer: &mut [u8]) -> io::Result<()> {
+        while !buffer.is_empty() {
+            match read_some_at(&self.0.file, buffer, start) {
+                Ok(0) => return Err(io::ErrorKind::UnexpectedEof.into()),
+                Ok(count) => {
+                    self.0.count.add(count);
+                    buffer = &mut buffer[count..];
+                    start += count as u64;
+                }
+                Err(e) if e.kind() == io::ErrorKind::Interrupted => {}
+                Err(e) => return Err(e),
+            }
+        }
+        Ok(())
     }
 
     /// Exactly `length` bytes from `start`.
@@ -94,8 +132,7 @@ impl Read for PositionedReader {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
         let inner = &self.file.0;
         let count = read_some_at(&inner.file, buffer, self.position)?;
-        inner.reads.fetch_add(1, Ordering::Relaxed);
-        inner.bytes.fetch_add(count as u64, Ordering::Relaxed);
+        inner.count.add(count);
         self.position += count as u64;
         Ok(count)
     }

@@ -39,7 +39,7 @@ pub struct ReadCount {
     pub row_reads: u64,
     /// Bytes of the step table.
     pub row_bytes: u64,
-    /// Reads of frame stores: one per frame, one per shard for its index, two for the metadata.
+    /// Reads of frame stores: one per frame, one per shard for its index, one for the metadata.
     pub frame_reads: u64,
     /// Bytes of frame stores.
     pub frame_bytes: u64,

@@ -14,8 +14,9 @@ use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
 use super::disk::{AtomicFile, Disk, Sync, read_file};
+use super::zarr::Encoded;
 use crate::episode::{Column, Episode};
-use crate::schema::{Dtype, EpisodeMeta, FileEntry, FrameRange};
+use crate::schema::{Dtype, EpisodeMeta, FileEntry, FrameLoss, FrameRange};
 use crate::{Error, Result};
 
 /// Header of a file of rows.
@@ -160,6 +161,8 @@ pub(crate) struct FrameFile {
     file: Option<AtomicFile>,
     path: PathBuf,
     lengths: Vec<u64>,
+    /// What encoding lost, per frame; empty where it is exact.
+    losses: Vec<FrameLoss>,
 }
 
 impl FrameFile {
@@ -170,6 +173,7 @@ impl FrameFile {
             file: None,
             path,
             lengths: Vec::new(),
+            losses: Vec::new(),
         }
     }
 
@@ -178,22 +182,31 @@ impl FrameFile {
         self.lengths.len()
     }
 
+    /// What encoding lost over all frames; nothing where it is exact.
+    pub(crate) fn loss(&self) -> Option<FrameLoss> {
+        let mut sum = FrameLoss::default();
+        self.losses.iter().for_each(|loss| sum.merge(loss));
+        (!self.losses.is_empty()).then_some(sum)
+    }
+
     /// Appends a frame.
-    pub(crate) fn push(&mut self, encoded: &[u8]) -> Result<()> {
+    pub(crate) fn push(&mut self, Encoded { chunk, loss }: Encoded) -> Result<()> {
         let path = &self.path;
         let file = match &mut self.file {
             Some(file) => file,
             slot => slot.insert(self.disk.create(path)?),
         };
-        file.write_all(encoded)
+        file.write_all(&chunk)
             .map_err(|e| Error::io("write", path, e))?;
-        self.lengths.push(encoded.len() as u64);
+        self.lengths.push(chunk.len() as u64);
+        self.losses.extend(loss);
         Ok(())
     }
 
     /// Forgets all but the first frames.
     pub(crate) fn keep_first(&mut self, count: usize) {
         self.lengths.truncate(count);
+        self.losses.truncate(count);
     }
 
     /// Writes the lengths of the frames and gives the file its name.

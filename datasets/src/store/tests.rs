@@ -109,7 +109,15 @@ fn episode(index: u64) -> Episode {
 }
 
 fn write(dst: &Path, total: u64) -> Dataset {
-    let writer = DatasetWriter::open(dst, options(total)).expect("a writer");
+    write_as(dst, total, Codec::Lossless)
+}
+
+fn write_as(dst: &Path, total: u64, codec: Codec) -> Dataset {
+    let options = WriterOptions {
+        codec,
+        ..options(total)
+    };
+    let writer = DatasetWriter::open(dst, options).expect("a writer");
     writer
         .pending()
         .into_iter()
@@ -996,4 +1004,22 @@ fn what_an_end_right_after_the_finish_leaves_is_removed_by_the_same_command() {
     };
     let again = DatasetWriter::finished_before(&path, &again, &rule);
     assert!(again.expect("a request to write it anew").is_none());
+}
+
+#[test]
+fn exact_codecs_write_the_bytes_they_always_wrote() {
+    for (codec, hash) in [
+        (
+            Codec::Raw,
+            "03354f197eec4d4a3069beb80df7fe6253195a7bda48cbdacc273709e0a182e4",
+        ),
+        (
+            Codec::Lossless,
+            "3c246a4ec52d757ddcd7c862f7d5f0e6528b23e17d8de63c9705257be94e4bfc",
+        ),
+    ] {
+        let root = folder();
+        let dataset = write_as(&root.path().join("set"), 3, codec);
+        assert_eq!(dataset.content_hash(), hash, "{codec}");
+    }
 }

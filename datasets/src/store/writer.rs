@@ -19,7 +19,7 @@ use super::disk::{Disk, Sync, hash_file};
 use super::journal::{Entry, Journal};
 use super::staging::{self, FrameFile};
 use super::{ENTRIES, MANIFEST, STAGING, assembly, parquet, zarr};
-use crate::schema::{FORMAT_VERSION, LedgerRow, Outcome, parse_json, to_json};
+use crate::schema::{FORMAT_VERSION, FrameLoss, LedgerRow, Outcome, parse_json, to_json};
 use crate::{
     Codec, Column, Dataset, Episode, Error, FileEntry, Frame, FrameRange, FrameSink, ManifestDraft,
     Result, Shard, SplitRule,
@@ -41,6 +41,16 @@ pub struct WriterOptions {
     pub total_episodes: u64,
     /// The source episodes to take; the others are `skipped` in the ledger. Nothing means all.
     pub selection: Option<Range<u64>>,
+}
+
+impl WriterOptions {
+    /// Finds what cannot be written, before any work is done; [`DatasetWriter::open`] does the same.
+    ///
+    /// # Errors
+    /// [`Error::Invalid`], naming the field, camera, selection or codec.
+    pub fn check(&self) -> Result<()> {
+        Plan::new(self.clone()).check()
+    }
 }
 
 /// The settings of an unfinished dataset; a resume must repeat them.
@@ -130,7 +140,7 @@ impl Plan {
                 ));
             }
         }
-        Ok(())
+        self.codec.check(&manifest.cameras)
     }
 
     /// Refuses to resume with other settings, naming the first one that differs.
@@ -411,6 +421,7 @@ impl DatasetWriter {
         self.journal.append(Entry {
             row,
             staged: BTreeMap::new(),
+            loss: BTreeMap::new(),
         })
     }
 
@@ -510,7 +521,7 @@ impl FrameSink for EpisodeWriter<'_> {
             let detail = format!("camera `{camera}` has a pixel that is not finite");
             return Err(self.fault("non_finite", detail));
         }
-        self.files[position].push(&zarr::encode_frame(frame, plan.codec)?)
+        self.files[position].push(zarr::encode_frame(frame, size, plan.codec)?)
     }
 
     fn keep_first(&mut self, count: usize) {
@@ -560,7 +571,10 @@ impl EpisodeWriter<'_> {
         let path = staging_episodes(root).join(&rows);
         let written = staging::write_rows(disk, &path, &episode, frames)?;
         let mut staged = BTreeMap::from([(rows, written)]);
-        for (position, file) in self.files.into_iter().enumerate() {
+        let mut loss: BTreeMap<String, FrameLoss> = BTreeMap::new();
+        let cameras = plan.manifest.cameras.iter();
+        for (position, (file, camera)) in self.files.into_iter().zip(cameras).enumerate() {
+            loss.extend(file.loss().map(|loss| (camera.name.clone(), loss)));
             let name = staging::frames_name(episode.source_index, position);
             staged.insert(name, file.finish()?);
         }
@@ -576,6 +590,7 @@ impl EpisodeWriter<'_> {
                 seconds: hz.map(|hz| episode.length as f64 / hz),
             },
             staged,
+            loss,
         })
     }
 

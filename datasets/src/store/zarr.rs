@@ -3,25 +3,34 @@
 //! Frames are encoded one by one as their episode arrives; a shard is those bytes in order, followed by
 //! the index that the Zarr sharding specification asks for. Every inner chunk ends in a CRC-32C, so a
 //! damaged frame is noticed before it is decoded.
+//!
+//! ```text
+//! lossless   bytes (little endian), zstd level 3, crc32c
+//! raw        bytes (little endian), crc32c
+//! jpeg:Q     imagecodecs_jpeg {"level": Q, "subsampling": "420"}, crc32c
+//! ```
+//!
+//! Zarr itself names no JPEG codec. `imagecodecs_jpeg` is what zarr-python calls the codec that the package
+//! `imagecodecs-zarr` registers with it; there as here an inner chunk is one whole JPEG file of `[height, width]`
+//! pixels (`store/jpeg.rs`) and then its checksum.
 
 use std::borrow::Cow;
 use std::cell::RefCell;
 use std::fmt::Display;
 use std::fs;
+use std::io::Cursor;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock, PoisonError, RwLock};
 
+use serde_json::{Value, json};
 use zarrs::array::codec::{Crc32cCodec, ZstdCodec};
-use zarrs::array::{
-    Array, ArrayBuilder, ArrayShardedExt, ArrayShardedReadableExt, ArrayShardedReadableExtCache,
-    BytesRepresentation, BytesToBytesCodecTraits, CodecOptions, data_type,
-};
-use zarrs::filesystem::{FilesystemStore, FilesystemStoreOptions};
-use zarrs::storage::storage_adapter::performance_metrics::PerformanceMetricsStorageAdapter;
+use zarrs::array::{ArrayBuilder, BytesToBytesCodecTraits, CodecOptions, data_type};
 
 use super::disk::{Disk, Sync};
+use super::jpeg;
+use super::random_access::{Count, CountedFile};
 use crate::episode::{Frame, Pixels};
-use crate::schema::{Camera, Codec, FileEntry, PixelType, to_json};
+use crate::schema::{Camera, Codec, FileEntry, FrameLoss, PixelType, parse_json, to_json};
 use crate::{Error, Result};
 
 /// A shard holds at most this many frames.
@@ -31,7 +40,9 @@ const SHARD_BYTES: u64 = 64 << 20;
 /// Zstandard level of the lossless codec.
 const ZSTD_LEVEL: i32 = 3;
 /// Files kept open per camera.
-const OPEN_FILES: usize = 128;
+const OPEN_FILES: u64 = 128;
+/// Bytes of a CRC-32C.
+const CHECKSUM: usize = 4;
 /// Offset and length of an inner chunk that does not exist.
 const ABSENT: [u8; 16] = [0xff; 16];
 
@@ -55,12 +66,12 @@ pub(crate) fn metadata_name(camera: &str) -> String {
     format!("{}/zarr.json", array_name(camera))
 }
 
-/// Codecs after the conversion to little-endian bytes, for one frame.
+/// Codecs after the array has become bytes, for one frame.
 fn codecs(codec: Codec) -> Vec<Arc<dyn BytesToBytesCodecTraits>> {
     let crc: Arc<dyn BytesToBytesCodecTraits> = Arc::new(Crc32cCodec::new());
     match codec {
         Codec::Lossless => vec![Arc::new(ZstdCodec::new(ZSTD_LEVEL, false)), crc],
-        Codec::Raw => vec![crc],
+        Codec::Raw | Codec::Jpeg { .. } => vec![crc],
     }
 }
 
@@ -75,13 +86,47 @@ fn encode(bytes: Cow<'_, [u8]>, codec: Codec) -> Result<Vec<u8>> {
         .map_err(|e| Error::invalid("codec", codec, e))
 }
 
-/// Encodes a frame, as an inner chunk.
-pub(crate) fn encode_frame(frame: Frame<'_>, codec: Codec) -> Result<Vec<u8>> {
-    let bytes = match frame {
-        Frame::U8(values) => Cow::Borrowed(values),
-        Frame::F32(values) => Cow::Owned(values.iter().flat_map(|v| v.to_le_bytes()).collect()),
+/// A frame as an inner chunk, and what encoding lost.
+pub(crate) struct Encoded {
+    /// The inner chunk.
+    pub(crate) chunk: Vec<u8>,
+    /// Nothing where the codec is exact.
+    pub(crate) loss: Option<FrameLoss>,
+}
+
+/// Encodes a frame of that height and width.
+pub(crate) fn encode_frame(frame: Frame<'_>, size: [usize; 2], codec: Codec) -> Result<Encoded> {
+    let bytes = match (codec, frame) {
+        (Codec::Jpeg { quality }, Frame::U8(values)) => {
+            return encode_jpeg(values, size, quality);
+        }
+        (Codec::Jpeg { .. }, Frame::F32(_)) => {
+            return Err(Error::invalid("codec", codec, "a frame has floats"));
+        }
+        (_, Frame::U8(values)) => Cow::Borrowed(values),
+        (_, Frame::F32(values)) => {
+            Cow::Owned(values.iter().flat_map(|v| v.to_le_bytes()).collect())
+        }
     };
-    encode(bytes, codec)
+    Ok(Encoded {
+        chunk: encode(bytes, codec)?,
+        loss: None,
+    })
+}
+
+/// Encodes a frame as JPEG, decodes it again and measures the difference.
+fn encode_jpeg(frame: &[u8], size: [usize; 2], quality: u8) -> Result<Encoded> {
+    let codec = Codec::Jpeg { quality };
+    let fault = |detail: String| Error::invalid("codec", codec, detail);
+    let bytes = jpeg::encode(frame, size, quality).map_err(fault)?;
+    let mut decoded = vec![0; frame.len()];
+    jpeg::decode(&bytes, size, &mut decoded).map_err(fault)?;
+    let mut loss = FrameLoss::default();
+    loss.add(frame, &decoded);
+    Ok(Encoded {
+        chunk: encode(Cow::Owned(bytes), codec)?,
+        loss: Some(loss),
+    })
 }
 
 /// Joins encoded frames to one shard; the last shard of an array may have fewer than `capacity`.
@@ -111,6 +156,15 @@ pub(crate) fn write_metadata(
     codec: Codec,
     frames: u64,
 ) -> Result<FileEntry> {
+    disk.write(
+        &root.join(metadata_name(&camera.name)),
+        &to_json("zarr.json", &metadata(camera, codec, frames)?)?,
+        Sync::Yes,
+    )
+}
+
+/// `zarr.json` of an array of `frames` frames.
+fn metadata(camera: &Camera, codec: Codec, frames: u64) -> Result<Value> {
     let (h, w) = (camera.height as u64, camera.width as u64);
     let data_type = match camera.dtype {
         PixelType::U8 => data_type::uint8(),
@@ -125,71 +179,73 @@ pub(crate) fn write_metadata(
         .subchunk_shape(vec![1, h, w, 3])
         .bytes_to_bytes_codecs(codecs(codec));
     builder.dimension_names(["frame", "y", "x", "rgb"].into());
-    let metadata = builder
-        .build_metadata()
-        .map_err(|e| Error::invalid("camera", &camera.name, e))?;
-    disk.write(
-        &root.join(metadata_name(&camera.name)),
-        &to_json("zarr.json", &metadata)?,
-        Sync::Yes,
-    )
+    let invalid = |e: &dyn Display| Error::invalid("camera", &camera.name, e);
+    let metadata = builder.build_metadata().map_err(|e| invalid(&e))?;
+    let mut metadata = serde_json::to_value(&metadata).map_err(|e| invalid(&e))?;
+    if let Codec::Jpeg { quality } = codec {
+        let first = metadata.pointer_mut("/codecs/0/configuration/codecs/0");
+        *first.ok_or_else(|| invalid(&"it has no inner codecs"))? = json!({
+            "name": "imagecodecs_jpeg",
+            "configuration": {"level": quality, "subsampling": "420"},
+        });
+    }
+    Ok(metadata)
 }
 
-type Store = PerformanceMetricsStorageAdapter<FilesystemStore>;
+/// What reading relies on in `zarr.json`; it has to be what writing says.
+const READ_BY: [&str; 10] = [
+    "/shape",
+    "/data_type",
+    "/chunk_grid/configuration/chunk_shape",
+    "/codecs/0/name",
+    "/codecs/0/configuration/chunk_shape",
+    "/codecs/0/configuration/index_location",
+    "/codecs/0/configuration/codecs/0/name",
+    "/codecs/0/configuration/codecs/1/name",
+    "/codecs/0/configuration/codecs/2/name",
+    "/codecs/0/configuration/codecs/3/name",
+];
 
 /// The frames of one camera.
+#[derive(Debug)]
 pub(crate) struct FrameStore {
     camera: Camera,
-    path: PathBuf,
-    root: PathBuf,
-    array: Array<Store>,
-    store: Arc<Store>,
-    shards: ArrayShardedReadableExtCache,
     codec: Codec,
-    options: CodecOptions,
+    root: PathBuf,
+    /// Frames per shard.
+    capacity: u64,
+    /// The index of every shard, once it was read.
+    indexes: Vec<OnceLock<Vec<Place>>>,
+    /// The files that are open. Each shard has one slot, which it shares with others where there are many.
+    files: Vec<RwLock<Option<(u64, CountedFile)>>>,
+    count: Arc<Count>,
 }
 
-impl std::fmt::Debug for FrameStore {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("FrameStore")
-            .field("camera", &self.camera)
-            .field("path", &self.path)
-            .finish_non_exhaustive()
-    }
-}
+/// Offset and length of an inner chunk in its shard.
+type Place = (u64, u64);
 
 impl FrameStore {
     /// Opens the array of a camera and checks that it holds `frames` frames in existing shards.
     pub(crate) fn open(root: &Path, camera: &Camera, codec: Codec, frames: u64) -> Result<Self> {
-        let path = root.join(array_name(&camera.name));
-        let metadata = root.join(metadata_name(&camera.name));
-        let corrupt = |e: &dyn Display| Error::corrupt(&metadata, e);
-        fs::metadata(&metadata).map_err(|e| Error::io("read", &metadata, e))?;
-        let mut options = FilesystemStoreOptions::default();
-        options.file_handle_cache_size(OPEN_FILES);
-        let store = FilesystemStore::new_with_options(&path, options).map_err(|e| corrupt(&e))?;
-        let store = Arc::new(Store::new(Arc::new(store)));
-        let array = Array::open(Arc::clone(&store), "/").map_err(|e| corrupt(&e))?;
-        let expected = [frames, camera.height as u64, camera.width as u64, 3];
-        if array.shape() != expected || !array.is_exclusively_sharded() {
-            return Err(corrupt(&format!(
-                "the array is {:?}, `dataset.json` says {expected:?}",
-                array.shape()
-            )));
-        }
-        for shard in 0..frames.div_ceil(shard_frames(camera)) {
+        codec.check_build()?;
+        let count = Arc::default();
+        check_metadata(root, camera, codec, frames, &count)?;
+        let capacity = shard_frames(camera);
+        let shards = frames.div_ceil(capacity);
+        for shard in 0..shards {
             let shard = root.join(shard_name(&camera.name, shard));
             fs::metadata(&shard).map_err(|e| Error::io("read", &shard, e))?;
         }
         Ok(Self {
             camera: camera.clone(),
-            root: root.to_path_buf(),
-            shards: ArrayShardedReadableExtCache::new(&array),
             codec,
-            options: CodecOptions::default().with_concurrent_target(1),
-            path,
-            array,
-            store,
+            root: root.to_path_buf(),
+            capacity,
+            indexes: (0..shards).map(|_| OnceLock::new()).collect(),
+            files: (0..shards.clamp(1, OPEN_FILES))
+                .map(|_| RwLock::default())
+                .collect(),
+            count,
         })
     }
 
@@ -202,10 +258,7 @@ impl FrameStore {
     pub(crate) fn read(&self, frames: impl Iterator<Item = u64>) -> Result<Pixels> {
         let mut bytes = Vec::with_capacity(frames.size_hint().0 * self.camera.frame_bytes());
         for frame in frames {
-            let decoded = self
-                .read_one(frame)
-                .map_err(|detail| self.corrupt(frame, &detail))?;
-            bytes.extend_from_slice(&decoded);
+            self.read_one(frame, &mut bytes)?;
         }
         Ok(match self.camera.dtype {
             PixelType::U8 => Pixels::U8(bytes),
@@ -220,60 +273,154 @@ impl FrameStore {
         })
     }
 
-    /// One decoded frame. The codecs are applied here and not by the array, whose partial decoder
-    /// takes the checksum off without looking at it, and which makes a decompressor for every frame.
-    fn read_one(&self, frame: u64) -> Result<Vec<u8>, String> {
-        let encoded = self
-            .array
-            .retrieve_encoded_subchunk(&self.shards, &[frame, 0, 0, 0]);
-        let encoded = encoded
-            .map_err(|e| e.to_string())?
-            .ok_or("it is not in its shard")?;
-        let bytes = Crc32cCodec::new()
-            .decode(
-                Cow::Owned(encoded),
-                &BytesRepresentation::UnboundedSize,
-                &self.options,
-            )
-            .map_err(|e| e.to_string())?;
+    /// Appends one decoded frame to `pixels`.
+    fn read_one(&self, frame: u64, pixels: &mut Vec<u8>) -> Result<()> {
+        let shard = frame / self.capacity;
+        let path = || self.root.join(shard_name(&self.camera.name, shard));
+        let file = self.file(shard)?;
+        let (offset, length) = self.index(shard, &file)?[(frame % self.capacity) as usize];
+        let inside = offset.checked_add(length).filter(|&end| end <= file.size());
+        if inside.is_none() {
+            return Err(corrupt(&path(), frame, "it is not in its shard"));
+        }
+        ENCODED.with_borrow_mut(|buffer| {
+            let length = length as usize;
+            if buffer.len() < length {
+                buffer.resize(length, 0);
+            }
+            file.fill_at(offset, &mut buffer[..length])
+                .map_err(|e| Error::io("read", &path(), e))?;
+            checked(&buffer[..length])
+                .and_then(|bytes| self.decode(bytes, pixels))
+                .map_err(|detail| corrupt(&path(), frame, &detail))
+        })
+    }
+
+    /// Appends a decoded frame to `pixels`, which has room for it.
+    fn decode(&self, bytes: &[u8], pixels: &mut Vec<u8>) -> Result<(), String> {
         let size = self.camera.frame_bytes();
-        let bytes = match self.codec {
-            Codec::Lossless => decompress(&bytes, size)?,
-            Codec::Raw => bytes.into_owned(),
-        };
-        if bytes.len() == size {
-            Ok(bytes)
+        let end = pixels.len() + size;
+        match self.codec {
+            Codec::Lossless => decompress(bytes, pixels)?,
+            Codec::Raw => pixels.extend_from_slice(bytes),
+            Codec::Jpeg { .. } => {
+                let start = pixels.len();
+                pixels.resize(end, 0);
+                let size = [self.camera.height, self.camera.width];
+                jpeg::decode(bytes, size, &mut pixels[start..])?;
+            }
+        }
+        if pixels.len() == end {
+            Ok(())
         } else {
             Err("it has another size".into())
         }
     }
 
-    fn corrupt(&self, frame: u64, detail: &str) -> Error {
-        let shard = shard_name(&self.camera.name, frame / shard_frames(&self.camera));
-        Error::corrupt(&self.root.join(shard), format!("frame {frame}: {detail}"))
+    /// The open file of a shard.
+    fn file(&self, shard: u64) -> Result<CountedFile> {
+        let slot = &self.files[(shard % self.files.len() as u64) as usize];
+        if let Some((open, file)) = slot.read().unwrap_or_else(PoisonError::into_inner).as_ref()
+            && *open == shard
+        {
+            return Ok(file.clone());
+        }
+        let path = self.root.join(shard_name(&self.camera.name, shard));
+        let file = CountedFile::open_with(&path, Arc::clone(&self.count))?;
+        *slot.write().unwrap_or_else(PoisonError::into_inner) = Some((shard, file.clone()));
+        Ok(file)
+    }
+
+    /// The places of the frames of a shard.
+    fn index(&self, shard: u64, file: &CountedFile) -> Result<&[Place]> {
+        let known = &self.indexes[shard as usize];
+        if let Some(places) = known.get() {
+            return Ok(places);
+        }
+        let fault = |detail: &str| Error::corrupt(file.path(), format!("its index: {detail}"));
+        let mut bytes = vec![0; self.capacity as usize * 16 + CHECKSUM];
+        let start = file.size().checked_sub(bytes.len() as u64);
+        let start = start.ok_or_else(|| fault("it is cut short"))?;
+        file.fill_at(start, &mut bytes)
+            .map_err(|e| Error::io("read", file.path(), e))?;
+        let (numbers, _) = checked(&bytes).map_err(|e| fault(&e))?.as_chunks();
+        let mut numbers = numbers.iter().map(|b| u64::from_le_bytes(*b));
+        let places = std::iter::from_fn(|| Some((numbers.next()?, numbers.next()?))).collect();
+        Ok(known.get_or_init(|| places))
     }
 
     /// Reads and bytes so far.
     pub(crate) fn reads(&self) -> (u64, u64) {
-        (self.store.reads() as u64, self.store.bytes_read() as u64)
+        self.count.so_far()
+    }
+}
+
+/// Compares `zarr.json` with what writing would have put there.
+fn check_metadata(
+    root: &Path,
+    camera: &Camera,
+    codec: Codec,
+    frames: u64,
+    count: &Arc<Count>,
+) -> Result<()> {
+    let path = root.join(metadata_name(&camera.name));
+    let file = CountedFile::open_with(&path, Arc::clone(count))?;
+    let mut bytes = vec![0; file.size() as usize];
+    file.fill_at(0, &mut bytes)
+        .map_err(|e| Error::io("read", &path, e))?;
+    let found: Value = parse_json(&path, &bytes)?;
+    let expected = metadata(camera, codec, frames)?;
+    for pointer in READ_BY {
+        let (found, expected) = (found.pointer(pointer), expected.pointer(pointer));
+        if found != expected {
+            let text = |value: Option<&Value>| value.map_or("nothing".into(), Value::to_string);
+            return Err(Error::corrupt(
+                &path,
+                format!(
+                    "`{pointer}` is {}, by `dataset.json` it is {}",
+                    text(found),
+                    text(expected)
+                ),
+            ));
+        }
+    }
+    Ok(())
+}
+
+fn corrupt(shard: &Path, frame: u64, detail: &str) -> Error {
+    Error::corrupt(shard, format!("frame {frame}: {detail}"))
+}
+
+/// The bytes in front of their checksum.
+fn checked(bytes: &[u8]) -> Result<&[u8], String> {
+    let (data, sum) = bytes
+        .split_last_chunk::<CHECKSUM>()
+        .ok_or("it is cut short")?;
+    if crc32c::crc32c(data) == u32::from_le_bytes(*sum) {
+        Ok(data)
+    } else {
+        Err("the checksum is wrong".into())
     }
 }
 
 thread_local! {
+    /// The encoded frame in hand.
+    static ENCODED: RefCell<Vec<u8>> = const { RefCell::new(Vec::new()) };
     /// Making a decompressor costs three times as much as decompressing a small frame.
     static DECOMPRESSOR: RefCell<Option<zstd::bulk::Decompressor<'static>>> =
         const { RefCell::new(None) };
 }
 
-/// Decompresses a frame of `size` bytes; anything longer is an error, not an allocation.
-fn decompress(bytes: &[u8], size: usize) -> Result<Vec<u8>, String> {
+/// Appends a decompressed frame to `pixels`; more than there is room for is an error, not an allocation.
+fn decompress(bytes: &[u8], pixels: &mut Vec<u8>) -> Result<(), String> {
     DECOMPRESSOR.with_borrow_mut(|slot| {
         let decompressor = match slot {
             Some(decompressor) => decompressor,
             None => slot.insert(zstd::bulk::Decompressor::new().map_err(|e| e.to_string())?),
         };
-        decompressor
-            .decompress(bytes, size)
-            .map_err(|e| e.to_string())
+        let mut rest = Cursor::new(pixels);
+        rest.set_position(rest.get_ref().len() as u64);
+        let done = decompressor.decompress_to_buffer(bytes, &mut rest);
+        done.map(drop).map_err(|e| e.to_string())
     })
 }

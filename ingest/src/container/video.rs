@@ -134,8 +134,7 @@ impl Video {
             .best(Type::Video)
             .map(|stream| stream.index());
         let mut packets = Vec::new();
-        let mut packet = Packet::empty();
-        while packet.read(&mut input).is_ok() {
+        while let Ok(packet) = next_packet(&mut input) {
             if Some(packet.stream()) != index {
                 continue;
             }
@@ -181,14 +180,13 @@ impl Video {
             scaler: None,
             see,
         };
-        let mut packet = Packet::empty();
         let mut to_skip = skipped;
         loop {
-            match packet.read(&mut input) {
-                Ok(()) => {}
+            let packet = match next_packet(&mut input) {
+                Ok(packet) => packet,
                 Err(Fault::Eof) => break,
                 Err(error) => return Err(fault(error)),
-            }
+            };
             if packet.stream() != index {
                 continue;
             }
@@ -352,6 +350,13 @@ impl Frame<'_> {
     }
 }
 
+/// Reads a packet. Each is a new one: reading into a packet that was read before loses its memory.
+fn next_packet(input: &mut Input) -> Result<Packet, Fault> {
+    let mut packet = Packet::empty();
+    packet.read(input)?;
+    Ok(packet)
+}
+
 fn check_size(bytes: &FileBytes, height: u32, width: u32) -> Result<()> {
     let pixels = u64::from(height) * u64::from(width);
     if (1..=MOST_PIXELS).contains(&pixels) {
@@ -411,6 +416,32 @@ mod tests {
         let open = packets(&[(0, true), (1, false), (4, true), (2, false), (3, false)]);
         assert_eq!(start_before(&open, 4), 0);
         assert_eq!(start_before(&[], 4), 0);
+    }
+
+    /// Packets are FFmpeg's memory, which no allocator of ours counts: the process itself has to stay small.
+    #[cfg(target_os = "linux")]
+    #[test]
+    fn packets_that_were_read_are_given_back() {
+        let resident = || -> usize {
+            let text = std::fs::read_to_string("/proc/self/statm").expect("the memory in use");
+            let pages = text.split(' ').nth(1).and_then(|pages| pages.parse().ok());
+            pages.map_or(0, |pages: usize| pages * 4096)
+        };
+        let path =
+            "../tests/fixtures/lerobot_v3/videos/observation.images.top/chunk-000/file-000.mp4";
+        let bytes = FileBytes::open(std::path::Path::new(path)).expect("a video");
+        let size = bytes.len();
+        let video = Video::open(bytes).expect("a video");
+        let rounds = (400 << 20) / size;
+        let before = resident();
+        for _ in 0..rounds {
+            assert!(!video.packets().expect("packets").is_empty());
+        }
+        let grown = resident().saturating_sub(before);
+        assert!(
+            grown < 200 << 20,
+            "{grown} bytes more after {rounds} rounds"
+        );
     }
 
     /// The fixture has several key frames; every frame must be the same wherever decoding begins.
