@@ -41,6 +41,7 @@ pub use shard::Shard;
 pub use slice::{Dropped, Order, Slice, SliceIndex, SliceRef, SliceSpec};
 pub use split::{Member, Split, SplitRule, Splits};
 pub use store::{
-    Dataset, DatasetWriter, EpisodeWriter, ReadCount, WriterOptions, is_shard, merge_shards,
+    Dataset, DatasetWriter, EpisodeWriter, ReadCount, SizeMeter, WriterOptions, is_shard,
+    merge_shards,
 };
 pub use stream::Stream;

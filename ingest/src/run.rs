@@ -33,6 +33,17 @@ pub struct Broken {
     pub detail: String,
 }
 
+impl Broken {
+    pub(crate) fn new(source: &dyn Source, episode: u64, fault: &Error) -> Self {
+        Self {
+            episode,
+            path: source.path_of(episode),
+            code: fault.code().into(),
+            detail: describe(fault, source.root()),
+        }
+    }
+}
+
 /// What an ingestion did.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Summary {
@@ -175,15 +186,13 @@ fn take(
         }
         Err(fault) => fault,
     };
-    let (path, code, detail) = (
-        source.path_of(index),
-        fault.code(),
-        describe(&fault, source.root()),
-    );
+    let Broken {
+        path, code, detail, ..
+    } = Broken::new(source, index, &fault);
     tracing::debug!(index, code, "{detail}");
     match on_broken {
-        OnBroken::Reject => writer.reject(index, &path, code, &detail)?,
-        OnBroken::Skip => writer.skip(index, &path, code, &detail)?,
+        OnBroken::Reject => writer.reject(index, &path, &code, &detail)?,
+        OnBroken::Skip => writer.skip(index, &path, &code, &detail)?,
     }
     Ok(0)
 }

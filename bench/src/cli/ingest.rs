@@ -10,10 +10,11 @@ use jepa_datasets::{
     Camera, Codec, DatasetWriter, Error as DataError, Shard, SplitRule, WriterOptions,
 };
 use jepa_ingest::source::window::FpsMode;
-use jepa_ingest::{OnBroken, Progress, Source, SourceOptions, Summary, source};
+use jepa_ingest::{Broken, Estimate, OnBroken, Progress, Source, SourceOptions, Summary, source};
 use serde::Serialize;
 
-use super::{Context, meter::Meter};
+use super::Context;
+use super::meter::{Meter, duration};
 
 const EXAMPLES: &str = "Examples:
   jepa-bench ingest wall raw/wall_single data/wall
@@ -109,7 +110,7 @@ pub struct Args {
     /// Replace what is at DST.
     #[arg(long)]
     overwrite: bool,
-    /// Say what would be read and written, with sizes, and stop.
+    /// Try a few episodes, say what would be read and written, how large and in what time, and write nothing.
     #[arg(long)]
     dry_run: bool,
 }
@@ -297,6 +298,8 @@ struct Plan<'a> {
     episodes: u64,
     missing: Vec<u64>,
     bytes_to_read: u64,
+    estimate: Estimate,
+    threads: usize,
     frame_bytes_before_compression: u64,
     codec: Codec,
     split_rule: String,
@@ -310,12 +313,14 @@ fn dry_run(
     writer: &WriterOptions,
 ) -> anyhow::Result<ExitCode> {
     let rule = jepa_ingest::concrete(source, &args.split_rule)?;
+    let selected = writer.selection.clone().unwrap_or(0..writer.total_episodes);
+    let is_asked = |&index: &u64| args.shard.is_none_or(|shard| shard.holds(index));
+    let asked: Vec<u64> = selected.filter(is_asked).collect();
     let plan = Plan {
         source: &args.source,
-        episodes: writer
-            .selection
-            .as_ref()
-            .map_or(writer.total_episodes, |range| range.end - range.start),
+        episodes: asked.len() as u64,
+        estimate: jepa_ingest::estimate(source, &asked, args.codec),
+        threads: ctx.threads,
         missing: source.missing(),
         bytes_to_read: source.bytes(),
         frame_bytes_before_compression: writer
@@ -350,12 +355,49 @@ fn dry_run(
             plan.codec
         ))?;
     }
+    print_estimate(ctx, &plan)?;
     ctx.print(&format!("would split  by {}", plan.split_rule))?;
     ctx.print(&format!("would write  {}", args.dst.display()))?;
     if !plan.missing.is_empty() {
         ctx.print(&format!("missing      {}", listed(&plan.missing)))?;
     }
     Ok(ExitCode::SUCCESS)
+}
+
+fn print_estimate(ctx: &Context, plan: &Plan<'_>) -> anyhow::Result<()> {
+    let Estimate {
+        tried,
+        broken,
+        rows,
+        frames,
+        bytes,
+        thread_seconds,
+        ..
+    } = &plan.estimate;
+    let time = duration(thread_seconds / plan.threads as f64);
+    let threads = match plan.threads {
+        1 => "one thread".into(),
+        n => format!("{n} threads"),
+    };
+    ctx.print(&format!(
+        "would take   about {time} on {threads}, for {rows} rows and {frames} frames of about {:.1} MB",
+        *bytes as f64 / 1e6
+    ))?;
+    ctx.print(&format!("measured on  {tried} of the episodes"))?;
+    for broken in broken {
+        ctx.print(&broken_line("cannot use", broken))?;
+    }
+    Ok(())
+}
+
+fn broken_line(outcome: &str, broken: &Broken) -> String {
+    let Broken {
+        episode,
+        path,
+        code,
+        detail,
+    } = broken;
+    format!("{outcome}: episode {episode}, `{path}`: {code}: {detail}")
 }
 
 #[derive(Serialize)]
@@ -391,15 +433,7 @@ fn report(args: &Args, ctx: &Context, summary: &Summary, seconds: f64) -> anyhow
             "rejected"
         };
         for broken in &summary.broken {
-            let jepa_ingest::Broken {
-                episode,
-                path,
-                code,
-                detail,
-            } = broken;
-            ctx.print(&format!(
-                "{outcome}: episode {episode}, `{path}`: {code}: {detail}"
-            ))?;
+            ctx.print(&broken_line(outcome, broken))?;
         }
     }
     let failed = args.strict && !summary.broken.is_empty();

@@ -15,6 +15,7 @@ mod assembly;
 mod disk;
 mod journal;
 mod jpeg;
+mod measure;
 mod parquet;
 mod random_access;
 mod reader;
@@ -28,6 +29,7 @@ mod tests;
 
 pub(crate) use disk::hash_file;
 pub(crate) use jpeg::MAX_SIDE;
+pub use measure::SizeMeter;
 pub use reader::{Dataset, ReadCount};
 pub(crate) use reader::{check_numbering, list_files, read_manifest};
 pub use shard::{is_shard, merge_shards};
