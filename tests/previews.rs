@@ -37,6 +37,12 @@ fn a_contact_sheet_and_a_clip_are_drawn() {
     assert_eq!(clip["frames"].as_array().unwrap().len(), 51);
     let gif = std::fs::read(folder.path().join("a.gif")).unwrap();
     assert!(gif.starts_with(b"GIF89a") && gif.ends_with(b";"));
+    let film = draw("a.mp4", &[]);
+    assert_eq!(film["frames"], clip["frames"]);
+    let mp4 = std::fs::read(folder.path().join("a.mp4")).unwrap();
+    assert_eq!(&mp4[4..8], b"ftyp");
+    let index = mp4.windows(4).position(|window| window == b"moov");
+    assert!(index.is_some(), "a file without an index cannot be played");
 }
 
 #[test]
@@ -44,9 +50,9 @@ fn what_cannot_be_drawn_is_refused() {
     let folder = tempfile::tempdir().unwrap();
     let data = collect(folder.path(), 2);
     let refused = |more: &[&str]| exits_with(2, &[&["preview", text(&data)], more].concat());
-    let mp4 = refused(&["--episode", "0", "--out", "a.mp4"]);
-    assert!(mp4.contains(".png") && mp4.contains(".gif"), "{mp4}");
-    assert!(!Path::new("a.mp4").exists());
+    let avi = refused(&["--episode", "0", "--out", "a.avi"]);
+    assert!(avi.contains(".png") && avi.contains(".gif"), "{avi}");
+    assert!(!Path::new("a.avi").exists());
     assert!(refused(&["--episode", "7", "--out", "a.png"]).contains("out of range"));
     let camera = refused(&["--episode", "0", "--out", "a.png", "--camera", "tpo"]);
     assert!(camera.contains("did you mean `top`"), "{camera}");

@@ -112,6 +112,14 @@ pub enum Error {
         /// What the decoder said.
         detail: String,
     },
+    /// A video that cannot be written.
+    #[error("`{}` cannot be written: {detail}", path.display())]
+    Encode {
+        /// The file.
+        path: PathBuf,
+        /// What the encoder said.
+        detail: String,
+    },
     /// A media file without a video stream.
     #[error("`{}` has no video stream", path.display())]
     NoVideo {
@@ -313,6 +321,7 @@ impl Error {
             Self::ForbiddenGlobal { .. } => "forbidden_pickle_global",
             Self::ViewOutOfBounds { .. } => "tensor_view_out_of_bounds",
             Self::Decode { .. } => "decode_error",
+            Self::Encode { .. } => "encode_error",
             Self::NoVideo { .. } => "no_video_stream",
             Self::MissingKey { .. } => "missing_key",
             Self::TooShort { .. } => "too_short",

@@ -19,15 +19,15 @@ use crate::env::Image;
 #[derive(clap::Args, Debug)]
 #[command(after_help = "Examples:
   jepa-bench preview data/wall --episode 3 --out episode.png
-  jepa-bench preview data/wall --episode 3 --out episode.gif")]
+  jepa-bench preview data/wall --episode 3 --out episode.mp4")]
 pub struct Args {
     /// Dataset folder.
     dataset: PathBuf,
     /// Number of the episode in the dataset.
     #[arg(long, value_name = "E")]
     episode: u64,
-    /// File to write: `.png` for a contact sheet, `.gif` for a clip (of 256 colours per frame).
-    #[arg(long, value_name = "X.png|X.gif")]
+    /// File to write: `.png` for a contact sheet, `.gif` (of 256 colours per frame) or `.mp4` for a clip.
+    #[arg(long, value_name = "X.png|X.gif|X.mp4")]
     out: PathBuf,
     /// Camera; the first one unless given.
     #[arg(long, value_name = "NAME")]
@@ -65,6 +65,7 @@ const DELAY: f64 = 10.0;
 enum Kind {
     Png,
     Gif,
+    Mp4,
 }
 
 impl Kind {
@@ -73,8 +74,13 @@ impl Kind {
         match extension.to_ascii_lowercase().as_str() {
             "png" => Ok(Self::Png),
             "gif" => Ok(Self::Gif),
+            "mp4" if cfg!(feature = "video") => Ok(Self::Mp4),
+            "mp4" => bail!(
+                "`{}`: this build lacks the feature `video`; write `.gif`",
+                path.display()
+            ),
             _ => bail!(
-                "`{}`: this build draws `.png` (a contact sheet) and `.gif` (a clip), not `.{extension}`",
+                "`{}`: a preview is `.png` (a contact sheet), `.gif` or `.mp4` (a clip), not `.{extension}`",
                 path.display()
             ),
         }
@@ -104,26 +110,33 @@ pub fn run(args: &Args, ctx: &Context) -> anyhow::Result<ExitCode> {
         .map_or(0, |range| range.count as usize);
     let shown = match kind {
         Kind::Png => evenly(count, args.frames as usize),
-        Kind::Gif => (0..count).collect(),
+        Kind::Gif | Kind::Mp4 => (0..count).collect(),
     };
     let actions = Actions::read(&dataset, args.episode)?;
     let drawn: Vec<Image> = shown
         .iter()
         .map(|&frame| cell(&dataset, camera, args.episode, frame, &actions))
         .collect::<anyhow::Result<_>>()?;
-    let (bytes, [height, width]) = match kind {
+    let Some(first) = drawn.first() else {
+        bail!(
+            "episode {} has no frames of `{}`",
+            args.episode,
+            camera.name
+        );
+    };
+    let hz = dataset.manifest().draft.control_hz;
+    let mut side = [first.height, first.width];
+    let written = match kind {
         Kind::Png => {
             let sheet = sheet(&drawn);
-            (sheet.to_png()?, [sheet.height, sheet.width])
+            side = [sheet.height, sheet.width];
+            write(&args.out, |file| Ok(file.write_all(&sheet.to_png()?)?))
         }
-        Kind::Gif => {
-            let side = drawn
-                .first()
-                .map_or([0; 2], |cell| [cell.height, cell.width]);
-            (clip(&drawn, dataset.manifest().draft.control_hz)?, side)
-        }
+        Kind::Gif => write(&args.out, |file| Ok(file.write_all(&clip(&drawn, hz)?)?)),
+        Kind::Mp4 => write(&args.out, |file| film(file.path(), &drawn, hz)),
     };
-    write(&args.out, &bytes).with_context(|| format!("cannot write `{}`", args.out.display()))?;
+    written.with_context(|| format!("cannot write `{}`", args.out.display()))?;
+    let [height, width] = side;
     let document = Document {
         out: &args.out,
         kind,
@@ -147,14 +160,17 @@ pub fn run(args: &Args, ctx: &Context) -> anyhow::Result<ExitCode> {
 }
 
 /// Writes under a temporary name and renames.
-fn write(path: &Path, bytes: &[u8]) -> anyhow::Result<()> {
+fn write(
+    path: &Path,
+    fill: impl FnOnce(&mut tempfile::NamedTempFile) -> anyhow::Result<()>,
+) -> anyhow::Result<()> {
     let folder = match path.parent() {
         Some(parent) if !parent.as_os_str().is_empty() => parent,
         _ => Path::new("."),
     };
     std::fs::create_dir_all(folder)?;
     let mut temporary = tempfile::NamedTempFile::new_in(folder)?;
-    temporary.write_all(bytes)?;
+    fill(&mut temporary)?;
     temporary.persist(path)?;
     Ok(())
 }
@@ -380,6 +396,26 @@ fn clip(cells: &[Image], control_hz: Option<f64>) -> anyhow::Result<Vec<u8>> {
     Ok(bytes)
 }
 
+/// An MP4 at the control rate, or at ten frames per second.
+#[cfg(feature = "video")]
+fn film(path: &Path, cells: &[Image], control_hz: Option<f64>) -> anyhow::Result<()> {
+    use jepa_ingest::container::video_writer::Mp4Writer;
+
+    let size = cells
+        .first()
+        .map_or([0; 2], |cell| [cell.height, cell.width]);
+    let mut writer = Mp4Writer::create(path, size, control_hz.unwrap_or(100.0 / DELAY))?;
+    for cell in cells {
+        writer.push(&cell.rgb)?;
+    }
+    Ok(writer.finish()?)
+}
+
+#[cfg(not(feature = "video"))]
+fn film(_: &Path, _: &[Image], _: Option<f64>) -> anyhow::Result<()> {
+    bail!("this build lacks the feature `video`")
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -396,7 +432,9 @@ mod tests {
     fn file_names_decide_and_others_are_refused() {
         assert_eq!(Kind::of(Path::new("a.PNG")).unwrap(), Kind::Png);
         assert_eq!(Kind::of(Path::new("b.gif")).unwrap(), Kind::Gif);
-        let refused = Kind::of(Path::new("c.mp4")).unwrap_err().to_string();
+        #[cfg(feature = "video")]
+        assert_eq!(Kind::of(Path::new("c.mp4")).unwrap(), Kind::Mp4);
+        let refused = Kind::of(Path::new("d.avi")).unwrap_err().to_string();
         assert!(
             refused.contains(".png") && refused.contains(".gif"),
             "{refused}"

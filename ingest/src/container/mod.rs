@@ -10,6 +10,8 @@ pub mod table;
 pub mod torch_zip;
 #[cfg(feature = "video")]
 pub mod video;
+#[cfg(feature = "video")]
+pub mod video_writer;
 pub mod zarr_v2;
 pub mod zip;
 pub mod zip_archive;

@@ -368,12 +368,14 @@ fn check_size(bytes: &FileBytes, height: u32, width: u32) -> Result<()> {
     })
 }
 
-fn demux(bytes: &FileBytes) -> Result<Input> {
+/// Every fault is an error of this crate; FFmpeg's own words would repeat it on stderr.
+pub(super) fn quieten() {
     static QUIET: Once = Once::new();
-    QUIET.call_once(|| {
-        // Every fault is an error of this crate; FFmpeg's own words would repeat it on stderr.
-        ffmpeg::util::log::set_level(ffmpeg::util::log::Level::Quiet);
-    });
+    QUIET.call_once(|| ffmpeg::util::log::set_level(ffmpeg::util::log::Level::Quiet));
+}
+
+fn demux(bytes: &FileBytes) -> Result<Input> {
+    quieten();
     let reader = StreamIo::from_read_seek(Cursor::new(bytes.clone()));
     let mut options = Dictionary::new();
     options.set("format_whitelist", CONTAINERS);
