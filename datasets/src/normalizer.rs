@@ -177,6 +177,15 @@ impl Statistics {
             std_population,
         })
     }
+
+    fn has_width(&self, width: usize) -> bool {
+        let lists = [&self.mean, &self.std_population, &self.min, &self.max];
+        let mut lists = lists
+            .into_iter()
+            .chain(&self.std)
+            .chain(self.quantiles.values());
+        lists.all(|list| list.len() == width) && self.constant.len() == width
+    }
 }
 
 /// Linearly interpolated quantile of sorted values (`numpy.quantile`'s default); nothing of nothing.
@@ -224,6 +233,14 @@ impl FieldStats {
             train: over(&|episode| train[episode]),
             all: over(&|_| true),
         }
+    }
+}
+
+impl FieldStats {
+    /// Whether every list has one number per dimension.
+    pub(crate) fn has_width(&self, width: usize) -> bool {
+        let mut found = self.train.iter().chain(&self.all);
+        found.all(|statistics| statistics.has_width(width))
     }
 }
 

@@ -14,6 +14,7 @@
 mod assembly;
 mod disk;
 mod journal;
+mod manifest;
 mod parquet;
 mod random_access;
 mod reader;

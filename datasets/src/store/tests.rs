@@ -14,6 +14,8 @@ use crate::{
     Outcome, PROPRIO, PixelType, Pixels, REWARD, Result, STATE, SliceSpec, Source, SplitRule,
 };
 
+mod hostile;
+
 const SIDE: usize = 4;
 
 fn draft(dtype: PixelType) -> ManifestDraft {

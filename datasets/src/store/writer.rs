@@ -42,6 +42,16 @@ pub struct WriterOptions {
     pub selection: Option<Range<u64>>,
 }
 
+impl WriterOptions {
+    /// Finds what cannot be written, before any work is done; [`DatasetWriter::open`] does the same.
+    ///
+    /// # Errors
+    /// [`Error::Invalid`], naming the field, camera, selection or codec.
+    pub fn check(&self) -> Result<()> {
+        Plan::new(self.clone()).check()
+    }
+}
+
 /// The settings of an unfinished dataset; a resume must repeat them.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub(super) struct Plan {
