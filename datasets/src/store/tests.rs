@@ -14,7 +14,9 @@ use crate::{
     Outcome, PROPRIO, PixelType, Pixels, REWARD, Result, STATE, SliceSpec, Source, SplitRule,
 };
 
+mod blank;
 mod hostile;
+mod released;
 
 const SIDE: usize = 4;
 

@@ -315,7 +315,7 @@ impl LerobotSource {
     fn video_frames(&self, path: &Path, episode: &EpisodeEntry, clip: &Clip) -> Result<Frames> {
         let video = Video::open(FileBytes::open(path)?)?;
         let first = clip.first_frame(self.meta.fps);
-        let end = first + episode.length;
+        let end = first.saturating_add(episode.length);
         if let Some(announced) = clip.frames(self.meta.fps)
             && announced != episode.length
         {
