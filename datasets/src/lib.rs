@@ -4,6 +4,7 @@
 //! frames per camera, and JSON documents that describe, hash and summarise them. It is written by
 //! [`DatasetWriter`] and read by [`Dataset`]; a [`SliceIndex`] numbers the trajectory slices in it.
 
+mod blank;
 pub mod catalog;
 pub mod conformance;
 mod duplicates;
@@ -22,6 +23,7 @@ mod store;
 mod stream;
 pub mod transform;
 
+pub use blank::{BLANK_STD, BlankFrames, blank_frames};
 pub use catalog::{CatalogEntry, DATASETS};
 pub use duplicates::{Likeness, duplicates, families};
 pub use episode::{

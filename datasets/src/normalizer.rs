@@ -179,6 +179,15 @@ impl Statistics {
             std_population,
         })
     }
+
+    fn has_width(&self, width: usize) -> bool {
+        let lists = [&self.mean, &self.std_population, &self.min, &self.max];
+        let mut lists = lists
+            .into_iter()
+            .chain(&self.std)
+            .chain(self.quantiles.values());
+        lists.all(|list| list.len() == width) && self.constant.len() == width
+    }
 }
 
 /// Linearly interpolated quantile of sorted values (`numpy.quantile`'s default); nothing of nothing.
@@ -203,6 +212,14 @@ pub struct FieldStats {
     pub train: Option<Statistics>,
     /// Over all episodes of the dataset; nothing when it is empty.
     pub all: Option<Statistics>,
+}
+
+impl FieldStats {
+    /// Whether every list has one number per dimension.
+    pub(crate) fn has_width(&self, width: usize) -> bool {
+        let mut found = self.train.iter().chain(&self.all);
+        found.all(|statistics| statistics.has_width(width))
+    }
 }
 
 /// `stats.json`.

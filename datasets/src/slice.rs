@@ -76,7 +76,7 @@ impl SliceSpec {
 
     /// Slices in an episode of `length` rows: `max(0, length - rows + 1)`, for starts 0, 1, 2, ...
     pub fn windows(&self, length: u64) -> u64 {
-        (length + 1).saturating_sub(self.rows() as u64)
+        length.saturating_add(1).saturating_sub(self.rows() as u64)
     }
 
     /// Rows and frames of the slice: `start, start + f, ..., start + W f`.

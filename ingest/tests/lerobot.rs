@@ -452,6 +452,88 @@ fn a_video_that_ends_too_early_costs_the_episodes_beyond_its_end() {
     );
 }
 
+/// Times that are no frames of any file.
+#[test]
+fn senseless_times_cost_their_own_episode_only() {
+    for (from, to) in [
+        (f64::NAN, f64::NAN),
+        (f64::INFINITY, f64::INFINITY),
+        (1e300, 1e301),
+        (-1e300, 5.4),
+        (2.3, -1.0),
+        (2.3, f64::NAN),
+        (1e17, 1e17 + 16.0),
+    ] {
+        let folder = tempfile::tempdir().expect("a folder");
+        copy(&fixture("lerobot_v3"), folder.path());
+        write_table(
+            &folder
+                .path()
+                .join("meta/episodes/chunk-000/file-000.parquet"),
+            vec![
+                ("length", ints([23, 31])),
+                ("episode_index", ints([0, 1])),
+                ("data/chunk_index", ints([0, 0])),
+                ("data/file_index", ints([0, 0])),
+                ("videos/observation.images.top/chunk_index", ints([0, 0])),
+                ("videos/observation.images.top/file_index", ints([0, 0])),
+                (
+                    "videos/observation.images.top/from_timestamp",
+                    times(&[0.0, from]),
+                ),
+                (
+                    "videos/observation.images.top/to_timestamp",
+                    times(&[2.3, to]),
+                ),
+            ],
+        );
+        let set = ingest("lerobot", folder.path(), &[]).expect("a dataset");
+        let code = set.rejected().pop().map(|(code, _)| code);
+        assert_eq!(
+            (set.kept(), code.as_deref()),
+            (vec![0], Some("count_mismatch")),
+            "{from} to {to}"
+        );
+    }
+}
+
+/// datasets.md section 16, case 41: as text, chunk 1000 comes before chunk 101.
+#[test]
+fn chunks_beyond_999_keep_their_order() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let root = folder.path();
+    write_info(root, "v3.0", &features(&[]), PATHS_V3);
+    let task = ("task", Arc::new(StringArray::from(vec!["go"])) as ArrayRef);
+    write_table(
+        &root.join("meta/tasks.parquet"),
+        vec![("task_index", ints([0])), task],
+    );
+    for (episode, chunk) in [(0, 101), (1, 1000), (2, 1001)] {
+        let file = format!("chunk-{chunk:03}/file-000.parquet");
+        write_table(
+            &root.join("meta/episodes").join(&file),
+            vec![
+                ("length", ints([4 + episode])),
+                ("episode_index", ints([episode])),
+                ("data/chunk_index", ints([chunk])),
+                ("data/file_index", ints([0])),
+            ],
+        );
+        let rows = row_columns(&[(episode, 4 + episode as usize, 0)]);
+        write_table(&root.join("data").join(&file), rows);
+    }
+    let set = ingest("lerobot", root, &[]).expect("a dataset");
+    assert_eq!(set.summary.broken, []);
+    let found = set.dataset.episodes().iter();
+    let found: Vec<(u64, &str)> = found.map(|e| (e.length, e.source_path.as_str())).collect();
+    let expected = [
+        (4, "data/chunk-101/file-000.parquet"),
+        (5, "data/chunk-1000/file-000.parquet"),
+        (6, "data/chunk-1001/file-000.parquet"),
+    ];
+    assert_eq!(found, expected);
+}
+
 /// Version 2: one file per episode, numbers with a gap, documents of lines.
 fn write_v2(root: &Path, version: &str, rows: usize) {
     let top = "observation.images.top";

@@ -4,10 +4,12 @@ use std::collections::BTreeMap;
 
 use jepa_datasets::transform::{Geometry, PixelNorm, Transform};
 use jepa_datasets::{ACTION, Dataset, PROPRIO, Pixels, STATE, SliceSpec, SplitRule};
+use jepa_ingest::SourceOptions;
 use serde::Deserialize;
 
 use crate::support::slices::{check_slice, computed, grid, listed, visual};
-use crate::support::{Arrays, close, golden, sha256, whole};
+use crate::support::torch::tensor;
+use crate::support::{Arrays, close, copy, fixture, golden, ingest_with, sha256, whole};
 
 #[derive(Deserialize)]
 struct Golden {
@@ -166,4 +168,24 @@ fn splits_and_images_equal_dino_wm() {
     );
     let name = "dino_train_0.visual224_grid";
     close(name, &grid(&images), arrays.get(name), 5e-6);
+}
+
+/// datasets.md section 16, case 44: the channels of a maze come last.
+#[test]
+fn frames_in_another_order_of_dimensions_are_refused() {
+    let folder = tempfile::tempdir().unwrap();
+    copy(&fixture("point_maze"), folder.path());
+    let path = folder.path().join("obses/episode_001.pth");
+    let storage = [7; 100 * 24 * 24 * 3];
+    for (shape, code) in [
+        ([100, 24, 24, 3], None),
+        ([100, 3, 24, 24], Some("count_mismatch")),
+        ([24, 100, 24, 3], Some("count_mismatch")),
+    ] {
+        std::fs::write(&path, tensor("ByteStorage", &shape, &storage)).unwrap();
+        let options = SourceOptions::default();
+        let set = ingest_with("pointmaze", folder.path(), options, &SplitRule::Released).unwrap();
+        let found = set.rejected().pop().map(|(code, _)| code);
+        assert_eq!(found.as_deref(), code, "{shape:?}");
+    }
 }

@@ -100,6 +100,31 @@ fn files_that_are_no_sound_video_are_named_for_what_they_are() {
     }
 }
 
+/// datasets.md section 16, case 8: a header without a rate is no fault of the frames.
+#[test]
+fn a_rate_of_zero_is_no_rate() {
+    let good = std::fs::read(fixture("video/mpeg4.mp4")).unwrap();
+    let at = |name: &[u8; 4]| good.windows(4).position(|w| w == name).expect("a box");
+    // The only entry of `stts`: so many samples, each so long. The durations of `mvhd`, `tkhd` and `mdhd`, and of
+    // the edit list.
+    let entry = at(b"stts") + 12;
+    let ends = [
+        entry + 4,
+        at(b"mvhd") + 20,
+        at(b"tkhd") + 24,
+        at(b"mdhd") + 20,
+        at(b"elst") + 12,
+    ];
+    let mut bad = good.clone();
+    for place in ends {
+        bad[place..place + 4].fill(0);
+    }
+    let opened = |bytes: Vec<u8>| Video::open(FileBytes::inside("x.mp4".as_ref(), bytes)).unwrap();
+    assert!(opened(good).info().fps.is_some());
+    let video = opened(bad);
+    assert_eq!(video.info().fps, None);
+}
+
 /// A playlist that names another file must not make the demuxer open it.
 #[test]
 fn a_playlist_in_disguise_opens_nothing() {

@@ -13,7 +13,8 @@ use jepa_ingest::{Error, Progress, SourceOptions, Summary, source};
 use serde::Deserialize;
 
 use crate::support::slices::{check_slice, computed, grid, listed, visual};
-use crate::support::{self, Arrays, fixture, open, run_to, run_until, sha256, whole};
+use crate::support::torch::tensor;
+use crate::support::{self, Arrays, fixture, ingest_with, open, run_to, run_until, sha256, whole};
 
 fn ingest(src: &Path, dst: &Path, rule: &SplitRule) -> Result<(Dataset, Summary), Error> {
     let source = open("wall", src, SourceOptions::default())?;
@@ -483,6 +484,55 @@ fn other_paddings_are_read_and_two_files_for_one_episode_are_refused() {
         refused.map(|_| ()),
         Err(Error::Ambiguous { episode: 1, .. })
     ));
+}
+
+/// datasets.md section 16, case 44: Wall has its channels before height and width.
+#[test]
+fn frames_in_another_order_of_dimensions_are_refused() {
+    let folder = tempfile::tempdir().expect("a folder");
+    copy_release(folder.path());
+    let path = folder.path().join("obses/episode_001.pth");
+    let storage: Vec<u8> = (0..51 * 4 * 5 * 3)
+        .flat_map(|k| (k as f32 % 255.0).to_le_bytes())
+        .collect();
+    let ingested = |shape: &[i64]| {
+        std::fs::write(&path, tensor("FloatStorage", shape, &storage)).expect("a file");
+        let sized = SourceOptions {
+            size: Some([20, 20]),
+            ..SourceOptions::default()
+        };
+        let set = ingest_with("wall", folder.path(), sized, &SplitRule::Released);
+        set.expect("a dataset").rejected()
+    };
+    assert_eq!(ingested(&[51, 3, 4, 5]), []);
+    for shape in [[51, 4, 5, 3], [3, 51, 4, 5], [51, 4, 3, 5], [1, 51, 12, 5]] {
+        let path = "obses/episode_001.pth".to_string();
+        assert_eq!(
+            ingested(&shape),
+            [("count_mismatch".to_string(), path)],
+            "{shape:?}"
+        );
+    }
+}
+
+/// datasets.md section 16, case 52: no name of a folder says what is in it.
+#[test]
+fn the_format_is_what_was_asked_for_whatever_the_path_is_called() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let root = folder
+        .path()
+        .join("droid_work/pusht_noise/metaworld/robocasa.zarr");
+    copy_release(&root);
+    let hash = |src: &Path, name: &str| {
+        let dst = folder.path().join(name);
+        let (dataset, _) = ingest(src, &dst, &SplitRule::Released).expect("a dataset");
+        dataset.content_hash().to_string()
+    };
+    assert_eq!(hash(&root, "a"), hash(&fixture("wall_single"), "b"));
+    for name in ["droid", "pusht", "metaworld", "pointmaze"] {
+        let opened = source::open(name, &root, SourceOptions::default());
+        assert!(opened.is_err(), "{name}");
+    }
 }
 
 #[test]

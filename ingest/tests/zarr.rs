@@ -13,6 +13,7 @@ use jepa_ingest::container::zip_archive::ZipArchive;
 use jepa_ingest::{Error, SourceOptions, source};
 use serde::Deserialize;
 
+use crate::support::zip::{Member, archive, deflate};
 use crate::support::{self, Arrays, Ingested, fixture, sha256};
 
 const PUSHT: &str = "dp_zarr/pusht_cchi_v7_replay.zarr";
@@ -207,40 +208,21 @@ fn zip_of(folder: &Path, top: &str, damage: impl Fn(&str, &mut Vec<u8>)) -> Vec<
             }
         }
     }
-    let (mut bytes, mut directory) = (Vec::new(), Vec::new());
-    for path in &names {
-        let content = fs::read(path).expect("a file");
-        let mut packer =
-            flate2::write::DeflateEncoder::new(Vec::new(), flate2::Compression::best());
-        std::io::Write::write_all(&mut packer, &content).expect("packed");
-        let mut packed = packer.finish().expect("packed");
+    let content: Vec<Vec<u8>> = names
+        .iter()
+        .map(|path| fs::read(path).expect("a file"))
+        .collect();
+    let mut packed: Vec<(String, Vec<u8>)> = Vec::new();
+    for (path, content) in names.iter().zip(&content) {
         let inside = path.strip_prefix(folder).expect("inside");
         let name = format!("{top}{}", inside.display());
-        damage(&name, &mut packed);
-        let mut common = [20_u16, 0, 8, 0, 33].map(u16::to_le_bytes).concat();
-        let sizes = [
-            crc32fast::hash(&content),
-            packed.len() as u32,
-            content.len() as u32,
-        ];
-        common.extend(sizes.map(u32::to_le_bytes).concat());
-        common.extend([name.len() as u16, 0].map(u16::to_le_bytes).concat());
-        directory.extend([&b"PK\x01\x02\x14\x00"[..], &common, &[0; 10]].concat());
-        directory.extend((bytes.len() as u32).to_le_bytes());
-        directory.extend(name.as_bytes());
-        bytes.extend([&b"PK\x03\x04"[..], &common, name.as_bytes(), &packed].concat());
+        let mut bytes = deflate(content);
+        damage(&name, &mut bytes);
+        packed.push((name, bytes));
     }
-    let (start, count) = (bytes.len() as u32, names.len() as u16);
-    bytes.extend(&directory);
-    bytes.extend(b"PK\x05\x06\0\0\0\0");
-    bytes.extend([count, count].map(u16::to_le_bytes).concat());
-    bytes.extend(
-        [directory.len() as u32, start]
-            .map(u32::to_le_bytes)
-            .concat(),
-    );
-    bytes.extend([0, 0]);
-    bytes
+    let members = packed.iter().zip(&content);
+    let members = members.map(|((name, packed), content)| Member::deflated(name, packed, content));
+    archive(&members.collect::<Vec<_>>())
 }
 
 #[test]

@@ -4,7 +4,8 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 
 use jepa_datasets::{
-    Camera, Dataset, Field, LedgerRow, Likeness, Manifest, Outcome, Split, duplicates, families,
+    BlankFrames, Camera, Dataset, Field, LedgerRow, Likeness, Manifest, Outcome, Split,
+    blank_frames, duplicates, families,
 };
 use serde::Serialize;
 
@@ -25,6 +26,9 @@ pub struct Args {
     /// units of the state: replays of one demonstration, which a random split would tear apart.
     #[arg(long, value_name = "TOLERANCE")]
     alike: Option<f64>,
+    /// Read every frame and list the episodes with frames that show nothing: black, white or of one colour.
+    #[arg(long)]
+    frames: bool,
 }
 
 #[derive(Serialize)]
@@ -38,6 +42,8 @@ struct Document<'a> {
     duplicates: Option<Vec<Vec<u64>>>,
     #[serde(skip_serializing_if = "Option::is_none")]
     alike: Option<Vec<Vec<u64>>>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    blank: Option<Vec<BlankFrames>>,
 }
 
 #[derive(Serialize)]
@@ -86,6 +92,7 @@ pub fn run(args: &Args, ctx: &Context) -> anyhow::Result<ExitCode> {
             .alike
             .map(|tolerance| families(&dataset, Likeness { rows: 1, tolerance }))
             .transpose()?,
+        blank: args.frames.then(|| blank_frames(&dataset)).transpose()?,
     };
     if ctx.json {
         ctx.print_json(&document)?;
@@ -173,7 +180,33 @@ fn print(ctx: &Context, document: &Document<'_>) -> anyhow::Result<()> {
                 .flat_map(|groups| describe_groups(what, groups)),
         );
     }
+    lines.extend(
+        document
+            .blank
+            .iter()
+            .flat_map(|blank| describe_blank(blank)),
+    );
     lines.iter().try_for_each(|line| ctx.print(line))
+}
+
+/// Frames that show nothing, one line for each camera of an episode; a line that says so where there are none.
+fn describe_blank(found: &[BlankFrames]) -> Vec<String> {
+    if found.is_empty() {
+        return vec!["blank     no frames".into()];
+    }
+    let line = |one: &BlankFrames| {
+        let BlankFrames {
+            episode,
+            camera,
+            blank,
+            frames,
+            first,
+        } = one;
+        format!(
+            "blank     episode {episode}, camera {camera}: {blank} of {frames} frames, the first is {first}"
+        )
+    };
+    found.iter().map(line).collect()
 }
 
 /// Groups of episodes, one a line; a line that says so where there are none.

@@ -107,8 +107,14 @@ pub fn run(args: &Args, ctx: &Context) -> anyhow::Result<ExitCode> {
 }
 
 fn count(args: &Args, dataset: &Dataset, split: &str) -> anyhow::Result<SplitCount> {
+    // What is only counted needs no order.
+    let order = if args.list > 0 {
+        args.order.into()
+    } else {
+        Order::Sequential
+    };
     let spec = SliceSpec {
-        order: args.order.into(),
+        order,
         ..SliceSpec::new(args.context, args.frameskip, split)
     };
     let index = dataset.slices(&spec)?;

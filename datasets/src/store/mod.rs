@@ -15,6 +15,7 @@ mod assembly;
 mod disk;
 mod journal;
 mod jpeg;
+mod manifest;
 mod measure;
 mod parquet;
 mod random_access;

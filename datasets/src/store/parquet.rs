@@ -6,6 +6,7 @@
 use std::collections::BTreeMap;
 use std::io::{BufReader, Read};
 use std::ops::Range;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -36,6 +37,9 @@ use crate::{Error, Result};
 pub(crate) const BLOCK_ROWS: usize = 1024;
 /// Rows of one row group.
 const GROUP_ROWS: usize = 64 * BLOCK_ROWS;
+/// Rows that one byte of a part can stand for at most: every page of every column has a header and an entry in
+/// the index, together well over 16 bytes.
+const MOST_ROWS_PER_BYTE: u64 = BLOCK_ROWS as u64 / 16;
 /// A part ends with the first episode that reaches this many rows.
 const PART_ROWS: u64 = 1 << 22;
 /// Bookkeeping columns in front of the fields.
@@ -309,7 +313,7 @@ impl StepTable {
             if part.rows == 0 {
                 return Err(Error::corrupt(part.file.path(), "it has no rows"));
             }
-            first_row += part.rows;
+            first_row = first_row.saturating_add(part.rows);
             parts.push(part);
         }
         if first_row != rows {
@@ -399,10 +403,10 @@ impl Part {
     fn open(path: &Path, fields: &[Field], first_row: u64) -> Result<Self> {
         let file = CountedFile::open(path)?;
         let options = ArrowReaderOptions::new().with_page_index_policy(PageIndexPolicy::Required);
-        let metadata =
-            ArrowReaderMetadata::load(&file, options).map_err(|e| Error::corrupt(path, e))?;
-        let rows =
-            u64::try_from(metadata.metadata().file_metadata().num_rows()).unwrap_or_default();
+        let metadata = guarded(path, || {
+            ArrowReaderMetadata::load(&file, options).map_err(|e| Error::corrupt(path, e))
+        })?;
+        let rows = count_rows(&file, &metadata)?;
         let names: Vec<&str> = fields.iter().map(|field| field.name.as_str()).collect();
         let schema = metadata.schema();
         if let Some(missing) = names
@@ -431,6 +435,10 @@ impl Part {
 
     /// Reads some columns of all rows.
     fn numbers(&self, names: &[&str]) -> Result<Vec<RecordBatch>> {
+        guarded(self.file.path(), || self.decode_numbers(names))
+    }
+
+    fn decode_numbers(&self, names: &[&str]) -> Result<Vec<RecordBatch>> {
         let corrupt = |e: &dyn std::fmt::Display| Error::corrupt(self.file.path(), e);
         let projection =
             ProjectionMask::columns(self.metadata.parquet_schema(), names.iter().copied());
@@ -446,6 +454,10 @@ impl Part {
 
     /// Reads rows of one row group of this part; the page index skips everything else.
     fn read(&self, rows: Range<u64>) -> Result<RecordBatch> {
+        guarded(self.file.path(), || self.decode(rows))
+    }
+
+    fn decode(&self, rows: Range<u64>) -> Result<RecordBatch> {
         let corrupt = |e: &dyn std::fmt::Display| Error::corrupt(self.file.path(), e);
         let group = rows.start / GROUP_ROWS as u64;
         let within = (rows.start - group * GROUP_ROWS as u64) as usize;
@@ -472,6 +484,34 @@ impl Part {
             Err(corrupt(&"rows are missing"))
         }
     }
+}
+
+/// Rows of a part, whose groups are all full but the last.
+fn count_rows(file: &CountedFile, metadata: &ArrowReaderMetadata) -> Result<u64> {
+    let metadata = metadata.metadata();
+    let announced = metadata.file_metadata().num_rows();
+    let mut left = announced;
+    for group in metadata.row_groups() {
+        if group.num_rows() != left.min(GROUP_ROWS as i64) {
+            let detail = format!("a group has {} of {left} rows", group.num_rows());
+            return Err(Error::corrupt(file.path(), detail));
+        }
+        left -= group.num_rows();
+    }
+    let most = file.size().saturating_mul(MOST_ROWS_PER_BYTE);
+    match u64::try_from(announced) {
+        Ok(rows) if left == 0 && rows <= most => Ok(rows),
+        _ => Err(Error::corrupt(
+            file.path(),
+            format!("it announces {announced} rows"),
+        )),
+    }
+}
+
+/// Runs a decoder of bytes that may be anything: a fault that it did not foresee is damage of the file.
+fn guarded<T>(path: &Path, decode: impl FnOnce() -> Result<T>) -> Result<T> {
+    catch_unwind(AssertUnwindSafe(decode))
+        .unwrap_or_else(|_| Err(Error::corrupt(path, "its pages are damaged")))
 }
 
 /// The values of an array as a column of a field; nothing when the types differ.
@@ -631,6 +671,10 @@ struct Table<'a> {
 
 impl<'a> Table<'a> {
     fn read(path: &'a Path, bytes: Vec<u8>) -> Result<Self> {
+        guarded(path, || Self::decode(path, bytes))
+    }
+
+    fn decode(path: &'a Path, bytes: Vec<u8>) -> Result<Self> {
         let corrupt = |e: &dyn std::fmt::Display| Error::corrupt(path, e);
         let bytes = Bytes::from(bytes);
         let builder = ParquetRecordBatchReaderBuilder::try_new(bytes).map_err(|e| corrupt(&e))?;

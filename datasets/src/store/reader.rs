@@ -71,7 +71,8 @@ impl Dataset {
         let splits: Splits =
             parse_json(&path.join(SPLITS), &read_checked(path, &manifest, SPLITS)?)?;
         check_splits(path, &splits, episodes.len() as u64)?;
-        let stats = parse_json(&path.join(STATS), &read_checked(path, &manifest, STATS)?)?;
+        let stats: Stats = parse_json(&path.join(STATS), &read_checked(path, &manifest, STATS)?)?;
+        check_stats(path, &manifest, &stats)?;
         let steps = StepTable::open(path, &manifest.draft.fields, manifest.counts.rows)?;
         let cameras: Result<Vec<FrameStore>> = manifest
             .draft
@@ -173,7 +174,8 @@ impl Dataset {
         let meta = self.episode(episode)?;
         check_range("row", range.start, range.end, meta.length)?;
         let fields = &self.manifest.draft.fields;
-        let empty = |field: &Field| Column::with_capacity(field.dtype, field.width(), range.len());
+        // Room is made as rows are found: an episode may be longer in its table than in truth.
+        let empty = |field: &Field| Column::with_capacity(field.dtype, field.width(), 0);
         let mut columns: Vec<Column> = fields.iter().map(empty).collect();
         let end = meta.first_row + range.end as u64;
         let mut row = meta.first_row + range.start as u64;
@@ -362,7 +364,9 @@ pub(crate) fn read_manifest(root: &Path) -> Result<Manifest> {
             known: FORMAT_VERSION,
         });
     }
-    parse_json(&path, &bytes)
+    let manifest = parse_json(&path, &bytes)?;
+    super::manifest::check(&path, &manifest)?;
+    Ok(manifest)
 }
 
 fn not_finished(root: &Path) -> Error {
@@ -470,13 +474,17 @@ fn read_checked(root: &Path, manifest: &Manifest, name: &str) -> Result<Vec<u8>>
 /// Episodes are numbered without gaps, and their rows and frames follow each other.
 fn check_layout(root: &Path, manifest: &Manifest, episodes: &[EpisodeMeta]) -> Result<()> {
     let fault = |detail: String| Err(Error::corrupt(&root.join(EPISODES), detail));
+    let add = |a: u64, b: u64| {
+        let sum = a.checked_add(b);
+        sum.ok_or_else(|| Error::corrupt(&root.join(EPISODES), "its counts have no sum"))
+    };
     let mut row = 0;
     let mut frame: BTreeMap<&str, u64> = BTreeMap::new();
     for (k, episode) in episodes.iter().enumerate() {
         if episode.episode_index != k as u64 || episode.first_row != row {
             return fault(format!("episode {k} is not where it belongs"));
         }
-        row += episode.length;
+        row = add(row, episode.length)?;
         for (camera, range) in &episode.frames {
             let next = frame.entry(camera).or_default();
             if range.first != *next || range.count < episode.length {
@@ -484,7 +492,7 @@ fn check_layout(root: &Path, manifest: &Manifest, episodes: &[EpisodeMeta]) -> R
                     "the frames of episode {k}, camera `{camera}`, are not where they belong"
                 ));
             }
-            *next += range.count;
+            *next = add(*next, range.count)?;
         }
     }
     let counts = manifest.counts;
@@ -507,6 +515,21 @@ fn check_splits(root: &Path, splits: &Splits, episodes: u64) -> Result<()> {
         Some(split) => Err(Error::corrupt(
             &root.join(SPLITS),
             format!("split `{}` names a missing episode", split.name),
+        )),
+        None => Ok(()),
+    }
+}
+
+/// Every field has statistics of its width.
+fn check_stats(root: &Path, manifest: &Manifest, stats: &Stats) -> Result<()> {
+    let is_whole = |field: &&Field| {
+        let found = stats.fields.get(&field.name);
+        found.is_some_and(|found| found.has_width(field.width()))
+    };
+    match manifest.draft.fields.iter().find(|field| !is_whole(field)) {
+        Some(field) => Err(Error::corrupt(
+            &root.join(STATS),
+            format!("the statistics of `{}` are not of its width", field.name),
         )),
         None => Ok(()),
     }

@@ -14,6 +14,10 @@ use crate::{
     Outcome, PROPRIO, PixelType, Pixels, REWARD, Result, STATE, SliceSpec, Source, SplitRule,
 };
 
+mod blank;
+mod hostile;
+mod released;
+
 const SIDE: usize = 4;
 
 fn draft(dtype: PixelType) -> ManifestDraft {

@@ -338,7 +338,7 @@ impl LerobotSource {
         port: &mut Port<'_>,
     ) -> Result<String> {
         let first = clip.first_frame(self.meta.fps);
-        let end = first + episode.length;
+        let end = first.saturating_add(episode.length);
         if let Some(announced) = clip.frames(self.meta.fps)
             && announced != episode.length
         {

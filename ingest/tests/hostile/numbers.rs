@@ -7,10 +7,10 @@ use jepa_ingest::Error;
 use jepa_ingest::container::npy::{Array, Npz};
 use jepa_ingest::container::torch_zip::TorchFile;
 
-use super::archives::stored;
 use super::memory::within;
 use super::{Dice, Scratch};
 use crate::support::fixture;
+use crate::support::torch::View;
 
 fn npy(version: u8, length: &[u8], header: &str) -> Vec<u8> {
     [
@@ -85,23 +85,17 @@ fn types_that_are_no_plain_numbers_are_refused() {
     }
 }
 
-/// `_rebuild_tensor_v2(storage of numel, offset, size, stride)` in a file with a storage of 24 bytes.
+/// A tensor of a storage of 24 bytes.
 fn tensor(class: &str, numel: i64, offset: i64, size: &[i64], stride: &[i64]) -> Vec<u8> {
-    let mut pickle =
-        b"\x80\x02ctorch._utils\n_rebuild_tensor_v2\n((X\x07\0\0\0storagectorch\n".to_vec();
-    pickle.extend(format!("{class}\nX\u{1}\0\0\0").into_bytes());
-    pickle.extend(b"0X\x03\0\0\0cpu");
-    let int = |value: &i64| [&[0x8a, 8][..], &value.to_le_bytes()].concat();
-    pickle.extend(int(&numel));
-    pickle.extend(b"tQ");
-    pickle.extend(int(&offset));
-    for list in [size, stride] {
-        pickle.push(b'(');
-        pickle.extend(list.iter().flat_map(int));
-        pickle.push(b't');
-    }
-    pickle.extend(b"\x89ccollections\nOrderedDict\n)RtR.");
-    stored(&[("a/data.pkl", &pickle), ("a/data/0", &[1; 24])])
+    let view = View {
+        class,
+        numel,
+        offset,
+        size,
+        stride,
+        ..View::default()
+    };
+    view.saved(&[1; 24])
 }
 
 #[test]
@@ -144,6 +138,32 @@ fn tensors_cost_no_more_than_their_storage() {
     assert!(!matches!(read(&empty), Ok(1..)));
     let unknown = tensor("QInt8Storage", 6, 0, &[1], &[1]);
     assert!(matches!(read(&unknown), Err(Error::ForbiddenGlobal { .. })));
+}
+
+/// datasets.md section 16, case 56: where a tensor was does not matter to where it is read.
+#[test]
+fn tensors_of_every_device_and_float_are_read() {
+    let scratch = Scratch::new("a.pth");
+    for device in ["cpu", "cuda:0", "cuda:7", "mps", "meta"] {
+        for (class, storage) in [
+            ("DoubleStorage", 1.5_f64.to_le_bytes().to_vec()),
+            ("FloatStorage", 1.5_f32.to_le_bytes().to_vec()),
+            ("HalfStorage", vec![0x00, 0x3e]),
+            ("BFloat16Storage", vec![0xc0, 0x3f]),
+        ] {
+            let view = View {
+                class,
+                device,
+                numel: 1,
+                size: &[1],
+                stride: &[1],
+                ..View::default()
+            };
+            let file = TorchFile::open(scratch.write(&view.saved(&storage))).expect("an archive");
+            let values = file.tensor().map(|tensor| tensor.to_f64());
+            assert_eq!(values.expect("a tensor"), [1.5], "{class} on {device}");
+        }
+    }
 }
 
 #[test]

@@ -5,9 +5,9 @@ use jepa_ingest::container::pickle::{Pickle, PickleError};
 use jepa_ingest::container::pickle_file::PickleFile;
 use jepa_ingest::container::torch_zip::TorchFile;
 
-use super::archives::stored;
 use super::memory::within;
 use super::{Dice, Scratch};
+use crate::support::zip::stored;
 
 /// What pickles in the wild have called to run code, to open files or connections, or to get at something
 /// that does.

@@ -4,6 +4,8 @@ pub(crate) mod bad;
 #[cfg(all(feature = "hdf5", feature = "video"))]
 pub(crate) mod bad_hdf5;
 pub(crate) mod slices;
+pub(crate) mod torch;
+pub(crate) mod zip;
 
 use std::collections::BTreeMap;
 use std::fs;
