@@ -9,6 +9,7 @@ mod bad_input;
 mod determinism;
 mod exports;
 mod full_disk;
+mod jpeg_frames;
 mod kill;
 mod previews;
 mod support;

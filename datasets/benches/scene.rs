@@ -62,7 +62,9 @@ impl Scene {
         for (at, pixel) in self.levels.chunks_exact_mut(3).enumerate() {
             if self.is_textured[at] || !to_texture {
                 let value = strength * cells.at(at % SCENE, at / SCENE);
-                pixel.iter_mut().for_each(|level| *level += value);
+                for level in pixel {
+                    *level += value;
+                }
             }
         }
     }

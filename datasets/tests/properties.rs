@@ -216,11 +216,7 @@ fn senseless_specs_rules_and_codecs_are_refused() {
     ] {
         assert!(rule.parse::<SplitRule>().is_err(), "{rule}");
     }
-    assert!(
-        "jpeg:90"
-            .parse::<Codec>()
-            .is_err_and(|e| e.to_string().contains("JPEG"))
-    );
+    assert_eq!("jpeg:90".parse::<Codec>().is_ok(), cfg!(feature = "jpeg"));
     assert!("zip".parse::<Codec>().is_err());
 }
 
