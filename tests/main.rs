@@ -10,6 +10,7 @@ mod determinism;
 mod exports;
 mod full_disk;
 mod ingest;
+mod jpeg_frames;
 mod kill;
 mod previews;
 mod support;

@@ -1,8 +1,11 @@
 //! Reading trajectory slices in random order: 7 frames of 65x65, as a training step on Wall asks for, and 4 frames
-//! of 224x224, as the reference configurations of the larger datasets ask for.
+//! of 224x224, as the reference configurations of the larger datasets ask for, drawn and textured.
+
+mod scene;
 
 use std::collections::BTreeMap;
 use std::hint::black_box;
+use std::path::Path;
 
 use criterion::{BenchmarkId, Criterion, Throughput, criterion_group, criterion_main};
 use jepa_datasets::{
@@ -37,7 +40,30 @@ fn frame(side: usize, x: f64, y: f64) -> impl Iterator<Item = u8> {
     })
 }
 
-fn episode(index: u64, side: usize) -> Episode {
+/// What the frames show.
+#[derive(Clone, Copy)]
+enum Picture {
+    /// What the Wall simulator draws.
+    Drawn,
+    /// A scene with texture and noise (`scene.rs`).
+    Textured,
+}
+
+fn pixels(picture: Picture, index: u64, side: usize, places: &[f64]) -> Vec<u8> {
+    let places = places.chunks_exact(2);
+    match picture {
+        Picture::Drawn => places.flat_map(|at| frame(side, at[0], at[1])).collect(),
+        Picture::Textured => {
+            let scene = scene::Scene::new(index);
+            let windows = (0..places.len()).map(|k| ([3 * k, 2 * k], k as u32));
+            windows
+                .flat_map(|(at, k)| scene.frame(side, at, index as u32 * 1000 + k))
+                .collect()
+        }
+    }
+}
+
+fn episode(index: u64, side: usize, picture: Picture) -> Episode {
     let mut random = Stream::new(1, &["bench", &index.to_string()]);
     let places: Vec<f64> = (0..2 * (LENGTH + 1))
         .map(|_| 5.0 + 55.0 * random.uniform())
@@ -47,10 +73,7 @@ fn episode(index: u64, side: usize) -> Episode {
         values: places[..2 * n].iter().map(|&v| v as f32).collect(),
     };
     let columns = [ACTION, PROPRIO, STATE].map(|name| (name.to_string(), values(LENGTH)));
-    let pixels = places
-        .chunks_exact(2)
-        .flat_map(|at| frame(side, at[0], at[1]))
-        .collect();
+    let pixels = pixels(picture, index, side, &places);
     Episode {
         source_index: index,
         source_path: "bench".into(),
@@ -70,7 +93,13 @@ fn episode(index: u64, side: usize) -> Episode {
     }
 }
 
-fn dataset(root: &std::path::Path, codec: Codec, side: usize, episodes: u64) -> Dataset {
+fn dataset(root: &Path, codec: Codec, work: &Work) -> Dataset {
+    let Work {
+        side,
+        episodes,
+        picture,
+        ..
+    } = *work;
     let manifest = ManifestDraft {
         source: Source {
             name: "wall".into(),
@@ -97,43 +126,73 @@ fn dataset(root: &std::path::Path, codec: Codec, side: usize, episodes: u64) -> 
         selection: None,
     };
     let writer = DatasetWriter::open(&root.join(codec.to_string()), options).expect("a writer");
-    writer
-        .pending()
-        .into_par_iter()
-        .for_each(|index| writer.accept(episode(index, side)).expect("an episode"));
+    writer.pending().into_par_iter().for_each(|index| {
+        writer
+            .accept(episode(index, side, picture))
+            .expect("an episode")
+    });
     writer.finish(&SplitRule::JEPA_WMS).expect("a dataset")
 }
 
 /// What one group of benches reads.
 struct Work {
     name: &'static str,
+    picture: Picture,
     side: usize,
     episodes: u64,
     /// Slices of one batch.
     batch: usize,
     spec: SliceSpec,
+    codecs: &'static [Codec],
+}
+
+/// The codecs that are exact.
+const EXACT: &[Codec] = &[Codec::Lossless, Codec::Raw];
+
+/// A training batch on Wall.
+fn wall() -> Work {
+    Work {
+        name: "32 slices of 7 frames of 65x65",
+        picture: Picture::Drawn,
+        side: SIDE,
+        episodes: EPISODES,
+        batch: 32,
+        spec: SliceSpec {
+            last_block: false,
+            ..SliceSpec::new(6, 5, "train")
+        },
+        codecs: EXACT,
+    }
+}
+
+/// A training batch on the larger datasets.
+fn large(name: &'static str, picture: Picture, codecs: &'static [Codec]) -> Work {
+    Work {
+        name,
+        picture,
+        side: LARGE,
+        episodes: LARGE_EPISODES,
+        batch: 64,
+        spec: SliceSpec::new(3, 5, "train"),
+        codecs,
+    }
 }
 
 /// Random batches of slices, by one thread and by all of them.
 fn read_slices(criterion: &mut Criterion) {
+    let textured: &[Codec] = if cfg!(feature = "jpeg") {
+        &[Codec::Lossless, Codec::Raw, Codec::Jpeg { quality: 90 }]
+    } else {
+        EXACT
+    };
     let works = [
-        Work {
-            name: "32 slices of 7 frames of 65x65",
-            side: SIDE,
-            episodes: EPISODES,
-            batch: 32,
-            spec: SliceSpec {
-                last_block: false,
-                ..SliceSpec::new(6, 5, "train")
-            },
-        },
-        Work {
-            name: "64 slices of 4 frames of 224x224",
-            side: LARGE,
-            episodes: LARGE_EPISODES,
-            batch: 64,
-            spec: SliceSpec::new(3, 5, "train"),
-        },
+        wall(),
+        large("64 slices of 4 frames of 224x224", Picture::Drawn, EXACT),
+        large(
+            "64 slices of 4 textured frames of 224x224",
+            Picture::Textured,
+            textured,
+        ),
     ];
     for work in works {
         read_batches(criterion, &work);
@@ -145,8 +204,8 @@ fn read_batches(criterion: &mut Criterion, work: &Work) {
     let (spec, batch) = (&work.spec, work.batch);
     let mut group = criterion.benchmark_group(work.name);
     group.throughput(Throughput::Elements(batch as u64));
-    for codec in [Codec::Lossless, Codec::Raw] {
-        let dataset = dataset(folder.path(), codec, work.side, work.episodes);
+    for &codec in work.codecs {
+        let dataset = dataset(folder.path(), codec, work);
         let index = dataset.slices(spec).expect("slices");
         let read = |k: usize| {
             dataset
@@ -181,7 +240,7 @@ fn write_episodes(criterion: &mut Criterion) {
     group.bench_function("lossless", |bencher| {
         bencher.iter_with_setup(
             || drop(std::fs::remove_dir_all(folder.path().join("lossless"))),
-            |()| drop(dataset(folder.path(), Codec::Lossless, SIDE, EPISODES)),
+            |()| drop(dataset(folder.path(), Codec::Lossless, &wall())),
         );
     });
     group.finish();

@@ -219,6 +219,7 @@ fn senseless_specs_rules_and_codecs_are_refused() {
     for codec in ["jpeg", "jpeg:", "jpeg:0", "jpeg:101", "jpeg:x", "zip"] {
         assert!(codec.parse::<Codec>().is_err(), "{codec}");
     }
+    assert_eq!("jpeg:90".parse::<Codec>().is_ok(), cfg!(feature = "jpeg"));
 }
 
 #[test]
