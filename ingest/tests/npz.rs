@@ -4,7 +4,7 @@ use std::path::Path;
 
 use jepa_datasets::{ACTION, PROPRIO, Pixels, STATE, SplitRule};
 use jepa_ingest::container::npy::Npz;
-use jepa_ingest::source::npz::{NpzSource, Poses};
+use jepa_ingest::source::npz::NpzSource;
 use jepa_ingest::{SourceOptions, source};
 use serde_json::Value;
 
@@ -44,14 +44,18 @@ fn arrays_of_every_type_and_order_are_read() {
     }
 }
 
-fn open(name: &str, poses: Poses) -> NpzSource {
+fn open(name: &str, compat_poses: bool) -> NpzSource {
     let path = fixture("npz").join(name);
-    NpzSource::open(&path, SourceOptions::default(), poses).expect("a sample")
+    let options = SourceOptions {
+        compat_poses,
+        ..SourceOptions::default()
+    };
+    NpzSource::open(&path, options).expect("a sample")
 }
 
 #[test]
 fn the_sample_of_v_jepa_2_is_two_frames_and_one_action() {
-    let source = open("franka_example_traj.npz", Poses::Measured);
+    let source = open("franka_example_traj.npz", false);
     let set = run(&source, &SplitRule::JEPA_WMS).expect("a dataset");
     set.check();
     let golden = Golden::open("golden/npz.npz");
@@ -74,7 +78,7 @@ fn the_sample_of_v_jepa_2_is_two_frames_and_one_action() {
 
 #[test]
 fn the_sample_of_jepa_wms_has_the_poses_of_its_images() {
-    let source = open("demo_data.npz", Poses::Measured);
+    let source = open("demo_data.npz", false);
     let set = run(&source, &SplitRule::JEPA_WMS).expect("a dataset");
     set.check();
     let golden = Golden::open("golden/npz.npz");
@@ -113,7 +117,7 @@ fn the_sample_of_jepa_wms_has_the_poses_of_its_images() {
 
 #[test]
 fn poses_are_a_straight_line_only_when_asked() {
-    let source = open("demo_data.npz", Poses::Interpolated);
+    let source = open("demo_data.npz", true);
     let set = run(&source, &SplitRule::JEPA_WMS).expect("a dataset");
     let golden = Golden::open("golden/npz.npz");
     let rows = set.dataset.read_rows(0, 0..4).expect("rows");

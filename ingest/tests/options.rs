@@ -23,32 +23,72 @@ fn every_source_is_registered_under_its_name() {
     }
 }
 
+/// The sources that have a use for an option, and the option.
+type Use = (&'static [&'static str], SourceOptions);
+
 #[test]
-fn options_without_a_meaning_are_refused() {
+fn options_without_a_meaning_are_refused_by_every_source() {
+    let none = SourceOptions::default;
+    let uses: [Use; 4] = [
+        (
+            &["droid"],
+            SourceOptions {
+                fps_mode: Some(FpsMode::ControlHz),
+                ..none()
+            },
+        ),
+        (
+            &["droid", "franka", "robocasa", "swm"],
+            SourceOptions {
+                frames_per_clip: Some(4),
+                ..none()
+            },
+        ),
+        (
+            &["robocasa"],
+            SourceOptions {
+                compat_quaternion: true,
+                ..none()
+            },
+        ),
+        (
+            &["npz"],
+            SourceOptions {
+                compat_poses: true,
+                ..none()
+            },
+        ),
+    ];
+    for entry in SOURCES {
+        for (sources, options) in &uses {
+            let error = refused(entry.name, &fixture("no such release"), options.clone());
+            let is_meaningless = error.to_string().contains("has no use for it");
+            assert_eq!(is_meaningless, !sources.contains(&entry.name), "{error}");
+        }
+    }
+}
+
+#[test]
+fn nothing_opens_where_nothing_is() {
+    for entry in SOURCES {
+        let error = refused(
+            entry.name,
+            &fixture("no such release"),
+            SourceOptions::default(),
+        );
+        assert_eq!(error.code(), "missing_file", "{}: {error}", entry.name);
+    }
+}
+
+#[test]
+fn recordings_without_tasks_cannot_be_asked_for_one() {
     let tasks = SourceOptions {
         tasks: vec!["pick".into()],
         ..SourceOptions::default()
     };
-    let rate = SourceOptions {
-        fps_mode: Some(FpsMode::ControlHz),
-        ..SourceOptions::default()
-    };
-    let order = SourceOptions {
-        compat_quaternion: true,
-        ..SourceOptions::default()
-    };
     for (name, file) in FILES {
-        let mut meaningless = vec![&tasks];
-        if name != "droid" {
-            meaningless.push(&rate);
-        }
-        if name != "robocasa" {
-            meaningless.push(&order);
-        }
-        for options in meaningless {
-            let error = refused(name, &fixture(file), options.clone());
-            assert_eq!(error.code(), "not_attempted", "{name}: {error}");
-        }
+        let error = refused(name, &fixture(file), tasks.clone());
+        assert_eq!(error.code(), "not_attempted", "{name}: {error}");
     }
 }
 

@@ -75,6 +75,8 @@ fn rows_are_those_of_the_tables() {
         }
         assert_eq!(rows[PROPRIO].to_f32(), rows[STATE].to_f32());
     }
+    let notes = dataset.manifest().draft.notes.join("\n");
+    assert!(notes.contains("`actions.pth` is of 64 bits"), "{notes}");
 }
 
 #[test]

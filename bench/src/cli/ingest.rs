@@ -97,6 +97,9 @@ pub struct Args {
     /// Take Robocasa's quaternions in the wrong order, as the reference loader does.
     #[arg(long)]
     compat_quaternion: bool,
+    /// Interpolate the poses of a sample archive from start to goal, as the reference evaluation does.
+    #[arg(long)]
+    compat_poses: bool,
     /// Read only part i of n of the episodes; `jepa-bench merge` joins the parts into the dataset that one
     /// command would have written, byte for byte.
     #[arg(long, value_name = "i/n")]
@@ -180,6 +183,7 @@ pub fn run(args: &Args, ctx: &Context) -> anyhow::Result<ExitCode> {
         fps_mode: args.fps_mode.map(FpsMode::from),
         frames_per_clip: args.frames_per_clip,
         compat_quaternion: args.compat_quaternion,
+        compat_poses: args.compat_poses,
     };
     let source = source::open(&args.source, &args.src, options)?;
     check_cameras(args, source.as_ref())?;

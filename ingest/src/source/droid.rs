@@ -25,10 +25,10 @@ use std::path::{Path, PathBuf};
 use jepa_datasets::{Episode, FrameSink, ManifestDraft, catalog};
 
 use super::hdf5_release::{
-    RESIZED, STEPS, camera, pose_columns, pose_fields, read_poses, refuse_unused, size_of_file,
+    RESIZED, STEPS, camera, pose_columns, pose_fields, read_poses, size_of_file,
 };
 use super::port::{Port, declared};
-use super::support::{Hash, relative};
+use super::support::{Hash, refuse, relative};
 use super::window::{CLIP_FPS, FpsMode, Window};
 use super::{Source, SourceEntry, SourceOptions};
 use crate::container::hdf5;
@@ -72,7 +72,11 @@ impl DroidSource {
     /// # Errors
     /// When there is no episode at all, or a camera that DROID does not have is asked for.
     pub fn open(src: &Path, options: SourceOptions) -> Result<Self> {
-        refuse_unused(&options, true, false)?;
+        refuse(
+            "task",
+            &options.tasks,
+            "this source has no tasks to choose from",
+        )?;
         let views = views(&options.cameras)?;
         let list = List::open(src)?;
         let manifest = declare(&list, &options);

@@ -15,10 +15,10 @@ use jepa_datasets::{Episode, FrameSink, ManifestDraft, SplitRule, catalog};
 
 use super::hdf5_release::{
     RESIZED, STEPS, camera, find_files, one_camera, pose_columns, pose_fields, read_images,
-    read_poses, refuse_unused, size_of_file,
+    read_poses, size_of_file,
 };
 use super::port::{Port, declared};
-use super::support::{Hash, relative};
+use super::support::{Hash, refuse, relative};
 use super::window::{CLIP_FPS, FpsMode, Window};
 use super::{Source, SourceEntry, SourceOptions};
 use crate::container::hdf5::{self, Group};
@@ -57,10 +57,18 @@ impl FrankaSource {
     /// # Errors
     /// When there is no episode.
     pub fn open(src: &Path, options: SourceOptions) -> Result<Self> {
-        refuse_unused(&options, false, false)?;
+        refuse(
+            "task",
+            &options.tasks,
+            "this source has no tasks to choose from",
+        )?;
         let (root, files) = if src.is_dir() {
             let files = find_files(src, &|name| name == EPISODE)?;
             (src.to_path_buf(), files)
+        } else if !src.exists() {
+            return Err(Error::Missing {
+                path: src.to_path_buf(),
+            });
         } else {
             let parent = src.parent().filter(|parent| !parent.as_os_str().is_empty());
             (

@@ -59,45 +59,6 @@ pub(super) fn size_of_file(path: &Path) -> u64 {
     fs::metadata(path).map_or(0, |metadata| metadata.len())
 }
 
-/// Refuses what these releases cannot be asked: they are not ordered by task, only recordings have a rate
-/// of their own, and only Robocasa has quaternions.
-pub(super) fn refuse_unused(
-    options: &SourceOptions,
-    has_recordings: bool,
-    has_quaternions: bool,
-) -> Result<()> {
-    let invalid = |what, value: String, detail: &str| {
-        let detail = detail.into();
-        Err(Error::Invalid {
-            what,
-            value,
-            detail,
-        })
-    };
-    if let Some(task) = options.tasks.first() {
-        return invalid(
-            "task",
-            task.clone(),
-            "this source has no tasks to choose from",
-        );
-    }
-    if let Some(mode) = options.fps_mode.filter(|_| !has_recordings) {
-        return invalid(
-            "fps mode",
-            format!("{mode:?}"),
-            "this source has no videos with a rate of their own",
-        );
-    }
-    if options.compat_quaternion && !has_quaternions {
-        return invalid(
-            "compat quaternion",
-            "true".into(),
-            "this source has no quaternions",
-        );
-    }
-    Ok(())
-}
-
 /// Refuses a choice of more than one camera where one is all that is read, and returns it.
 pub(super) fn one_camera(options: &SourceOptions) -> Result<Option<&str>> {
     match options.cameras.as_slice() {

@@ -31,7 +31,7 @@ use jepa_datasets::{
 use self::meta::{Clip, EpisodeEntry, Feature, Layout, Meta};
 use super::port::{Port, declared};
 use super::support::{
-    Hash, f32_column, finite, float_column, refuse, relative, sha256_of, total_bytes,
+    Hash, f32_column, finite, float_column, refuse, relative, rounded_note, sha256_of, total_bytes,
 };
 use super::{Source, SourceEntry, SourceOptions};
 use crate::container::mapped::FileBytes;
@@ -152,15 +152,21 @@ impl LerobotSource {
         });
         let cameras = cameras.collect();
         let mut fields: Vec<Field> = Vec::new();
+        let mut rounded = Vec::new();
         for (field, column) in &self.columns {
             let mut field = field.clone();
-            if field.name == STATE {
-                field.dtype = self.state_dtype(column);
+            match field.name.as_str() {
+                STATE => field.dtype = self.state_dtype(column),
+                ACTION | PROPRIO | REWARD if self.state_dtype(column) == Dtype::F64 => {
+                    rounded.push(rounded_note(column));
+                }
+                _ => {}
             }
             fields.push(field);
         }
         self.manifest.cameras = cameras;
         self.manifest.fields = fields;
+        self.manifest.notes.extend(rounded);
     }
 
     /// Says whether the times of the first episode are those of its frames. They are not used either way.

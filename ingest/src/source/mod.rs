@@ -97,6 +97,9 @@ pub struct SourceOptions {
     pub frames_per_clip: Option<usize>,
     /// Takes Robocasa's quaternions in the wrong order, as the reference loader does.
     pub compat_quaternion: bool,
+    /// Takes poses between the first and the goal of a sample archive by interpolation, as the reference
+    /// evaluation does, in place of the measured ones.
+    pub compat_poses: bool,
 }
 
 /// One source of the registry.
@@ -147,9 +150,42 @@ const NEEDING_FEATURES: [(&str, &str); 7] = [
 /// Formats that are specified and not read by this build.
 const PLANNED: &[&str] = &["minari"];
 
+/// Refuses options that only other sources have a use for.
+fn refuse_meaningless(name: &str, options: &SourceOptions) -> Result<()> {
+    let recordings: &[&str] = &["droid", "franka", "robocasa", "swm"];
+    let special: [(&str, bool, &[&str]); 4] = [
+        ("--fps-mode", options.fps_mode.is_some(), &["droid"]),
+        (
+            "--frames-per-clip",
+            options.frames_per_clip.is_some(),
+            recordings,
+        ),
+        (
+            "--compat-quaternion",
+            options.compat_quaternion,
+            &["robocasa"],
+        ),
+        ("--compat-poses", options.compat_poses, &["npz"]),
+    ];
+    let meaningless =
+        |(_, is_given, sources): &(_, bool, &[&str])| *is_given && !sources.contains(&name);
+    match special.into_iter().find(meaningless) {
+        Some((option, _, sources)) => Err(Error::Invalid {
+            what: "option",
+            value: option.into(),
+            detail: format!(
+                "`{name}` has no use for it; it is for {}",
+                sources.join(", ")
+            ),
+        }),
+        None => Ok(()),
+    }
+}
+
 /// Opens a release by the name of its format; paths never decide.
 pub fn open(name: &str, root: &Path, options: SourceOptions) -> Result<Box<dyn Source>> {
     if let Some(entry) = SOURCES.iter().find(|entry| entry.name == name) {
+        refuse_meaningless(name, &options)?;
         return (entry.open)(root, options);
     }
     let needed = NEEDING_FEATURES.iter().find(|(source, _)| *source == name);

@@ -9,7 +9,7 @@
 //! A pose is x, y, z in metres, three extrinsic xyz angles in radians, and the gripper. Actions are
 //! the differences of consecutive poses (datasets.md section 9.6), computed in `f64`; the last row has the
 //! difference to the pose after the last image where there is one, else zeros. The reference reads JEPA-WMs' file
-//! with poses interpolated from start to goal, which are not those of the images; [`Poses::Interpolated`] does that too.
+//! with poses interpolated from start to goal, which are not those of the images; `--compat-poses` does that too.
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -32,7 +32,7 @@ use crate::{Error, Result};
 pub const ENTRY: SourceEntry = SourceEntry {
     name: "npz",
     summary: "sample trajectories of V-JEPA-2 and JEPA-WMs: NumPy archives of images and poses",
-    open: |root, options| Ok(Box::new(NpzSource::open(root, options, Poses::Measured)?)),
+    open: |root, options| Ok(Box::new(NpzSource::open(root, options)?)),
 };
 
 /// Name of the only camera.
@@ -44,7 +44,7 @@ const TASK: &str = "move the arm to the goal pose";
 
 /// Which poses belong to the images of an `image_sequence`.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub enum Poses {
+enum Poses {
     /// Those of `poses_sequence`.
     #[default]
     Measured,
@@ -67,7 +67,12 @@ impl NpzSource {
     ///
     /// # Errors
     /// When there is no archive, or none that can be used: the fault of the first.
-    pub fn open(root: &Path, options: SourceOptions, poses: Poses) -> Result<Self> {
+    pub fn open(root: &Path, options: SourceOptions) -> Result<Self> {
+        let poses = if options.compat_poses {
+            Poses::Interpolated
+        } else {
+            Poses::Measured
+        };
         refuse("task", &options.tasks, "the files have no tasks")?;
         if let Some(camera) = options.cameras.iter().find(|name| *name != CAMERA) {
             let unknown = [camera.clone()];

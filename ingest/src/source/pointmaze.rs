@@ -14,12 +14,13 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use jepa_datasets::{
-    ACTION, Camera, Episode, Field, FrameSink, ManifestDraft, PROPRIO, Pixels, STATE, catalog,
+    ACTION, Camera, Dtype, Episode, Field, FrameSink, ManifestDraft, PROPRIO, Pixels, STATE,
+    catalog,
 };
 
 use super::support::{
     Inputs, Table, f32_column, float_column, missing_files, numbered_files, pixels, refuse,
-    relative, resized, sha256, total_bytes,
+    relative, resized, rounded_note, sha256, total_bytes,
 };
 use super::{Source, SourceEntry, SourceOptions};
 use crate::container::torch_zip::{TensorType, TorchFile};
@@ -86,7 +87,7 @@ impl PointMazeSource {
         let lengths_path = root.join("seq_lengths.pth");
         let lengths = read_lengths(&lengths_path, states.episodes, &mut inputs)?;
         let files = numbered_files(&root.join("obses"), "pth", states.episodes)?;
-        let manifest = declare(&states, inputs);
+        let manifest = declare(&states, &actions, inputs);
         let mut source = Self {
             root,
             states,
@@ -298,7 +299,11 @@ fn read_lengths(path: &Path, episodes: usize, inputs: &mut Inputs) -> Result<Vec
         .collect()
 }
 
-fn declare(states: &Table, inputs: Inputs) -> ManifestDraft {
+fn declare(states: &Table, actions: &Table, inputs: Inputs) -> ManifestDraft {
+    let mut notes = vec!["the release gives no rate: `timestamp` counts steps".into()];
+    if actions.stored_dtype() == Dtype::F64 {
+        notes.push(rounded_note("actions.pth"));
+    }
     let entry = catalog::find(ENTRY.name);
     let state = "ball position x, y and velocity vx, vy";
     let units = "maze units, maze units per second";
@@ -320,6 +325,6 @@ fn declare(states: &Table, inputs: Inputs) -> ManifestDraft {
         extra_last_obs: false,
         licence: None,
         citation: entry.map(|entry| entry.citation.into()),
-        notes: vec!["the release gives no rate: `timestamp` counts steps".into()],
+        notes,
     }
 }

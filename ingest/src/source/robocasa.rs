@@ -26,11 +26,9 @@ use jepa_datasets::{
 };
 use serde_json::Value;
 
-use super::hdf5_release::{
-    RESIZED, camera, find_files, one_camera, read_images, refuse_unused, size_of_file,
-};
+use super::hdf5_release::{RESIZED, camera, find_files, one_camera, read_images, size_of_file};
 use super::port::{Port, declared};
-use super::support::{Hash, relative};
+use super::support::{Hash, refuse, relative};
 use super::window::{CLIP_FPS, FpsMode, Window};
 use super::{Source, SourceEntry, SourceOptions};
 use crate::container::hdf5::{self, Data, Group};
@@ -137,7 +135,11 @@ impl RobocasaSource {
     /// # Errors
     /// When no file can be opened, or none holds a demo.
     pub fn open(src: &Path, options: SourceOptions) -> Result<Self> {
-        refuse_unused(&options, false, true)?;
+        refuse(
+            "task",
+            &options.tasks,
+            "this source has no tasks to choose from",
+        )?;
         let (root, paths) = find(src)?;
         let mut files = Vec::new();
         let mut first_fault = None;

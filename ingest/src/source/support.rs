@@ -163,6 +163,11 @@ pub(crate) fn f32_column(width: usize, values: &[f64]) -> Column {
     }
 }
 
+/// What to say about values that [`f32_column`] rounds.
+pub(crate) fn rounded_note(name: &str) -> String {
+    format!("`{name}` is of 64 bits in the source and stored as the nearest float32")
+}
+
 /// A column of floats of that type.
 pub(crate) fn float_column(dtype: Dtype, width: usize, values: Vec<f64>) -> Column {
     match dtype {

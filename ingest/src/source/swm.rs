@@ -20,9 +20,9 @@ use jepa_datasets::{
     REWARD, STATE, catalog,
 };
 
-use super::hdf5_release::{RESIZED, camera, find_files, read_images, refuse_unused, size_of_file};
+use super::hdf5_release::{RESIZED, camera, find_files, read_images, size_of_file};
 use super::port::Port;
-use super::support::{Hash, relative};
+use super::support::{Hash, refuse, relative};
 use super::window::Window;
 use super::{Source, SourceEntry, SourceOptions};
 use crate::container::hdf5::{self, Data, Group, Kind};
@@ -97,7 +97,11 @@ impl SwmSource {
     /// # Errors
     /// When a file cannot be read, its columns disagree, or files differ in their columns.
     pub fn open(src: &Path, options: SourceOptions) -> Result<Self> {
-        refuse_unused(&options, false, false)?;
+        refuse(
+            "task",
+            &options.tasks,
+            "this source has no tasks to choose from",
+        )?;
         let (root, paths) = find(src)?;
         let open = |path: &PathBuf| File::open(path, &options.cameras);
         let files = paths.iter().map(open).collect::<Result<Vec<_>>>()?;
