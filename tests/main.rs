@@ -9,6 +9,8 @@ mod bad_input;
 mod determinism;
 mod exports;
 mod full_disk;
+#[cfg(unix)]
+mod hostile;
 mod ingest;
 mod jpeg_frames;
 mod kill;
