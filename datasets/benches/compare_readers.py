@@ -4,7 +4,7 @@
     python compare_readers.py PROGRAM FOLDER
 
 PROGRAM is the example that was built; it makes one synthetic dataset in FOLDER (1 GB: textured frames of 224x224, see
-scene.rs) and exports it. Every reader reads 4 frames, 5 rows apart, with the actions and the proprioception of their 20
+scene/mod.rs) and exports it. Every reader reads 4 frames, 5 rows apart, with the actions and the proprioception of their 20
 rows: all 1240 slices in order, and shuffled. One thread, everything read once before, so that it is in the page cache;
 what counts is the CPU time of the process. That all of them read the same is checked by the sums of their pixels and
 of the first action of every slice; pixels of lossy ones must come close. Prints a Markdown table; exit code 1 if two readers do not agree.

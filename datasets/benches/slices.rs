@@ -45,7 +45,7 @@ fn frame(side: usize, x: f64, y: f64) -> impl Iterator<Item = u8> {
 enum Picture {
     /// What the Wall simulator draws.
     Drawn,
-    /// A scene with texture and noise (`scene.rs`).
+    /// A scene with texture and noise (`scene/mod.rs`).
     Textured,
 }
 
@@ -129,7 +129,7 @@ fn dataset(root: &Path, codec: Codec, work: &Work) -> Dataset {
     writer.pending().into_par_iter().for_each(|index| {
         writer
             .accept(episode(index, side, picture))
-            .expect("an episode")
+            .expect("an episode");
     });
     writer.finish(&SplitRule::JEPA_WMS).expect("a dataset")
 }

@@ -20,7 +20,7 @@ use jepa_datasets::{
     WriterOptions,
 };
 
-#[path = "../benches/scene.rs"]
+#[path = "../benches/scene/mod.rs"]
 mod scene;
 
 /// The allocator of the program.
