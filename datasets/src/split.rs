@@ -463,7 +463,7 @@ mod tests {
     fn families_are_never_torn_apart() {
         let family_of = |episode: usize| [0, 1, 0, 2, 3, 1, 0, 4, 4, 2, 0, 3][episode];
         let start = |episode: usize| {
-            let family = family_of(episode) as f64;
+            let family = f64::from(family_of(episode));
             vec![10.0 * family, 5.0 + 0.01 * episode as f64]
         };
         let starts: Vec<Vec<f64>> = (0..12).map(start).collect();

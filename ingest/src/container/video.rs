@@ -368,7 +368,7 @@ fn check_size(bytes: &FileBytes, height: u32, width: u32) -> Result<()> {
     })
 }
 
-/// Every fault is an error of this crate; FFmpeg's own words would repeat it on stderr.
+/// Every fault is an error of this crate; `FFmpeg`'s own words would repeat it on stderr.
 pub(super) fn quieten() {
     static QUIET: Once = Once::new();
     QUIET.call_once(|| ffmpeg::util::log::set_level(ffmpeg::util::log::Level::Quiet));

@@ -19,7 +19,9 @@ pub(crate) fn sha256(bytes: &[u8]) -> String {
 /// Hash of several runs of bytes, one after the other.
 pub(crate) fn sha256_of(parts: &[&[u8]]) -> String {
     let mut hash = Hash::default();
-    parts.iter().for_each(|part| hash.add(part));
+    for part in parts {
+        hash.add(part);
+    }
     hash.finish()
 }
 
