@@ -78,3 +78,24 @@ fn families_are_a_split_rule_of_the_command_line() {
     let error = exits_with(2, &[&args[..], &["--split-rule", "family"]].concat());
     assert!(error.contains("family:TOLERANCE"), "{error}");
 }
+
+#[test]
+fn help_of_a_source_is_about_that_source() {
+    let droid = succeeds(&["ingest", "droid", "--help"]);
+    for said in ["trajectory.h5", "--fps-mode", "--camera", "1280x720"] {
+        assert!(droid.contains(said), "{said}");
+    }
+    for other in ["--compat-quaternion", "--task", "point_maze"] {
+        assert!(!droid.contains(other), "{other}");
+    }
+    let general = succeeds(&["ingest", "--help"]);
+    for said in [
+        "droid",
+        "pointmaze",
+        "zarr",
+        "--compat-quaternion",
+        "--task",
+    ] {
+        assert!(general.contains(said), "{said}");
+    }
+}

@@ -5,13 +5,11 @@ use std::process::ExitCode;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use clap::Parser;
-
 use crate::cli::{Cli, Context};
 
 /// Runs the program with the arguments of the process.
 pub fn main() -> ExitCode {
-    let cli = Cli::parse();
+    let cli = Cli::read();
     start_log(cli.global.verbose);
     let context = Context::new(&cli.global, interrupt_flag());
     let pool = rayon::ThreadPoolBuilder::new()

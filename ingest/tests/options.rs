@@ -1,8 +1,8 @@
 //! What can be asked of a source, and what cannot.
 
 use jepa_ingest::SourceOptions;
-use jepa_ingest::source::SOURCES;
 use jepa_ingest::source::window::FpsMode;
+use jepa_ingest::source::{SOURCES, SPECIAL_OPTIONS};
 
 use crate::support::{cameras, fixture, open, refused};
 
@@ -64,6 +64,20 @@ fn options_without_a_meaning_are_refused_by_every_source() {
             let error = refused(entry.name, &fixture("no such release"), options.clone());
             let is_meaningless = error.to_string().contains("has no use for it");
             assert_eq!(is_meaningless, !sources.contains(&entry.name), "{error}");
+        }
+    }
+}
+
+#[test]
+fn every_source_says_what_it_takes_on_lines_that_fit() {
+    for entry in SOURCES {
+        let example = format!("jepa-bench ingest {} ", entry.name);
+        assert!(entry.details.contains(&example), "{}", entry.name);
+        for line in entry.details.lines().chain([entry.summary]) {
+            assert!(line.chars().count() <= 98, "{}: {line}", entry.name);
+        }
+        for option in entry.options {
+            assert!(SPECIAL_OPTIONS.contains(option), "{}: {option}", entry.name);
         }
     }
 }

@@ -1,5 +1,6 @@
 //! `jepa-bench ingest`.
 
+use std::ffi::OsString;
 use std::ops::Range;
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -21,40 +22,69 @@ const EXAMPLES: &str = "Examples:
   jepa-bench ingest droid lists/droid_paths.csv data/droid --camera left --size 256x456
   jepa-bench ingest metaworld raw/Metaworld data/reach --task mw-reach --dry-run";
 
-const SOURCES: &str = "Sources, and what SRC is:
-  droid      DROID, raw: a csv list of episode folders, or a folder that is searched for `trajectory.h5`. Cameras
-             `left` (the default), `right`, `wrist`, `ext1`, `ext2`. Frames stay 1280x720 unless `--size` says otherwise.
-             Rows come at 15 Hz, although the headers of the videos say 60; `--fps-mode` says which of the two a stride
-             is counted in. Actions are recomputed from the poses.
-  franka     the real-robot recordings of JEPA-WMs: `episode.h5`, or a folder of them
-  lerobot    a LeRobot dataset, v3.0, v2.1 or v2.0: the folder with `meta/info.json`
-  metaworld  the Metaworld release of JEPA-WMs: the folder of Parquet shards; `--task mw-reach` keeps one task
-  npz        the sample trajectories of V-JEPA 2 and JEPA-WMs: a file, or a folder of them
-  pointmaze  DINO-WM's PointMaze: `point_maze/`
-  pusht      DINO-WM's Push-T: `pusht_noise/` with `train/` and `val/`
-  robocasa   robomimic HDF5 demonstrations: a file, or a folder of them
-  swm        stable-worldmodel HDF5: a file, or a folder of them
-  tdmpc2     TD-MPC2 multitask chunks: a folder of `.pt` files; states without images
-  wall       DINO-WM's Wall: `wall_single/`
-  zarr       a diffusion_policy replay buffer: a `.zarr` folder or a `.zarr.zip`
+/// What every page about ingestion ends with.
+const SAFETY: &str = "\
+Nothing of a release is executed: pickles are read by a machine that knows data only. Git LFS pointers,
+web pages saved under the name of a file, cut-short and damaged files are named for what they are.";
 
-Nothing of a release is executed: pickles are read by a machine that knows data only. Git LFS pointers, web pages saved
-under the name of a file, cut-short and damaged files are named for what they are.
+/// The sources, for the long help.
+fn sources_help() -> String {
+    let line = |entry: &source::SourceEntry| format!("  {:<10} {}", entry.name, entry.summary);
+    let lines: Vec<String> = source::SOURCES.iter().map(line).collect();
+    format!(
+        "Sources; `jepa-bench ingest SOURCE --help` says what each takes and keeps:\n{}\n\n{SAFETY}\n\n{EXAMPLES}",
+        lines.join("\n")
+    )
+}
 
-Examples:
-  jepa-bench ingest wall raw/wall_single data/wall
-  jepa-bench ingest wall raw/wall_single data/wall --split-rule dino-wm --strict
-  jepa-bench ingest droid lists/droid_paths.csv data/droid --camera left --size 256x456
-  jepa-bench ingest droid lists/droid_paths.csv data/droid.0 --shard 0/8     # and so on; then
-  jepa-bench merge data/droid data/droid.*
-  jepa-bench ingest metaworld raw/Metaworld data/reach --task mw-reach --dry-run";
+/// The command with the help of one source, where the arguments name it: its own words, and no options of
+/// others.
+pub(super) fn about_source(command: clap::Command, arguments: &[OsString]) -> clap::Command {
+    let words = arguments
+        .iter()
+        .skip_while(|word| *word != "ingest")
+        .skip(1);
+    let mut named = words.filter_map(|word| {
+        let named = |entry: &&source::SourceEntry| *word == entry.name;
+        source::SOURCES.iter().find(named)
+    });
+    let Some(entry) = named.next() else {
+        return command;
+    };
+    let is_meaningless = |name: &&&str| !entry.options.contains(*name);
+    let hidden: Vec<String> = source::SPECIAL_OPTIONS
+        .iter()
+        .filter(is_meaningless)
+        .map(|name| name.replace('-', "_"))
+        .collect();
+    command.mut_subcommand("ingest", |ingest| {
+        let ingest = hidden.into_iter().fold(ingest, |ingest, name| {
+            ingest.mut_arg(name, |arg| arg.hide(true))
+        });
+        ingest
+            .about(entry.summary)
+            .long_about(format!(
+                "{}\n\n{}",
+                capitalized(entry.summary),
+                entry.details
+            ))
+            .after_help(format!("More: jepa-bench ingest {} --help", entry.name))
+            .after_long_help(SAFETY)
+    })
+}
+
+fn capitalized(text: &str) -> String {
+    let mut letters = text.chars();
+    let first = letters.next().map(|c| c.to_uppercase().to_string());
+    format!("{}{}.", first.unwrap_or_default(), letters.as_str())
+}
 
 /// Turn a raw release into a dataset of trajectory slices.
 ///
 /// The same command continues an interrupted ingestion. An episode that cannot be used is listed, is in the
 /// ledger with a reason code, and does not stop the others.
 #[derive(clap::Args, Debug)]
-#[command(after_help = EXAMPLES, after_long_help = SOURCES)]
+#[command(after_help = EXAMPLES, after_long_help = sources_help())]
 #[expect(
     clippy::struct_excessive_bools,
     reason = "each is a flag of the command line"
@@ -66,7 +96,7 @@ pub struct Args {
     src: PathBuf,
     /// Dataset folder to write.
     dst: PathBuf,
-    /// Camera to keep; may be given several times. All of them unless given.
+    /// Camera to keep; may be given several times. Unless given, those that the source keeps by itself.
     #[arg(long, value_name = "NAME")]
     camera: Vec<String>,
     /// Size of the stored frames: `native`, or `HxW` by bilinear interpolation without antialias.

@@ -43,6 +43,33 @@ use metadata::Metadata;
 pub const ENTRY: SourceEntry = SourceEntry {
     name: "droid",
     summary: "DROID's raw release: a list of episode folders (csv), or a folder to search for `trajectory.h5`",
+    details: "\
+SRC is a csv list of episode folders, one a line, or a folder that is searched for
+`trajectory.h5`:
+
+  <LAB>/success/<date>/<time>/
+    metadata_<uuid>.json         which serial number is the left, right and wrist camera
+    trajectory.h5                one row per 15 Hz control step
+    recordings/MP4/<serial>.mp4  one frame per row, give or take one
+
+What is kept: the pose as state and proprioception (x, y, z, three Euler angles, gripper), the
+step to the next pose as action, with exact rotations, and the frames of the cameras asked for:
+`left` (the default), `right`, `wrist`, `ext1`, `ext2`. Frames stay 1280x720 unless --size says
+otherwise.
+
+What to know:
+  - Rows come at 15 Hz, although the headers of the videos say 60. --fps-mode says which of the
+    two the stride of a clip is counted in; every row and frame is kept either way.
+  - A video with one frame more or less than rows is cut to the shorter; a larger difference, a
+    missing recording or a damaged file rejects that episode, with its reason, and no other.
+  - No episode is ever replaced by another one.
+
+Examples:
+  jepa-bench ingest droid lists/droid_paths.csv data/droid --camera left --size 256x456
+  jepa-bench ingest droid raw/droid data/droid --dry-run
+  jepa-bench ingest droid raw/droid data/droid.0 --shard 0/8     # and so on to 7/8, then
+  jepa-bench merge data/droid data/droid.*",
+    options: &["camera", "fps-mode", "frames-per-clip"],
     open: |root, options| Ok(Box::new(DroidSource::open(root, options)?)),
 };
 

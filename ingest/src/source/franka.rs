@@ -29,6 +29,20 @@ use crate::{Error, Result};
 pub const ENTRY: SourceEntry = SourceEntry {
     name: "franka",
     summary: "JEPA-WMs' Franka recordings: `episode.h5` files below a folder, or one such file",
+    details: "\
+SRC is one `episode.h5`, or a folder that is searched for such files:
+
+  data/<pick|push|folding>/<task>/run_0001/episode.h5
+    episode_data/observation/cartesian_position     [T, 6]
+    episode_data/observation/gripper_position       [T]
+    episode_data/observation/exterior_image_2_left  [T, h, w, 3]
+
+Rows come at 30 Hz. Actions are recomputed from the poses, as for DROID. --camera names the image
+column; `exterior_image_2_left` unless given.
+
+Example:
+  jepa-bench ingest franka raw/franka_custom data/franka",
+    options: &["camera", "frames-per-clip"],
     open: |root, options| Ok(Box::new(FrankaSource::open(root, options)?)),
 };
 

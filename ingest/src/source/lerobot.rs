@@ -43,6 +43,24 @@ use crate::{Error, Result};
 pub const ENTRY: SourceEntry = SourceEntry {
     name: "lerobot",
     summary: "LeRobotDataset v3.x, v2.1 and v2.0: Parquet tables with videos or PNG images",
+    details: "\
+SRC is the folder with `meta/info.json` of a LeRobotDataset v3.x, v2.1 or v2.0.
+
+  meta/        features, rates, tasks, lengths and times of the episodes
+  data/        Parquet tables, one row per step
+  videos/      MP4 files of many episodes each (v2: one each), or PNG columns in the tables
+
+Names change as follows, since `observation.state` here is what success is judged by:
+  observation.state              becomes  observation.proprio
+  observation.environment_state  becomes  observation.state (without it, both are the first)
+  other numbers keep their names; texts are not stored, which the notes of the dataset say
+
+Frame k of an episode is frame `from_timestamp * fps + k` of its file; the times of rows never
+choose.
+
+Example:
+  jepa-bench ingest lerobot raw/pusht data/pusht --camera top",
+    options: &["camera", "task"],
     open: |root, options| Ok(Box::new(LerobotSource::open(root, options)?)),
 };
 

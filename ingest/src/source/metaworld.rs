@@ -38,6 +38,22 @@ use crate::{Error, Result};
 pub const ENTRY: SourceEntry = SourceEntry {
     name: "metaworld",
     summary: "JEPA-WMs' Metaworld release: Parquet shards of states, actions, rewards and videos",
+    details: "\
+SRC is the folder of the Parquet shards, one above it, or a single shard:
+
+  data/train-00000-of-00126.parquet
+    task, seed, episode
+    states [T + 1, 39], actions [T, 4], rewards [T]
+    video  an MP4 of T + 1 frames
+
+State and frame after the last action are left out, as in the reference loader. --task keeps the
+rows of one task; with it, the split is drawn over those rows only. A name that no row has is
+refused with the list of names there are.
+
+Examples:
+  jepa-bench ingest metaworld raw/Metaworld data/reach --task mw-reach
+  jepa-bench ingest metaworld raw/Metaworld data/all --dry-run",
+    options: &["task"],
     open: |root, options| Ok(Box::new(MetaworldSource::open(root, options)?)),
 };
 

@@ -109,6 +109,11 @@ pub struct SourceEntry {
     pub name: &'static str,
     /// What it reads, in one sentence.
     pub summary: &'static str,
+    /// What a user has to know: the layout, what is kept and what changes, examples. Lines of at most 98
+    /// characters.
+    pub details: &'static str,
+    /// Options of the command line that mean something here and not to every source.
+    pub options: &'static [&'static str],
     /// Opens a release.
     pub open: fn(&Path, SourceOptions) -> Result<Box<dyn Source>>,
 }
@@ -150,34 +155,41 @@ const NEEDING_FEATURES: [(&str, &str); 7] = [
 /// Formats that are specified and not read by this build.
 const PLANNED: &[&str] = &["minari"];
 
-/// Refuses options that only other sources have a use for.
-fn refuse_meaningless(name: &str, options: &SourceOptions) -> Result<()> {
-    let recordings: &[&str] = &["droid", "franka", "robocasa", "swm"];
-    let special: [(&str, bool, &[&str]); 4] = [
-        ("--fps-mode", options.fps_mode.is_some(), &["droid"]),
-        (
-            "--frames-per-clip",
-            options.frames_per_clip.is_some(),
-            recordings,
-        ),
-        (
-            "--compat-quaternion",
-            options.compat_quaternion,
-            &["robocasa"],
-        ),
-        ("--compat-poses", options.compat_poses, &["npz"]),
+/// Options that only some sources have a use for: a source names those that it has.
+pub const SPECIAL_OPTIONS: [&str; 6] = [
+    "camera",
+    "task",
+    "fps-mode",
+    "frames-per-clip",
+    "compat-quaternion",
+    "compat-poses",
+];
+
+/// Refuses options that only other sources have a use for. Cameras and tasks are for the source to refuse:
+/// it knows which there are.
+fn refuse_meaningless(entry: &SourceEntry, options: &SourceOptions) -> Result<()> {
+    let given = [
+        ("fps-mode", options.fps_mode.is_some()),
+        ("frames-per-clip", options.frames_per_clip.is_some()),
+        ("compat-quaternion", options.compat_quaternion),
+        ("compat-poses", options.compat_poses),
     ];
-    let meaningless =
-        |(_, is_given, sources): &(_, bool, &[&str])| *is_given && !sources.contains(&name);
-    match special.into_iter().find(meaningless) {
-        Some((option, _, sources)) => Err(Error::Invalid {
-            what: "option",
-            value: option.into(),
-            detail: format!(
-                "`{name}` has no use for it; it is for {}",
-                sources.join(", ")
-            ),
-        }),
+    let has_use = |entry: &SourceEntry, option| entry.options.contains(&option);
+    let mut given = given.into_iter().filter(|(_, is_given)| *is_given);
+    match given.find(|(option, _)| !has_use(entry, *option)) {
+        Some((option, _)) => {
+            let others = SOURCES.iter().filter(|entry| has_use(entry, option));
+            let names: Vec<&str> = others.map(|entry| entry.name).collect();
+            Err(Error::Invalid {
+                what: "option",
+                value: format!("--{option}"),
+                detail: format!(
+                    "`{}` has no use for it; it is for {}",
+                    entry.name,
+                    names.join(", ")
+                ),
+            })
+        }
         None => Ok(()),
     }
 }
@@ -185,7 +197,7 @@ fn refuse_meaningless(name: &str, options: &SourceOptions) -> Result<()> {
 /// Opens a release by the name of its format; paths never decide.
 pub fn open(name: &str, root: &Path, options: SourceOptions) -> Result<Box<dyn Source>> {
     if let Some(entry) = SOURCES.iter().find(|entry| entry.name == name) {
-        refuse_meaningless(name, &options)?;
+        refuse_meaningless(entry, &options)?;
         return (entry.open)(root, options);
     }
     let needed = NEEDING_FEATURES.iter().find(|(source, _)| *source == name);

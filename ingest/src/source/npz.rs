@@ -32,6 +32,19 @@ use crate::{Error, Result};
 pub const ENTRY: SourceEntry = SourceEntry {
     name: "npz",
     summary: "sample trajectories of V-JEPA-2 and JEPA-WMs: NumPy archives of images and poses",
+    details: "\
+SRC is one `.npz` file or a folder of them, in either of two layouts:
+
+  V-JEPA 2    observations   [B, T, h, w, 3]   states          [B, T, 7]
+  JEPA-WMs    image_sequence [T, h, w, 3]      poses_sequence  [1, P, 7]
+
+A pose is x, y, z, three Euler angles and the gripper; actions are the steps between poses. The
+reference evaluation replaces the poses of the second layout by a straight line from start to
+goal: --compat-poses does that too.
+
+Example:
+  jepa-bench ingest npz raw/franka_example_traj.npz data/sample",
+    options: &["compat-poses"],
     open: |root, options| Ok(Box::new(NpzSource::open(root, options)?)),
 };
 

@@ -30,6 +30,17 @@ use crate::{Error, Result};
 pub const ENTRY: SourceEntry = SourceEntry {
     name: "pointmaze",
     summary: "DINO-WM's PointMaze release: torch files of states, actions, lengths and frames",
+    details: "\
+SRC is `point_maze/`, also where it was unpacked into `point_maze/point_maze/`:
+
+  states.pth       [N, T, 4]  x, y, vx, vy in maze units
+  actions.pth      [N, T, 2]  force
+  seq_lengths.pth  [N]        rows after these are padding and are never read
+  obses/episode_000.pth       [T, h, w, 3]
+
+Example:
+  jepa-bench ingest pointmaze raw/point_maze data/pointmaze",
+    options: &[],
     open: |root, options| Ok(Box::new(PointMazeSource::open(root, options)?)),
 };
 

@@ -36,6 +36,23 @@ use crate::{Error, Result};
 pub const ENTRY: SourceEntry = SourceEntry {
     name: "pusht",
     summary: "DINO-WM's Push-T release: torch files of states and actions, a pickle of lengths, videos",
+    details: "\
+SRC is `pusht_noise/`; one of its two parts may be missing:
+
+  {train,val}/
+    states.pth, velocities.pth    agent and block, pixels of the 512x512 world
+    rel_actions.pth               target of the agent relative to it; stored divided by 100
+    abs_actions.pth, shapes.pkl   optional
+    seq_lengths.pkl               rows after these are padding and are never read
+    obses/episode_000.mp4
+
+`train` holds families of 101 replays of one demonstration. The released split is the two
+folders; to split `train` itself without a leak, keep families together: --split-rule family:1.
+
+Examples:
+  jepa-bench ingest pusht raw/pusht_noise data/pusht
+  jepa-bench ingest pusht raw/pusht_noise data/pusht --split-rule family:1:0.9:234",
+    options: &[],
     open: |root, options| Ok(Box::new(PushtSource::open(root, options)?)),
 };
 

@@ -39,7 +39,22 @@ use crate::{Error, Result};
 /// The registry entry.
 pub const ENTRY: SourceEntry = SourceEntry {
     name: "robocasa",
-    summary: "Robocasa demonstrations, robomimic HDF5: a file, or a folder with files such as `combine_all_im256.hdf5`",
+    summary: "Robocasa demonstrations in robomimic's HDF5: a file, or a folder of them",
+    details: "\
+SRC is a robomimic HDF5 file such as `combine_all_im256.hdf5`, or a folder of them:
+
+  data/demo_<n>/                          in the order of n
+    actions                  [T, 12]
+    obs/robot0_eef_pos       [T, 3]       obs/robot0_eef_quat      [T, 4]
+    obs/robot0_gripper_qpos  [T, 2]       obs/<camera>_image       [T, h, w, 3]
+
+The reference loader takes the quaternion's numbers in the wrong order; here they are right,
+unless --compat-quaternion asks for the error. Images of cameras named `right` are turned by half
+a turn, as that loader does. Segments and masks are kept with the episodes.
+
+Example:
+  jepa-bench ingest robocasa raw/robocasa data/robocasa --camera robot0_leftview",
+    options: &["camera", "frames-per-clip", "compat-quaternion"],
     open: |root, options| Ok(Box::new(RobocasaSource::open(root, options)?)),
 };
 

@@ -32,6 +32,20 @@ use crate::{Error, Result};
 pub const ENTRY: SourceEntry = SourceEntry {
     name: "swm",
     summary: "stable-worldmodel's HDF5 datasets: a file, or a folder of files with equal columns",
+    details: "\
+SRC is an HDF5 file of stable-worldmodel, or a folder of files with the same columns:
+
+  ep_len, ep_offset  [E]                rows of an episode, and its first row
+  action, proprio, state, reward, ...   [N, ...], one row per step
+  pixels, pixels_<view>                 [N, h, w, 3]
+
+The last action of an episode and the reward of its first row come from no step: they are NaN in
+the file and zero in the dataset. NaN anywhere else rejects that episode. Lance tables are not
+read.
+
+Example:
+  jepa-bench ingest swm raw/pusht_expert_train.h5 data/pusht",
+    options: &["camera", "frames-per-clip"],
     open: |root, options| Ok(Box::new(SwmSource::open(root, options)?)),
 };
 

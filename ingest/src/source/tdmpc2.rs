@@ -33,6 +33,17 @@ use crate::{Error, Result};
 pub const ENTRY: SourceEntry = SourceEntry {
     name: "tdmpc2",
     summary: "TD-MPC2's mt30 and mt80 datasets: chunks of states, actions and rewards, no images",
+    details: "\
+SRC is a folder of `.pt` files, or one of them; each is a TensorDict of episodes:
+
+  obs [E, L, D], action [E, L, A], reward [E, L], task [E, L]
+
+Row 0 of actions and rewards is filler and goes by its position, whatever it holds. There are no
+images. Tasks are named as in TD-MPC2: --task mw-reach.
+
+Example:
+  jepa-bench ingest tdmpc2 raw/mt30 data/mt30",
+    options: &["task"],
     open: |root, options| Ok(Box::new(Tdmpc2Source::open(root, &options)?)),
 };
 

@@ -33,6 +33,21 @@ use crate::{Error, Result};
 pub const ENTRY: SourceEntry = SourceEntry {
     name: "wall",
     summary: "DINO-WM's Wall release: torch files of states, actions, doors, walls and frames",
+    details: "\
+SRC is `wall_single/`:
+
+  states.pth   [N, T, 2]  position of the dot (x, y), pixels of the 65x65 grid
+  actions.pth  [N, T, 2]
+  door_locations.pth, wall_locations.pth
+  obses/episode_000.pth   [T + 1, 3, h, w]
+
+The frames are floats, and are stored as the floats they are. The frame after the last action is
+kept.
+
+Examples:
+  jepa-bench ingest wall raw/wall_single data/wall
+  jepa-bench ingest wall raw/wall_single data/wall --split-rule dino-wm --strict",
+    options: &[],
     open: |root, options| Ok(Box::new(WallSource::open(root, options)?)),
 };
 

@@ -30,6 +30,18 @@ use crate::{Error, Result};
 pub const ENTRY: SourceEntry = SourceEntry {
     name: "zarr",
     summary: "diffusion_policy replay buffers: Zarr v2 folders or .zarr.zip with data/* and meta/episode_ends",
+    details: "\
+SRC is a replay buffer of diffusion_policy: a `.zarr` folder or a `.zarr.zip`, Zarr format 2:
+
+  data/<key>         [N, ..]  one row per step, episode after episode
+  meta/episode_ends  [E]      row after the last one of each
+
+Arrays of four dimensions that end in 3 are cameras, the others columns. Chunks that are not
+there are fill values, as the format has it; the notes of the dataset say how many there were.
+
+Example:
+  jepa-bench ingest zarr raw/pusht_cchi_v7_replay.zarr.zip data/pusht",
+    options: &["camera"],
     open: |root, options| Ok(Box::new(ZarrSource::open(root, options)?)),
 };
 
