@@ -502,16 +502,22 @@ fn frames_in_another_order_of_dimensions_are_refused() {
             ..SourceOptions::default()
         };
         let set = ingest_with("wall", folder.path(), sized, &SplitRule::Released);
-        set.expect("a dataset").rejected()
+        let broken = set.expect("a dataset").summary.broken.into_iter();
+        broken.map(|b| (b.path, b.detail)).collect::<Vec<_>>()
     };
     assert_eq!(ingested(&[51, 3, 4, 5]), []);
-    for shape in [[51, 4, 5, 3], [3, 51, 4, 5], [51, 4, 3, 5], [1, 51, 12, 5]] {
-        let path = "obses/episode_001.pth".to_string();
-        assert_eq!(
-            ingested(&shape),
-            [("count_mismatch".to_string(), path)],
-            "{shape:?}"
-        );
+    for shape in [[51, 4, 5, 3], [3, 51, 4, 5], [51, 4, 3, 5], [1, 3, 51, 20]] {
+        let broken = ingested(&shape);
+        let [(path, detail)] = broken.as_slice() else {
+            panic!("{shape:?}: {broken:?}")
+        };
+        assert_eq!(path, "obses/episode_001.pth");
+        let wanted = if shape[1] == 3 {
+            "1 frames"
+        } else {
+            "is not [frames, 3,"
+        };
+        assert!(detail.contains(wanted), "{shape:?}: {detail}");
     }
 }
 

@@ -70,7 +70,7 @@ fn documents_that_nest_or_grow_are_refused() {
     let dtype = header("[2]", "[2]", "null").replace("\"<f4\"", &deep);
     let fill = header("[2]", "[2]", "null")
         .replace("\"fill_value\": 0", &format!("\"fill_value\": {deep}"));
-    let long = " ".repeat(2 << 20);
+    let long = " ".repeat(8 << 20);
     let other = header("[2]", "[2]", "{\"id\": \"blosc\", \"id\": \"zlib\"}");
     for text in [deep, dtype, fill, long, other] {
         let found = within(4 << 20, || read(&text, &[0; 16]));
