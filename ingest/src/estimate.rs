@@ -90,3 +90,30 @@ fn row_bytes(episode: &Episode) -> u64 {
     let columns = episode.columns.values();
     columns.map(|c| (c.len() * c.dtype().bytes()) as u64).sum()
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_some_episodes_cost_is_scaled_to_all_of_them() {
+        let broken = Broken {
+            episode: 3,
+            path: "episode_3".into(),
+            code: "decode_error".into(),
+            detail: "cut short".into(),
+        };
+        let sums = Sums {
+            tried: 4,
+            rows: 30,
+            frames: 60,
+            bytes: 1000,
+            broken: vec![broken],
+        };
+        let estimate = sums.over(100, Duration::from_secs(2));
+        assert_eq!((estimate.tried, estimate.episodes), (4, 75));
+        assert_eq!((estimate.rows, estimate.frames), (750, 1500));
+        assert_eq!(estimate.bytes, 25_000);
+        assert!((estimate.thread_seconds - 50.0).abs() < 1e-9);
+    }
+}
