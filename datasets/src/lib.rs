@@ -13,6 +13,7 @@ mod error;
 pub mod export;
 pub mod mt19937;
 mod normalizer;
+pub mod pages;
 mod pcg64;
 mod schema;
 mod shard;

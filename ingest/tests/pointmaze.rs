@@ -178,7 +178,7 @@ fn frames_in_another_order_of_dimensions_are_refused() {
     let folder = tempfile::tempdir().unwrap();
     copy(&fixture("point_maze"), folder.path());
     let path = folder.path().join("obses/episode_001.pth");
-    let storage = [7; 100 * 24 * 24 * 3];
+    let storage = vec![7; 100 * 24 * 24 * 3];
     for (shape, wrong) in [
         ([100, 24, 24, 3], None),
         ([100, 3, 24, 24], Some("is not [frames, height, width, 3]")),

@@ -17,8 +17,7 @@ use arrow::array::{
 use arrow::datatypes::{DataType, Field as ArrowField, Schema, SchemaRef};
 use parquet::arrow::ProjectionMask;
 use parquet::arrow::arrow_reader::{
-    ArrowReaderMetadata, ArrowReaderOptions, ParquetRecordBatchReaderBuilder, RowSelection,
-    RowSelector,
+    ArrowReaderMetadata, ArrowReaderOptions, RowSelection, RowSelector,
 };
 use parquet::arrow::arrow_writer::ArrowWriter;
 use parquet::basic::{Compression, ZstdLevel};
@@ -30,6 +29,7 @@ use zarrs::storage::Bytes;
 use super::disk::{AtomicFile, Disk, Sync};
 use super::random_access::CountedFile;
 use crate::episode::Column;
+use crate::pages::read_rows;
 use crate::schema::{Dtype, EpisodeMeta, Field, FileEntry, FrameRange, LedgerRow, Outcome};
 use crate::{Error, Result};
 
@@ -442,13 +442,10 @@ impl Part {
         let corrupt = |e: &dyn std::fmt::Display| Error::corrupt(self.file.path(), e);
         let projection =
             ProjectionMask::columns(self.metadata.parquet_schema(), names.iter().copied());
-        let reader = ParquetRecordBatchReaderBuilder::new_with_metadata(
-            self.file.clone(),
-            self.metadata.clone(),
-        )
-        .with_projection(projection)
-        .build()
-        .map_err(|e| corrupt(&e))?;
+        let groups = (0..self.metadata.metadata().num_row_groups()).collect();
+        let file = self.file.clone();
+        let reader = read_rows(file, &self.metadata, projection, groups, None, BLOCK_ROWS)
+            .map_err(|e| corrupt(&e))?;
         reader.collect::<Result<_, _>>().map_err(|e| corrupt(&e))
     }
 
@@ -464,15 +461,14 @@ impl Part {
         let count = (rows.end - rows.start) as usize;
         let selection =
             RowSelection::from(vec![RowSelector::skip(within), RowSelector::select(count)]);
-        let mut reader = ParquetRecordBatchReaderBuilder::new_with_metadata(
+        let mut reader = read_rows(
             self.file.clone(),
-            self.metadata.clone(),
+            &self.metadata,
+            self.projection.clone(),
+            vec![group as usize],
+            Some(selection),
+            BLOCK_ROWS,
         )
-        .with_projection(self.projection.clone())
-        .with_row_groups(vec![group as usize])
-        .with_row_selection(selection)
-        .with_batch_size(BLOCK_ROWS)
-        .build()
         .map_err(|e| corrupt(&e))?;
         let batch = reader
             .next()
@@ -677,10 +673,14 @@ impl<'a> Table<'a> {
     fn decode(path: &'a Path, bytes: Vec<u8>) -> Result<Self> {
         let corrupt = |e: &dyn std::fmt::Display| Error::corrupt(path, e);
         let bytes = Bytes::from(bytes);
-        let builder = ParquetRecordBatchReaderBuilder::try_new(bytes).map_err(|e| corrupt(&e))?;
-        let schema = Arc::clone(builder.schema());
-        let batches: Result<Vec<RecordBatch>, _> =
-            builder.build().map_err(|e| corrupt(&e))?.collect();
+        let metadata = ArrowReaderMetadata::load(&bytes, ArrowReaderOptions::default())
+            .map_err(|e| corrupt(&e))?;
+        let schema = Arc::clone(metadata.schema());
+        let groups = (0..metadata.metadata().num_row_groups()).collect();
+        let columns = ProjectionMask::all();
+        let rows = read_rows(bytes, &metadata, columns, groups, None, BLOCK_ROWS)
+            .map_err(|e| corrupt(&e))?;
+        let batches: Result<Vec<RecordBatch>, _> = rows.collect();
         let batches = batches.map_err(|e| corrupt(&e))?;
         let batch = arrow::compute::concat_batches(&schema, &batches).map_err(|e| corrupt(&e))?;
         Ok(Self { path, batch })

@@ -17,10 +17,10 @@ use arrow::array::{
 };
 use arrow::compute::{cast, concat_batches};
 use arrow::datatypes::{DataType, Float64Type, Int64Type};
+use jepa_datasets::pages::read_rows;
 use parquet::arrow::ProjectionMask;
 use parquet::arrow::arrow_reader::{
-    ArrowReaderMetadata, ArrowReaderOptions, ParquetRecordBatchReaderBuilder, RowSelection,
-    RowSelector,
+    ArrowReaderMetadata, ArrowReaderOptions, RowSelection, RowSelector,
 };
 use parquet::file::metadata::PageIndexPolicy;
 
@@ -143,14 +143,17 @@ impl TableFile {
             RowSelector::skip(inside.start),
             RowSelector::select(inside.len()),
         ]);
-        let reader =
-            ParquetRecordBatchReaderBuilder::new_with_metadata(file, self.metadata.clone())
-                .with_projection(ProjectionMask::roots(parquet, roots.iter().copied()))
-                .with_row_groups(groups)
-                .with_row_selection(selection)
-                .with_batch_size(inside.len().clamp(1, BATCH_ROWS))
-                .build()
-                .map_err(|e| fault(&self.path, &e))?;
+        let columns = ProjectionMask::roots(parquet, roots.iter().copied());
+        let batch = inside.len().clamp(1, BATCH_ROWS);
+        let reader = read_rows(
+            file,
+            &self.metadata,
+            columns,
+            groups,
+            Some(selection),
+            batch,
+        )
+        .map_err(|e| fault(&self.path, &e))?;
         let schema = reader.schema();
         let batches: Result<Vec<RecordBatch>, _> = reader.collect();
         let batches = batches.map_err(|e| fault(&self.path, &e))?;

@@ -1,7 +1,13 @@
 //! Parquet files: footers and pages that lie.
 
+use std::sync::Arc;
+
+use arrow::array::{ArrayRef, Int64Array, RecordBatch};
 use jepa_ingest::Error;
 use jepa_ingest::container::table::TableFile;
+use parquet::arrow::ArrowWriter;
+use parquet::basic::Compression;
+use parquet::file::properties::WriterProperties;
 
 use super::memory::within;
 use super::{Dice, Scratch};
@@ -36,6 +42,50 @@ fn footers_cost_no_more_than_the_file() {
         assert!(
             matches!(refused, Err(Error::Format { .. } | Error::Truncated { .. })),
             "{length}: {refused:?}"
+        );
+    }
+}
+
+/// A dictionary is made room for by the number of its values, which its page only announces.
+#[test]
+fn dictionaries_cost_no_more_than_their_bytes() {
+    const VALUES: u32 = 10_000;
+    let values = Int64Array::from_iter_values(0..i64::from(VALUES));
+    let batch = RecordBatch::try_from_iter([("a", Arc::new(values) as ArrayRef)]).expect("rows");
+    let properties = WriterProperties::builder()
+        .set_compression(Compression::UNCOMPRESSED)
+        .set_dictionary_enabled(true)
+        .build();
+    let mut writer = ArrowWriter::try_new(Vec::new(), batch.schema(), Some(properties));
+    let writer = writer.as_mut().expect("a table");
+    writer.write(&batch).expect("rows");
+    writer.finish().expect("a table");
+    let good = writer.inner().clone();
+    let scratch = Scratch::new("a.parquet");
+    let read = |bytes: &[u8]| {
+        let table = TableFile::open(scratch.write(bytes)).expect("a table");
+        let rows = table.read(&["a"], 0..5)?;
+        rows.integers("a")
+    };
+    assert_eq!(read(&good).expect("rows"), [0, 1, 2, 3, 4]);
+    // In the header of the first page, which is the dictionary, the number is a varint of its double.
+    let varint = |value: u32| {
+        [
+            value as u8 | 0x80,
+            (value >> 7) as u8 | 0x80,
+            (value >> 14) as u8,
+        ]
+    };
+    let number = varint(2 * VALUES);
+    let at = good[..64].windows(3).position(|w| w == number);
+    let at = at.expect("the number of values");
+    for lie in [VALUES + 1, 2 * VALUES, (1 << 20) - 1] {
+        let mut bad = good.clone();
+        bad[at..at + 3].copy_from_slice(&varint(2 * lie));
+        let refused = within(2 << 20, || read(&bad));
+        assert!(
+            matches!(&refused, Err(Error::Format { detail, .. }) if detail.contains("dictionary")),
+            "{refused:?}"
         );
     }
 }

@@ -29,10 +29,10 @@ fn decode(bytes: Vec<u8>) -> Result<usize, Error> {
 }
 
 /// Where the four letters of a box stand, behind its length.
-fn boxes(bytes: &[u8], name: &[u8; 4]) -> Vec<usize> {
+fn boxes(bytes: &[u8], name: &str) -> Vec<usize> {
     let windows = bytes.windows(4).enumerate();
     windows
-        .filter(|(_, w)| w == name)
+        .filter(|(_, w)| *w == name.as_bytes())
         .map(|(at, _)| at)
         .collect()
 }
@@ -42,8 +42,8 @@ fn boxes_of_any_length_end() {
     let good = std::fs::read(fixture("video/h264_bframes.mp4")).unwrap();
     assert!(decode(good.clone()).expect("frames") > 0);
     for name in [
-        b"ftyp", b"moov", b"mvhd", b"trak", b"tkhd", b"mdia", b"minf", b"stbl", b"stsd", b"avc1",
-        b"avcC", b"stts", b"ctts", b"stss", b"stsc", b"stsz", b"stco", b"mdat",
+        "ftyp", "moov", "mvhd", "trak", "tkhd", "mdia", "minf", "stbl", "stsd", "avc1", "avcC",
+        "stts", "ctts", "stss", "stsc", "stsz", "stco", "mdat",
     ] {
         for at in boxes(&good, name) {
             for length in [0, 1, 7, 8, 0x7fff_ffff, 0x8000_0000, u32::MAX] {
@@ -66,12 +66,12 @@ fn boxes_of_any_length_end() {
 fn tables_announce_more_samples_than_the_file_has() {
     let good = std::fs::read(fixture("video/h264_bframes.mp4")).unwrap();
     for (name, count_at) in [
-        (b"stts", 8),
-        (b"ctts", 8),
-        (b"stss", 8),
-        (b"stsc", 8),
-        (b"stsz", 12),
-        (b"stco", 8),
+        ("stts", 8),
+        ("ctts", 8),
+        ("stss", 8),
+        ("stsc", 8),
+        ("stsz", 12),
+        ("stco", 8),
     ] {
         let found = boxes(&good, name);
         assert!(!found.is_empty(), "{name:?}");
@@ -86,7 +86,7 @@ fn tables_announce_more_samples_than_the_file_has() {
     }
     // One sample of all the bytes there are, and every sample of the same size.
     for size in [1, 0x7fff_ffff, u32::MAX] {
-        let at = boxes(&good, b"stsz")[0];
+        let at = boxes(&good, "stsz")[0];
         let mut bad = good.clone();
         bad[at + 8..at + 12].copy_from_slice(&u32::to_be_bytes(size));
         assert!(decode(bad).is_err(), "{size}");
@@ -96,7 +96,7 @@ fn tables_announce_more_samples_than_the_file_has() {
 #[test]
 fn pictures_larger_than_memory_are_refused() {
     let good = std::fs::read(fixture("video/mpeg4.mp4")).unwrap();
-    let at = boxes(&good, b"mp4v")
+    let at = boxes(&good, "mp4v")
         .into_iter()
         .find(|&at| good[at + 9] == 0 && good[at + 11] == 1);
     let at = at.expect("a description of samples");
@@ -111,7 +111,7 @@ fn pictures_larger_than_memory_are_refused() {
     // A raw picture takes its size from the box alone.
     let mut bad = good.clone();
     bad[at..at + 4].copy_from_slice(b"raw ");
-    let description = boxes(&good, b"esds")[0];
+    let description = boxes(&good, "esds")[0];
     bad[description..description + 4].copy_from_slice(b"free");
     bad[sizes..sizes + 4].fill(0xff);
     let refused = video(bad).map(|video| video.info().clone());

@@ -74,7 +74,7 @@ fn documents_that_nest_or_grow_are_refused() {
     let other = header("[2]", "[2]", "{\"id\": \"blosc\", \"id\": \"zlib\"}");
     for text in [deep, dtype, fill, long, other] {
         let found = within(4 << 20, || read(&text, &[0; 16]));
-        assert!(found.is_err(), "{:.60}: {found:?}", text);
+        assert!(found.is_err(), "{text:.60}: {found:?}");
     }
 }
 
