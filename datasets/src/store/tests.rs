@@ -10,8 +10,9 @@ use rayon::prelude::*;
 use super::disk::{Disk, Fuse};
 use super::*;
 use crate::{
-    ACTION, Camera, CameraFrames, Codec, Column, Episode, Error, Field, ManifestDraft, Order,
-    Outcome, PROPRIO, PixelType, Pixels, REWARD, Result, STATE, SliceSpec, Source, SplitRule,
+    ACTION, Camera, CameraFrames, Codec, Column, Episode, Error, Field, FrameSink, ManifestDraft,
+    Order, Outcome, PROPRIO, PixelType, Pixels, REWARD, Result, STATE, SliceSpec, Source,
+    SplitRule,
 };
 
 mod blank;
@@ -619,6 +620,71 @@ fn episodes_that_do_not_fit_are_refused_with_a_reason_code() {
         }
     }
     assert_eq!(writer.pending(), [0], "a refused episode is still to do");
+}
+
+#[test]
+fn a_frame_after_the_last_row_has_to_be_declared() {
+    let root = folder();
+    let mut options = options(1);
+    options.manifest.extra_last_obs = false;
+    let writer = DatasetWriter::open(&root.path().join("set"), options).expect("a writer");
+    match writer.accept(episode(0)) {
+        Err(Error::Episode { code, detail, .. }) => {
+            assert_eq!(code, "count_mismatch");
+            assert!(detail.contains("after the last row"), "{detail}");
+        }
+        other => panic!("{other:?}"),
+    }
+    let mut frames = writer.begin(0).expect("an episode");
+    let whole = episode(0);
+    let size = [SIDE, SIDE];
+    frames
+        .push_all("top", size, &whole.cameras[0].pixels)
+        .expect("frames");
+    frames.keep_first(whole.length);
+    frames
+        .accept(Episode {
+            cameras: Vec::new(),
+            ..whole
+        })
+        .expect("an episode");
+    let dataset = writer.finish(&SplitRule::JEPA_WMS).expect("a dataset");
+    assert_eq!(
+        dataset.episodes()[0].frames["top"].count,
+        length_of(0) as u64
+    );
+}
+
+/// Noise after the last row would be by far the largest loss.
+#[cfg(feature = "jpeg")]
+#[test]
+fn frames_that_are_not_kept_do_not_count_as_lost() {
+    let root = folder();
+    let mut options = options(1);
+    options.codec = Codec::Jpeg { quality: 90 };
+    let writer = DatasetWriter::open(&root.path().join("set"), options).expect("a writer");
+    let (length, size) = (length_of(0), [SIDE, SIDE]);
+    let mut frames = writer.begin(0).expect("an episode");
+    for _ in 0..length {
+        let grey = crate::Frame::U8(&[128; SIDE * SIDE * 3]);
+        frames.push("top", size, grey).expect("a frame");
+    }
+    let noise: Vec<u8> = (0..SIDE * SIDE * 3).map(|i| (i * 151) as u8).collect();
+    frames
+        .push("top", size, crate::Frame::U8(&noise))
+        .expect("a frame");
+    frames.keep_first(length);
+    let cameras = Vec::new();
+    frames
+        .accept(Episode {
+            cameras,
+            ..episode(0)
+        })
+        .expect("an episode");
+    let dataset = writer.finish(&SplitRule::JEPA_WMS).expect("a dataset");
+    let loss = &dataset.manifest().loss["top"].sums;
+    let values = (length * SIDE * SIDE * 3) as u64;
+    assert_eq!((loss.values, loss.max_error), (values, 0));
 }
 
 #[test]
