@@ -58,7 +58,7 @@ fn black_white_and_almost_even_frames_are_found_and_faint_pictures_are_not() {
     let wide = |bytes: &[u8]| Pixels::F32(bytes.iter().map(|&v| f32::from(v)).collect());
     assert_eq!(
         frames(PixelType::F32, [wide(&first), wide(&second)]),
-        [expected.clone()]
+        std::slice::from_ref(&expected)
     );
     assert_eq!(
         frames(PixelType::U8, [Pixels::U8(first), Pixels::U8(second)]),

@@ -27,12 +27,13 @@ fn lengths(episodes: u64, sum: u64) -> Vec<u64> {
 #[test]
 fn released_datasets_have_their_number_of_slices() {
     let pusht = (lengths(18_685, 2_336_736), lengths(21, 2_514));
+    let metaworld = vec![99; 11_340];
     let cases: [(&str, usize, &[u64], usize); 8] = [
         ("pointmaze train", 3, &[100; 1_800], 145_800),
         ("pointmaze val", 7, &[100; 200], 12_200),
         ("wall train", 3, &[50; 1_728], 53_568),
         ("wall val", 7, &[50; 192], 2_112),
-        ("metaworld train", 3, &[99; 11_340], 907_200),
+        ("metaworld train", 3, &metaworld, 907_200),
         ("metaworld val", 17, &[99; 1_260], 12_600),
         ("pusht train", 3, &pusht.0, 1_981_721),
         ("pusht val", 7, &pusht.1, 2_514 - 39 * 21),
@@ -57,6 +58,7 @@ fn released_datasets_have_their_number_of_slices() {
 #[test]
 fn released_orders_number_the_slices_of_the_list() {
     let pusht = lengths(18_685, 2_336_736);
+    let metaworld = vec![99; 11_340];
     let cases: [(&[u64], [usize; 6], [usize; 3]); 4] = [
         (
             &[50; 1_728],
@@ -69,7 +71,7 @@ fn released_orders_number_the_slices_of_the_list() {
             [121_624, 13392, 103_108],
         ),
         (
-            &[99; 11_340],
+            &metaworld,
             [552_520, 406_477, 773_996, 716_999, 550_559, 693_970],
             [564_633, 562_367, 752_915],
         ),
