@@ -10,7 +10,7 @@ what counts is the CPU time of the process. That all of them read the same is ch
 of the first action of every slice; pixels of lossy ones must come close. Prints a Markdown table; exit code 1 if two readers do not agree.
 
 Needs numpy. Readers whose packages are missing are left out, and it says what to install:
-    pip install stable-worldmodel opencv-python-headless h5py lerobot decord
+    pip install stable-worldmodel opencv-python-headless hdf5plugin loguru h5py lerobot decord
 """
 
 import argparse
@@ -27,7 +27,7 @@ for name in ["OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"]:
 
 import numpy as np
 
-PIP = "pip install stable-worldmodel opencv-python-headless h5py lerobot decord"
+PIP = "pip install stable-worldmodel opencv-python-headless hdf5plugin loguru h5py lerobot decord"
 EPISODES, LENGTH, SIDE = 40, 50, 224
 FRAMES, FRAMESKIP = 4, 5
 SPAN = FRAMES * FRAMESKIP
