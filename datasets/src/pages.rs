@@ -1,20 +1,22 @@
 //! Pages of Parquet files that may come from anywhere.
 //!
-//! The decoders of the `parquet` crate make room for a dictionary by the number of values that its page announces.
-//! Here that number is compared with the bytes of the page first. Everything else they check themselves.
+//! The decoders of the `parquet` crate make room by two numbers that a page only announces: its length once it is
+//! decompressed, and the number of values of a dictionary. Here both are compared with the bytes of the page first.
 
+use std::io::{Chain, Cursor, Read};
 use std::sync::Arc;
 
 use parquet::arrow::arrow_reader::{
     ArrowReaderMetadata, ParquetRecordBatchReader, RowGroups, RowSelection,
 };
 use parquet::arrow::{ProjectionMask, parquet_to_arrow_field_levels};
-use parquet::basic::Type;
+use parquet::basic::{Compression, Type};
 use parquet::column::page::{Page, PageIterator, PageMetadata, PageReader};
 use parquet::errors::{ParquetError, Result};
 use parquet::file::metadata::{ColumnChunkMetaData, ParquetMetaData, RowGroupMetaData};
-use parquet::file::reader::ChunkReader;
+use parquet::file::reader::{ChunkReader, Length};
 use parquet::file::serialized_reader::SerializedPageReader;
+use zarrs::storage::Bytes;
 
 /// Reads some columns of some rows of some row groups, in batches.
 ///
@@ -95,7 +97,11 @@ impl<R: ChunkReader + 'static> Chunks<R> {
         let column = rows.column(self.column);
         let index = self.metadata.page_index();
         let places = index.and_then(|index| index.page_locations(group, self.column).cloned());
-        let file = Arc::clone(&self.file);
+        let file = Arc::new(CheckedHeaders {
+            file: Arc::clone(&self.file),
+            is_indexed: places.is_some(),
+            most_inflation: most_inflation(column.compression()),
+        });
         Ok(CheckedPages {
             pages: SerializedPageReader::new(file, column, rows_of(rows), places)?,
             least_bytes: least_bytes(column),
@@ -128,13 +134,103 @@ fn least_bytes(column: &ColumnChunkMetaData) -> usize {
     }
 }
 
+/// Bytes that one byte can become at most.
+fn most_inflation(compression: Compression) -> u64 {
+    match compression {
+        Compression::UNCOMPRESSED => 1,
+        // A copy of 64 bytes takes three.
+        Compression::SNAPPY => 22,
+        Compression::LZ4 | Compression::LZ4_RAW => 255,
+        Compression::GZIP(_) => 1032,
+        // A block of 128 KiB of one byte takes four.
+        _ => 1 << 15,
+    }
+}
+
+/// Bytes at the start of a page that hold both of its lengths.
+const LENGTHS: usize = 20;
+
+/// A file whose pages are looked at before they are decompressed.
+struct CheckedHeaders<R> {
+    file: Arc<R>,
+    /// Pages are read whole, header and all; otherwise the header is read as a stream of its own.
+    is_indexed: bool,
+    most_inflation: u64,
+}
+
+impl<R> CheckedHeaders<R> {
+    fn check(&self, page: &[u8]) -> Result<()> {
+        let Some((inflated, packed)) = lengths(page) else {
+            return Ok(());
+        };
+        let most = packed
+            .saturating_mul(self.most_inflation)
+            .saturating_add(64);
+        if inflated > most {
+            return Err(ParquetError::General(format!(
+                "a page of {packed} bytes announces {inflated}"
+            )));
+        }
+        Ok(())
+    }
+}
+
+impl<R: ChunkReader> Length for CheckedHeaders<R> {
+    fn len(&self) -> u64 {
+        self.file.len()
+    }
+}
+
+impl<R: ChunkReader> ChunkReader for CheckedHeaders<R> {
+    type T = Chain<Cursor<Vec<u8>>, R::T>;
+
+    fn get_read(&self, start: u64) -> Result<Self::T> {
+        let mut stream = self.file.get_read(start)?;
+        let mut head = Vec::new();
+        stream
+            .by_ref()
+            .take(LENGTHS as u64)
+            .read_to_end(&mut head)?;
+        self.check(&head)?;
+        Ok(Cursor::new(head).chain(stream))
+    }
+
+    fn get_bytes(&self, start: u64, length: usize) -> Result<Bytes> {
+        let bytes = self.file.get_bytes(start, length)?;
+        if self.is_indexed {
+            self.check(&bytes)?;
+        }
+        Ok(bytes)
+    }
+}
+
+/// Length of a page decompressed and as it is, the second and third field of its header; nothing where the bytes
+/// are no header.
+///
+/// ```text
+/// 0x15 type  0x15 length decompressed  0x15 length            numbers are zigzag varints
+/// ```
+fn lengths(mut page: &[u8]) -> Option<(u64, u64)> {
+    let mut field = || {
+        let rest = page.strip_prefix(&[0x15])?;
+        let end = rest.iter().take(5).position(|byte| byte & 0x80 == 0)?;
+        let digits = rest[..=end].iter().rev();
+        let zigzag = digits.fold(0_u64, |number, byte| number << 7 | u64::from(byte & 0x7f));
+        page = &rest[end + 1..];
+        // A negative length is refused by whoever reads the header.
+        (zigzag & 1 == 0).then_some(zigzag >> 1)
+    };
+    let (_, inflated, packed) = (field()?, field()?, field()?);
+    Some((inflated, packed))
+}
+
 /// The pages of one column in one row group.
-struct CheckedPages<R: ChunkReader> {
-    pages: SerializedPageReader<R>,
+struct CheckedPages<R: ChunkReader + 'static> {
+    pages: SerializedPageReader<CheckedHeaders<R>>,
     least_bytes: usize,
 }
 
-impl<R: ChunkReader> CheckedPages<R> {
+impl<R: ChunkReader + 'static> CheckedPages<R> {
     fn checked(&self, page: Option<Page>) -> Result<Option<Page>> {
         if let Some(Page::DictionaryPage {
             buf, num_values, ..
@@ -152,7 +248,7 @@ impl<R: ChunkReader> CheckedPages<R> {
     }
 }
 
-impl<R: ChunkReader> Iterator for CheckedPages<R> {
+impl<R: ChunkReader + 'static> Iterator for CheckedPages<R> {
     type Item = Result<Page>;
 
     fn next(&mut self) -> Option<Self::Item> {
@@ -160,7 +256,7 @@ impl<R: ChunkReader> Iterator for CheckedPages<R> {
     }
 }
 
-impl<R: ChunkReader> PageReader for CheckedPages<R> {
+impl<R: ChunkReader + 'static> PageReader for CheckedPages<R> {
     fn get_next_page(&mut self) -> Result<Option<Page>> {
         let page = self.pages.get_next_page()?;
         self.checked(page)
@@ -185,5 +281,27 @@ impl<R: ChunkReader> PageReader for CheckedPages<R> {
 
     fn at_record_boundary(&mut self) -> Result<bool> {
         self.pages.at_record_boundary()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn lengths_are_read_where_a_header_has_them() {
+        // A dictionary page of 10 bytes in 12, and one of 300 in 5.
+        assert_eq!(
+            lengths(&[0x15, 4, 0x15, 20, 0x15, 24, 0x4c]),
+            Some((10, 12))
+        );
+        let wide = [0x15, 0, 0x15, 0xd8, 4, 0x15, 10];
+        assert_eq!(lengths(&wide), Some((300, 5)));
+        for end in 0..wide.len() {
+            assert_eq!(lengths(&wide[..end]), None);
+        }
+        assert_eq!(lengths(&[0x15, 0, 0x15, 1, 0x15, 10]), None);
+        assert_eq!(lengths(&[0x15, 0, 0x25, 2, 0x15, 10]), None);
+        assert_eq!(lengths(&[0xff; 20]), None);
     }
 }

@@ -46,43 +46,73 @@ fn footers_cost_no_more_than_the_file() {
     }
 }
 
-/// A dictionary is made room for by the number of its values, which its page only announces.
-#[test]
-fn dictionaries_cost_no_more_than_their_bytes() {
-    const VALUES: u32 = 10_000;
-    let values = Int64Array::from_iter_values(0..i64::from(VALUES));
+/// One column of whole numbers, its pages with a dictionary or without.
+fn table(values: u32, compression: Compression, dictionary: bool) -> Vec<u8> {
+    let values = Int64Array::from_iter_values(0..i64::from(values));
     let batch = RecordBatch::try_from_iter([("a", Arc::new(values) as ArrayRef)]).expect("rows");
     let properties = WriterProperties::builder()
-        .set_compression(Compression::UNCOMPRESSED)
-        .set_dictionary_enabled(true)
+        .set_compression(compression)
+        .set_dictionary_enabled(dictionary)
         .build();
     let mut writer = ArrowWriter::try_new(Vec::new(), batch.schema(), Some(properties));
     let writer = writer.as_mut().expect("a table");
     writer.write(&batch).expect("rows");
     writer.finish().expect("a table");
-    let good = writer.inner().clone();
+    writer.inner().clone()
+}
+
+/// Numbers of page headers are zigzag varints; these take three bytes.
+fn varint(value: u32) -> [u8; 3] {
+    let zigzag = 2 * value;
+    [
+        zigzag as u8 | 0x80,
+        (zigzag >> 7) as u8 | 0x80,
+        (zigzag >> 14) as u8,
+    ]
+}
+
+/// Puts another number in place of one in the header of the first page.
+fn lie(table: &[u8], number: u32, lie: u32) -> Vec<u8> {
+    let at = table[..64].windows(3).position(|w| w == varint(number));
+    let at = at.expect("the number");
+    let mut bad = table.to_vec();
+    bad[at..at + 3].copy_from_slice(&varint(lie));
+    bad
+}
+
+/// The first rows of a table, in the memory of a small one.
+fn first_rows(scratch: &Scratch, bytes: &[u8]) -> Result<Vec<i64>, Error> {
+    let table = TableFile::open(scratch.write(bytes)).expect("a table");
+    within(2 << 20, || table.read(&["a"], 0..5)?.integers("a"))
+}
+
+/// A page is made room for by its length once it is decompressed, which it only announces.
+#[test]
+fn pages_cost_no_more_than_their_bytes() {
     let scratch = Scratch::new("a.parquet");
-    let read = |bytes: &[u8]| {
-        let table = TableFile::open(scratch.write(bytes)).expect("a table");
-        let rows = table.read(&["a"], 0..5)?;
-        rows.integers("a")
-    };
-    assert_eq!(read(&good).expect("rows"), [0, 1, 2, 3, 4]);
-    // In the header of the first page, which is the dictionary, the number is a varint of its double.
-    let varint = |value: u32| {
-        [
-            value as u8 | 0x80,
-            (value >> 7) as u8 | 0x80,
-            (value >> 14) as u8,
-        ]
-    };
-    let number = varint(2 * VALUES);
-    let at = good[..64].windows(3).position(|w| w == number);
-    let at = at.expect("the number of values");
-    for lie in [VALUES + 1, 2 * VALUES, (1 << 20) - 1] {
-        let mut bad = good.clone();
-        bad[at..at + 3].copy_from_slice(&varint(2 * lie));
-        let refused = within(2 << 20, || read(&bad));
+    for compression in [Compression::SNAPPY, Compression::UNCOMPRESSED] {
+        let good = table(10_000, compression, false);
+        assert_eq!(first_rows(&scratch, &good).expect("rows"), [0, 1, 2, 3, 4]);
+        for number in [1_000_000, (1 << 20) - 1] {
+            let bad = lie(&good, 80_000, number);
+            let refused = first_rows(&scratch, &bad);
+            assert!(
+                matches!(&refused, Err(Error::Format { detail, .. }) if detail.contains("announces")),
+                "{refused:?}"
+            );
+        }
+    }
+}
+
+/// A dictionary is made room for by the number of its values, which its page only announces.
+#[test]
+fn dictionaries_cost_no_more_than_their_bytes() {
+    const VALUES: u32 = 10_000;
+    let scratch = Scratch::new("a.parquet");
+    let good = table(VALUES, Compression::UNCOMPRESSED, true);
+    assert_eq!(first_rows(&scratch, &good).expect("rows"), [0, 1, 2, 3, 4]);
+    for number in [VALUES + 1, 2 * VALUES, (1 << 20) - 1] {
+        let refused = first_rows(&scratch, &lie(&good, VALUES, number));
         assert!(
             matches!(&refused, Err(Error::Format { detail, .. }) if detail.contains("dictionary")),
             "{refused:?}"
