@@ -41,7 +41,7 @@ pub fn read_rows<R: ChunkReader + 'static>(
     let groups = Groups {
         file: Arc::new(file),
         metadata: Arc::clone(metadata.metadata()),
-        groups,
+        chosen: groups,
     };
     ParquetRecordBatchReader::try_new_with_row_groups(&levels, &groups, batch_rows, selection)
 }
@@ -50,7 +50,7 @@ pub fn read_rows<R: ChunkReader + 'static>(
 struct Groups<R> {
     file: Arc<R>,
     metadata: Arc<ParquetMetaData>,
-    groups: Vec<usize>,
+    chosen: Vec<usize>,
 }
 
 impl<R: ChunkReader + 'static> RowGroups for Groups<R> {
@@ -63,14 +63,14 @@ impl<R: ChunkReader + 'static> RowGroups for Groups<R> {
         Ok(Box::new(Chunks {
             file: Arc::clone(&self.file),
             metadata: Arc::clone(&self.metadata),
-            groups: self.groups.clone().into_iter(),
+            groups: self.chosen.clone().into_iter(),
             column,
         }))
     }
 
     fn row_groups(&self) -> Box<dyn Iterator<Item = &RowGroupMetaData> + '_> {
-        let groups = self.groups.iter();
-        Box::new(groups.map(|&group| self.metadata.row_group(group)))
+        let chosen = self.chosen.iter();
+        Box::new(chosen.map(|&group| self.metadata.row_group(group)))
     }
 
     fn metadata(&self) -> &ParquetMetaData {

@@ -105,14 +105,10 @@ mod tests {
             done_now: 10,
             frames: 3000,
         };
-        let text = line("ingest", tick, Duration::from_secs(60));
+        let text = line("ingest", tick, Duration::from_mins(1));
         let expected = "ingest: 60 of 100 episodes, 50 frames/s, about 4 min left";
         assert_eq!(text, expected);
-        let blind = line(
-            "ingest",
-            Tick { frames: 0, ..tick },
-            Duration::from_secs(60),
-        );
+        let blind = line("ingest", Tick { frames: 0, ..tick }, Duration::from_mins(1));
         assert_eq!(blind, "ingest: 60 of 100 episodes, about 4 min left");
     }
 

@@ -420,7 +420,7 @@ mod tests {
         assert_eq!(start_before(&[], 4), 0);
     }
 
-    /// Packets are FFmpeg's memory, which no allocator of ours counts: the process itself has to stay small.
+    /// Packets are `FFmpeg`'s memory, which no allocator of ours counts: the process itself has to stay small.
     #[cfg(target_os = "linux")]
     #[test]
     fn packets_that_were_read_are_given_back() {
