@@ -1,9 +1,4 @@
 //! Datasets whose frames are JPEG files: what is lost is stated, and nothing but such frames is accepted.
-#![cfg(feature = "jpeg")]
-#![expect(
-    clippy::unwrap_used,
-    reason = "helpers of tests fail by panicking, like tests"
-)]
 
 use std::collections::BTreeMap;
 use std::fs;

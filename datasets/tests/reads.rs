@@ -1,8 +1,4 @@
 //! How many bytes a run of slices takes from the disk: what its frames and rows occupy there, and little more.
-#![expect(
-    clippy::unwrap_used,
-    reason = "helpers of tests fail by panicking, like tests"
-)]
 
 use std::collections::BTreeMap;
 use std::path::Path;
