@@ -115,7 +115,7 @@ fn damaged_and_malicious_releases_leave_no_trace() {
     assert!(!Path::new("/tmp/escaped_absolute.txt").exists());
 }
 
-/// Changes a few bytes of one file, the same ones in every run (SplitMix64).
+/// Changes a few bytes of one file, the same ones in every run (`SplitMix64`).
 struct Dice(u64);
 
 impl Dice {

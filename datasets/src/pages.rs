@@ -41,7 +41,7 @@ pub fn read_rows<R: ChunkReader + 'static>(
     let groups = Groups {
         file: Arc::new(file),
         metadata: Arc::clone(metadata.metadata()),
-        groups,
+        chosen: groups,
     };
     ParquetRecordBatchReader::try_new_with_row_groups(&levels, &groups, batch_rows, selection)
 }
@@ -50,7 +50,7 @@ pub fn read_rows<R: ChunkReader + 'static>(
 struct Groups<R> {
     file: Arc<R>,
     metadata: Arc<ParquetMetaData>,
-    groups: Vec<usize>,
+    chosen: Vec<usize>,
 }
 
 impl<R: ChunkReader + 'static> RowGroups for Groups<R> {
@@ -63,14 +63,14 @@ impl<R: ChunkReader + 'static> RowGroups for Groups<R> {
         Ok(Box::new(Chunks {
             file: Arc::clone(&self.file),
             metadata: Arc::clone(&self.metadata),
-            groups: self.groups.clone().into_iter(),
+            groups: self.chosen.clone().into_iter(),
             column,
         }))
     }
 
     fn row_groups(&self) -> Box<dyn Iterator<Item = &RowGroupMetaData> + '_> {
-        let groups = self.groups.iter();
-        Box::new(groups.map(|&group| self.metadata.row_group(group)))
+        let chosen = self.chosen.iter();
+        Box::new(chosen.map(|&group| self.metadata.row_group(group)))
     }
 
     fn metadata(&self) -> &ParquetMetaData {
@@ -160,9 +160,14 @@ struct CheckedHeaders<R> {
 
 impl<R> CheckedHeaders<R> {
     fn check(&self, page: &[u8]) -> Result<()> {
-        let Some((inflated, packed)) = lengths(page) else {
+        // A file that ends here is told so by whoever reads the header.
+        if page.is_empty() {
             return Ok(());
-        };
+        }
+        let lengths = lengths(page);
+        let (inflated, packed) = lengths.ok_or_else(|| {
+            ParquetError::General("the header of a page is not as any writer writes it".into())
+        })?;
         let most = packed
             .saturating_mul(self.most_inflation)
             .saturating_add(64);
@@ -204,8 +209,8 @@ impl<R: ChunkReader> ChunkReader for CheckedHeaders<R> {
     }
 }
 
-/// Length of a page decompressed and as it is, the second and third field of its header; nothing where the bytes
-/// are no header.
+/// Length of a page decompressed and as it is, the second and third field of its header; nothing where the first
+/// three fields are not there in their order and short form, as every writer writes them.
 ///
 /// ```text
 /// 0x15 type  0x15 length decompressed  0x15 length            numbers are zigzag varints
