@@ -160,9 +160,14 @@ struct CheckedHeaders<R> {
 
 impl<R> CheckedHeaders<R> {
     fn check(&self, page: &[u8]) -> Result<()> {
-        let Some((inflated, packed)) = lengths(page) else {
+        // A file that ends here is told so by whoever reads the header.
+        if page.is_empty() {
             return Ok(());
-        };
+        }
+        let lengths = lengths(page);
+        let (inflated, packed) = lengths.ok_or_else(|| {
+            ParquetError::General("the header of a page is not as any writer writes it".into())
+        })?;
         let most = packed
             .saturating_mul(self.most_inflation)
             .saturating_add(64);
@@ -204,8 +209,8 @@ impl<R: ChunkReader> ChunkReader for CheckedHeaders<R> {
     }
 }
 
-/// Length of a page decompressed and as it is, the second and third field of its header; nothing where the bytes
-/// are no header.
+/// Length of a page decompressed and as it is, the second and third field of its header; nothing where the first
+/// three fields are not there in their order and short form, as every writer writes them.
 ///
 /// ```text
 /// 0x15 type  0x15 length decompressed  0x15 length            numbers are zigzag varints

@@ -19,6 +19,7 @@ mod metaworld;
 mod npz;
 #[cfg(all(feature = "hdf5", feature = "video"))]
 mod options;
+mod page;
 mod pointmaze;
 #[cfg(feature = "hdf5")]
 mod poses;

@@ -104,6 +104,24 @@ fn pages_cost_no_more_than_their_bytes() {
     }
 }
 
+/// The same number in the long form of its field, which no writer uses: it could not be compared.
+#[test]
+fn headers_in_other_words_are_refused() {
+    let scratch = Scratch::new("a.parquet");
+    let good = table(10_000, Compression::SNAPPY, false);
+    let at = good[..64].windows(3).position(|w| w == varint(80_000));
+    let at = at.expect("the length");
+    assert_eq!(good[at - 1], 0x15, "a number, one field further");
+    let mut bad = good;
+    // A number, field 2, 8000.
+    bad[at - 1..at + 3].copy_from_slice(&[0x05, 0x04, 0x80, 0x7d]);
+    let refused = first_rows(&scratch, &bad);
+    assert!(
+        matches!(&refused, Err(Error::Format { detail, .. }) if detail.contains("as any writer writes it")),
+        "{refused:?}"
+    );
+}
+
 /// A dictionary is made room for by the number of its values, which its page only announces.
 #[test]
 fn dictionaries_cost_no_more_than_their_bytes() {

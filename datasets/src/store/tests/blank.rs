@@ -56,12 +56,9 @@ fn black_white_and_almost_even_frames_are_found_and_faint_pictures_are_not() {
         first: 1,
     };
     let wide = |bytes: &[u8]| Pixels::F32(bytes.iter().map(|&v| f32::from(v)).collect());
-    assert_eq!(
-        frames(PixelType::F32, [wide(&first), wide(&second)]),
-        std::slice::from_ref(&expected)
-    );
-    assert_eq!(
-        frames(PixelType::U8, [Pixels::U8(first), Pixels::U8(second)]),
-        [expected]
-    );
+    let expected = [expected];
+    let found = frames(PixelType::F32, [wide(&first), wide(&second)]);
+    assert_eq!(found, expected);
+    let found = frames(PixelType::U8, [Pixels::U8(first), Pixels::U8(second)]);
+    assert_eq!(found, expected);
 }

@@ -27,19 +27,19 @@ fn lengths(episodes: u64, sum: u64) -> Vec<u64> {
 #[test]
 fn released_datasets_have_their_number_of_slices() {
     let pusht = (lengths(18_685, 2_336_736), lengths(21, 2_514));
-    let metaworld = vec![99; 11_340];
-    let cases: [(&str, usize, &[u64], usize); 8] = [
-        ("pointmaze train", 3, &[100; 1_800], 145_800),
-        ("pointmaze val", 7, &[100; 200], 12_200),
-        ("wall train", 3, &[50; 1_728], 53_568),
-        ("wall val", 7, &[50; 192], 2_112),
-        ("metaworld train", 3, &metaworld, 907_200),
-        ("metaworld val", 17, &[99; 1_260], 12_600),
-        ("pusht train", 3, &pusht.0, 1_981_721),
-        ("pusht val", 7, &pusht.1, 2_514 - 39 * 21),
+    let same = |length: u64, episodes: usize| vec![length; episodes];
+    let cases: [(&str, usize, Vec<u64>, usize); 8] = [
+        ("pointmaze train", 3, same(100, 1_800), 145_800),
+        ("pointmaze val", 7, same(100, 200), 12_200),
+        ("wall train", 3, same(50, 1_728), 53_568),
+        ("wall val", 7, same(50, 192), 2_112),
+        ("metaworld train", 3, same(99, 11_340), 907_200),
+        ("metaworld val", 17, same(99, 1_260), 12_600),
+        ("pusht train", 3, pusht.0, 1_981_721),
+        ("pusht val", 7, pusht.1, 2_514 - 39 * 21),
     ];
     for (name, context, lengths, expected) in cases {
-        let index = index(context, lengths, Shuffle::None);
+        let index = index(context, &lengths, Shuffle::None);
         assert_eq!(index.len(), expected, "{name}");
         assert_eq!(index.dropped(), Dropped::default(), "{name}");
         let counted: u64 = index.per_episode().map(|(_, slices)| slices).sum();
@@ -58,32 +58,31 @@ fn released_datasets_have_their_number_of_slices() {
 #[test]
 fn released_orders_number_the_slices_of_the_list() {
     let pusht = lengths(18_685, 2_336_736);
-    let metaworld = vec![99; 11_340];
-    let cases: [(&[u64], [usize; 6], [usize; 3]); 4] = [
+    let cases: [(Vec<u64>, [usize; 6], [usize; 3]); 4] = [
         (
-            &[50; 1_728],
+            vec![50; 1_728],
             [47944, 45457, 29582, 4064, 41407, 43989],
             [20201, 15296, 37076],
         ),
         (
-            &[100; 1_800],
+            vec![100; 1_800],
             [34120, 94412, 106_170, 111_830, 25195, 65805],
             [121_624, 13392, 103_108],
         ),
         (
-            &metaworld,
+            vec![99; 11_340],
             [552_520, 406_477, 773_996, 716_999, 550_559, 693_970],
             [564_633, 562_367, 752_915],
         ),
         (
-            &pusht,
+            pusht,
             [228_413, 477_072, 206_021, 1_560_732, 875_574, 1_467_386],
             [1_040_099, 1_617_720, 857_781],
         ),
     ];
     for (lengths, first, last) in cases {
-        let list = index(3, lengths, Shuffle::None);
-        let order = index(3, lengths, Shuffle::Torch { seed: 234 });
+        let list = index(3, &lengths, Shuffle::None);
+        let order = index(3, &lengths, Shuffle::Torch { seed: 234 });
         let numbers = (0..6).chain(order.len() - 3..order.len());
         for (k, position) in numbers.zip(first.into_iter().chain(last)) {
             assert_eq!(
@@ -170,4 +169,22 @@ fn a_split_may_be_empty() {
     assert_eq!(none.dropped(), Dropped::default());
     let problems = crate::conformance::validate(&path, &|| {}).expect("a check");
     assert_eq!(problems, []);
+}
+
+/// Section 16, case 51: a range beyond the source is refused, not cut down to what there is.
+#[test]
+fn more_episodes_than_there_are_are_refused_with_their_number() {
+    let root = folder();
+    for range in [0..4, 3..4, 2..2] {
+        let asked = WriterOptions {
+            selection: Some(range.clone()),
+            ..options(3)
+        };
+        let refused = DatasetWriter::open(&root.path().join("set"), asked).map(|_| ());
+        let error = refused.expect_err("refused");
+        assert!(
+            error.to_string().contains("3 episodes"),
+            "{range:?}: {error}"
+        );
+    }
 }
