@@ -3,7 +3,7 @@
 //! The decoders of the `parquet` crate make room by two numbers that a page only announces: its length once it is
 //! decompressed, and the number of values of a dictionary. Here both are compared with the bytes of the page first.
 
-use std::io::{Chain, Cursor, Read};
+use std::io::{self, Cursor, Read};
 use std::sync::Arc;
 
 use parquet::arrow::arrow_reader::{
@@ -158,28 +158,6 @@ struct CheckedHeaders<R> {
     most_inflation: u64,
 }
 
-impl<R> CheckedHeaders<R> {
-    fn check(&self, page: &[u8]) -> Result<()> {
-        // A file that ends here is told so by whoever reads the header.
-        if page.is_empty() {
-            return Ok(());
-        }
-        let lengths = lengths(page);
-        let (inflated, packed) = lengths.ok_or_else(|| {
-            ParquetError::General("the header of a page is not as any writer writes it".into())
-        })?;
-        let most = packed
-            .saturating_mul(self.most_inflation)
-            .saturating_add(64);
-        if inflated > most {
-            return Err(ParquetError::General(format!(
-                "a page of {packed} bytes announces {inflated}"
-            )));
-        }
-        Ok(())
-    }
-}
-
 impl<R: ChunkReader> Length for CheckedHeaders<R> {
     fn len(&self) -> u64 {
         self.file.len()
@@ -187,26 +165,63 @@ impl<R: ChunkReader> Length for CheckedHeaders<R> {
 }
 
 impl<R: ChunkReader> ChunkReader for CheckedHeaders<R> {
-    type T = Chain<Cursor<Vec<u8>>, R::T>;
+    type T = HeaderStream<R::T>;
 
     fn get_read(&self, start: u64) -> Result<Self::T> {
-        let mut stream = self.file.get_read(start)?;
-        let mut head = Vec::new();
-        stream
-            .by_ref()
-            .take(LENGTHS as u64)
-            .read_to_end(&mut head)?;
-        self.check(&head)?;
-        Ok(Cursor::new(head).chain(stream))
+        Ok(HeaderStream {
+            rest: self.file.get_read(start)?,
+            head: None,
+            most_inflation: self.most_inflation,
+        })
     }
 
     fn get_bytes(&self, start: u64, length: usize) -> Result<Bytes> {
         let bytes = self.file.get_bytes(start, length)?;
         if self.is_indexed {
-            self.check(&bytes)?;
+            check_lengths(&bytes, self.most_inflation).map_err(ParquetError::General)?;
         }
         Ok(bytes)
     }
+}
+
+/// The header of a page, checked as soon as something is read of it. Streams are also opened where no header is,
+/// and never read.
+struct HeaderStream<R> {
+    head: Option<Cursor<Vec<u8>>>,
+    rest: R,
+    most_inflation: u64,
+}
+
+impl<R: Read> Read for HeaderStream<R> {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        let head = if let Some(head) = &mut self.head {
+            head
+        } else {
+            let mut head = Vec::new();
+            let mut start = self.rest.by_ref().take(LENGTHS as u64);
+            start.read_to_end(&mut head)?;
+            check_lengths(&head, self.most_inflation).map_err(io::Error::other)?;
+            self.head.insert(Cursor::new(head))
+        };
+        match head.read(buffer)? {
+            0 => self.rest.read(buffer),
+            count => Ok(count),
+        }
+    }
+}
+
+/// Refuses a page that announces more than its bytes can become.
+fn check_lengths(page: &[u8], most_inflation: u64) -> std::result::Result<(), String> {
+    // A file that ends here is told so by whoever reads the header.
+    if page.is_empty() {
+        return Ok(());
+    }
+    let (inflated, packed) =
+        lengths(page).ok_or("the header of a page is not as any writer writes it")?;
+    if inflated > packed.saturating_mul(most_inflation).saturating_add(64) {
+        return Err(format!("a page of {packed} bytes announces {inflated}"));
+    }
+    Ok(())
 }
 
 /// Length of a page decompressed and as it is, the second and third field of its header; nothing where the first
