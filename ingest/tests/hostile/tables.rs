@@ -7,7 +7,7 @@ use jepa_ingest::Error;
 use jepa_ingest::container::table::TableFile;
 use parquet::arrow::ArrowWriter;
 use parquet::basic::Compression;
-use parquet::file::properties::WriterProperties;
+use parquet::file::properties::{EnabledStatistics, WriterProperties};
 
 use super::memory::within;
 use super::{Dice, Scratch};
@@ -46,13 +46,15 @@ fn footers_cost_no_more_than_the_file() {
     }
 }
 
-/// One column of whole numbers, its pages with a dictionary or without.
-fn table(values: u32, compression: Compression, dictionary: bool) -> Vec<u8> {
+/// One column of whole numbers, its pages with a dictionary or without, and with an index or without.
+fn table(values: u32, compression: Compression, dictionary: bool, index: bool) -> Vec<u8> {
     let values = Int64Array::from_iter_values(0..i64::from(values));
     let batch = RecordBatch::try_from_iter([("a", Arc::new(values) as ArrayRef)]).expect("rows");
     let properties = WriterProperties::builder()
         .set_compression(compression)
         .set_dictionary_enabled(dictionary)
+        .set_offset_index_disabled(!index)
+        .set_statistics_enabled(EnabledStatistics::Chunk)
         .build();
     let mut writer = ArrowWriter::try_new(Vec::new(), batch.schema(), Some(properties));
     let writer = writer.as_mut().expect("a table");
@@ -90,8 +92,13 @@ fn first_rows(scratch: &Scratch, bytes: &[u8]) -> Result<Vec<i64>, Error> {
 #[test]
 fn pages_cost_no_more_than_their_bytes() {
     let scratch = Scratch::new("a.parquet");
-    for compression in [Compression::SNAPPY, Compression::UNCOMPRESSED] {
-        let good = table(10_000, compression, false);
+    for (compression, index) in [
+        (Compression::SNAPPY, true),
+        (Compression::SNAPPY, false),
+        (Compression::UNCOMPRESSED, true),
+        (Compression::UNCOMPRESSED, false),
+    ] {
+        let good = table(10_000, compression, false, index);
         assert_eq!(first_rows(&scratch, &good).expect("rows"), [0, 1, 2, 3, 4]);
         for number in [1_000_000, (1 << 20) - 1] {
             let bad = lie(&good, 80_000, number);
@@ -108,18 +115,19 @@ fn pages_cost_no_more_than_their_bytes() {
 #[test]
 fn headers_in_other_words_are_refused() {
     let scratch = Scratch::new("a.parquet");
-    let good = table(10_000, Compression::SNAPPY, false);
-    let at = good[..64].windows(3).position(|w| w == varint(80_000));
-    let at = at.expect("the length");
-    assert_eq!(good[at - 1], 0x15, "a number, one field further");
-    let mut bad = good;
-    // A number, field 2, 8000.
-    bad[at - 1..at + 3].copy_from_slice(&[0x05, 0x04, 0x80, 0x7d]);
-    let refused = first_rows(&scratch, &bad);
-    assert!(
-        matches!(&refused, Err(Error::Format { detail, .. }) if detail.contains("as any writer writes it")),
-        "{refused:?}"
-    );
+    for index in [true, false] {
+        let mut bad = table(10_000, Compression::SNAPPY, false, index);
+        let at = bad[..64].windows(3).position(|w| w == varint(80_000));
+        let at = at.expect("the length");
+        assert_eq!(bad[at - 1], 0x15, "a number, one field further");
+        // A number, field 2, 8000.
+        bad[at - 1..at + 3].copy_from_slice(&[0x05, 0x04, 0x80, 0x7d]);
+        let refused = first_rows(&scratch, &bad);
+        assert!(
+            matches!(&refused, Err(Error::Format { detail, .. }) if detail.contains("as any writer writes it")),
+            "{refused:?}"
+        );
+    }
 }
 
 /// A dictionary is made room for by the number of its values, which its page only announces.
@@ -127,14 +135,16 @@ fn headers_in_other_words_are_refused() {
 fn dictionaries_cost_no_more_than_their_bytes() {
     const VALUES: u32 = 10_000;
     let scratch = Scratch::new("a.parquet");
-    let good = table(VALUES, Compression::UNCOMPRESSED, true);
-    assert_eq!(first_rows(&scratch, &good).expect("rows"), [0, 1, 2, 3, 4]);
-    for number in [VALUES + 1, 2 * VALUES, (1 << 20) - 1] {
-        let refused = first_rows(&scratch, &lie(&good, VALUES, number));
-        assert!(
-            matches!(&refused, Err(Error::Format { detail, .. }) if detail.contains("dictionary")),
-            "{refused:?}"
-        );
+    for index in [true, false] {
+        let good = table(VALUES, Compression::UNCOMPRESSED, true, index);
+        assert_eq!(first_rows(&scratch, &good).expect("rows"), [0, 1, 2, 3, 4]);
+        for number in [VALUES + 1, 2 * VALUES, (1 << 20) - 1] {
+            let refused = first_rows(&scratch, &lie(&good, VALUES, number));
+            assert!(
+                matches!(&refused, Err(Error::Format { detail, .. }) if detail.contains("dictionary")),
+                "{refused:?}"
+            );
+        }
     }
 }
 
