@@ -81,6 +81,29 @@ pub enum Error {
         /// Steps asked for.
         total: u64,
     },
+    /// A weight file or reference case that is damaged or of another kind.
+    #[error("weights `{name}`: {detail}")]
+    Weights {
+        /// The file, case or key.
+        name: String,
+        /// What is wrong.
+        detail: String,
+    },
+    /// A weight file whose keys are not those of the model.
+    #[error(
+        "the keys of `{name}` are not those of the model: {} missing [{}], {} unexpected [{}], {} of another shape [{}]",
+        missing.len(), missing.join(", "), unexpected.len(), unexpected.join(", "), shapes.len(), shapes.join("; ")
+    )]
+    Keys {
+        /// The model part.
+        name: String,
+        /// Keys that the model needs and the file lacks.
+        missing: Vec<String>,
+        /// Keys of the file that the model has no place for.
+        unexpected: Vec<String>,
+        /// Keys with both shapes.
+        shapes: Vec<String>,
+    },
     /// The dataset could not be read.
     #[error(transparent)]
     Data(#[from] jepa_datasets::Error),
@@ -102,6 +125,7 @@ impl Error {
                 Some("lower `learning_rate`, or lengthen `warmup_fraction`".into())
             }
             Self::Interrupted { .. } => Some("run the same command again to continue".into()),
+            Self::Keys { .. } => Some("check that the file belongs to this model, and its sizes to this configuration".into()),
             Self::Data(error) => error.hint(),
             _ => None,
         }

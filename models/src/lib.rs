@@ -10,6 +10,7 @@ mod loss;
 pub mod pldm;
 mod predictor;
 pub mod train;
+pub mod weights;
 mod world_model;
 pub mod zoo;
 

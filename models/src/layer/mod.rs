@@ -1,5 +1,10 @@
 //! Layers of our own: fused operations with a plain version beside each, and seeded initialisation.
 
+pub(crate) mod attention;
+pub(crate) mod block;
 pub(crate) mod conv_norm;
+pub(crate) mod gelu;
 pub(crate) mod init;
+pub(crate) mod layer_norm;
 pub(crate) mod mlp;
+pub(crate) mod rope;

@@ -1,0 +1,5 @@
+//! Encoders.
+
+use super::CheckEntry;
+
+pub(super) const ENTRIES: &[CheckEntry] = &[];

@@ -1,0 +1,5 @@
+//! Decoders and perceptual distance.
+
+use super::CheckEntry;
+
+pub(super) const ENTRIES: &[CheckEntry] = &[];

@@ -1,0 +1,5 @@
+//! Image transforms.
+
+use super::CheckEntry;
+
+pub(super) const ENTRIES: &[CheckEntry] = &[];
