@@ -125,7 +125,10 @@ impl Error {
                 Some("lower `learning_rate`, or lengthen `warmup_fraction`".into())
             }
             Self::Interrupted { .. } => Some("run the same command again to continue".into()),
-            Self::Keys { .. } => Some("check that the file belongs to this model, and its sizes to this configuration".into()),
+            Self::Keys { .. } => Some(
+                "check that the file belongs to this model, and its sizes to this configuration"
+                    .into(),
+            ),
             Self::Data(error) => error.hint(),
             _ => None,
         }

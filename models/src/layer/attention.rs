@@ -66,7 +66,8 @@ pub(crate) fn plain(
     let (queries, keys, values) = (place(part(0)), place(part(1)), part(2));
     let mut scores = queries.matmul(keys.swap_dims(2, 3)) / (head as f64).sqrt();
     if let Some(mask) = mask.filter(|mask| mask.tokens < length) {
-        scores = scores.mask_fill(mask.blocked(length, &scores.device()), f32::NEG_INFINITY);
+        let blocked = mask.blocked(length, &scores.device());
+        scores = scores.mask_fill(blocked, f32::NEG_INFINITY);
     }
     activation::softmax(scores, 3)
         .matmul(values)
@@ -116,11 +117,15 @@ mod tests {
         let device = Device::flex();
         let attention = Attention::new(12, 2, &device);
         let input = Tensor::<3>::random([1, 6, 12], Distribution::Normal(0.0, 1.0), &device);
-        let changed = input.clone().slice_assign([0..1, 4..5, 0..12], Tensor::zeros([1, 1, 12], &device));
+        let changed = input
+            .clone()
+            .slice_assign([0..1, 4..5, 0..12], Tensor::zeros([1, 1, 12], &device));
         let mask = Some(FrameCausal { tokens: 2 });
         let run = |x: Tensor<3>| attention.forward(x, None, mask);
         let (before, after) = (run(input), run(changed));
-        let rows = |x: &Tensor<3>, range: std::ops::Range<usize>| x.clone().slice_dim(1, range).into_data();
+        let rows = |x: &Tensor<3>, range: std::ops::Range<usize>| {
+            x.clone().slice_dim(1, range).into_data()
+        };
         assert_eq!(rows(&before, 0..4), rows(&after, 0..4));
         // Token 5 is of the same frame as token 4, so it sees the change.
         assert_ne!(rows(&before, 5..6), rows(&after, 5..6));

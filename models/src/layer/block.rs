@@ -99,7 +99,9 @@ impl Block {
             Some(layer) => layer.forward(x),
             None => x,
         };
-        let attended = self.attn.forward(self.norm1.forward(input.clone()), rope, mask);
+        let attended = self
+            .attn
+            .forward(self.norm1.forward(input.clone()), rope, mask);
         let x = input + scale(&self.ls1, attended);
         let changed = self.mlp.forward(self.norm2.forward(x.clone()));
         x + scale(&self.ls2, changed)

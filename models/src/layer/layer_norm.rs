@@ -51,8 +51,15 @@ mod tests {
         let device = Device::flex();
         let input = Tensor::<2>::from_floats([[1.0, 3.0, 5.0, 7.0]], &device);
         // Mean 4, variance 5 (divided by 4): (1 - 4) / sqrt(5) = -1.3416408.
-        let values = plain_norm(input.clone(), 0.0).into_data().try_to_vec::<f32>().unwrap();
-        for (value, expected) in values.iter().zip([-1.341_640_8, -0.447_213_6, 0.447_213_6, 1.341_640_8]) {
+        let values = plain_norm(input.clone(), 0.0)
+            .into_data()
+            .try_to_vec::<f32>()
+            .unwrap();
+        for (value, expected) in
+            values
+                .iter()
+                .zip([-1.341_640_8, -0.447_213_6, 0.447_213_6, 1.341_640_8])
+        {
             assert!((value - expected).abs() < 1e-6, "{values:?}");
         }
         // A large epsilon counts: sqrt(5 + 4) = 3.

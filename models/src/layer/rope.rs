@@ -71,26 +71,44 @@ impl Rope {
             let place = axes.get(axis).copied().flatten()?;
             Some(place * frequency(channel % chunk))
         };
-        Self::new(positions.len(), head, Pairing::Adjacent, |token, channel| {
-            angle(&positions[token], channel)
-        })
+        Self::new(
+            positions.len(),
+            head,
+            Pairing::Adjacent,
+            |token, channel| angle(&positions[token], channel),
+        )
     }
 
     /// `DINOv3`'s code: `prefix` tokens that are not rotated, then a grid of `rows x columns` patches, with the
     /// periods of the file (models.md section 1.3).
-    pub(crate) fn axial(prefix: usize, rows: usize, columns: usize, head: usize, periods: &[f32]) -> Self {
+    pub(crate) fn axial(
+        prefix: usize,
+        rows: usize,
+        columns: usize,
+        head: usize,
+        periods: &[f32],
+    ) -> Self {
         let quarter = head / 4;
-        assert_eq!(periods.len(), quarter, "one period per row angle of a head of {head}");
+        assert_eq!(
+            periods.len(),
+            quarter,
+            "one period per row angle of a head of {head}"
+        );
         let centre = |index: usize, count: usize| 2.0 * (index as f64 + 0.5) / count as f64 - 1.0;
-        Self::new(prefix + rows * columns, head, Pairing::Halves, |token, channel| {
-            let patch = token.checked_sub(prefix)?;
-            let place = match channel % (2 * quarter) / quarter {
-                0 => centre(patch / columns, rows),
-                _ => centre(patch % columns, columns),
-            };
-            let period = f64::from(periods[channel % quarter]);
-            Some(2.0 * std::f64::consts::PI * place / period)
-        })
+        Self::new(
+            prefix + rows * columns,
+            head,
+            Pairing::Halves,
+            |token, channel| {
+                let patch = token.checked_sub(prefix)?;
+                let place = match channel % (2 * quarter) / quarter {
+                    0 => centre(patch / columns, rows),
+                    _ => centre(patch % columns, columns),
+                };
+                let period = f64::from(periods[channel % quarter]);
+                Some(2.0 * std::f64::consts::PI * place / period)
+            },
+        )
     }
 
     fn new(
@@ -187,16 +205,28 @@ mod tests {
         // models.md section 1.6; heads of 12 have chunks of 4, heads of 24 chunks of 8.
         let four: Vec<f32> = (1..=12).map(|i| i as f32).collect();
         let out = rotate(12, Variant::VjepaCompat, 1.0, &four);
-        close(&out[..4], &[-1.142_639_7, 2.009_899_8, -1.744_977, 4.029_799_5]);
+        close(
+            &out[..4],
+            &[-1.142_639_7, 2.009_899_8, -1.744_977, 4.029_799_5],
+        );
         assert_eq!(out[4..], four[4..], "no row and no column: not rotated");
         let out = rotate(12, Variant::VjepaCompat, 2.0, &four);
-        close(&out[..4], &[-2.234_741_7, 2.019_598_7, -4.885_630_2, 4.059_196]);
+        close(
+            &out[..4],
+            &[-2.234_741_7, 2.019_598_7, -4.885_630_2, 4.059_196],
+        );
         let eight: Vec<f32> = (1..=24).map(|i| i as f32).collect();
         let out = rotate(24, Variant::VjepaCompat, 3.0, &eight);
         close(
             &out[..8],
             &[
-                -1.272_232_5, 2.206_193_2, 2.878_668_1, 4.008_982, -5.796_682_5, 7.209_62, 6.756_886_2,
+                -1.272_232_5,
+                2.206_193_2,
+                2.878_668_1,
+                4.008_982,
+                -5.796_682_5,
+                7.209_62,
+                6.756_886_2,
                 8.020_964,
             ],
         );
@@ -210,7 +240,11 @@ mod tests {
         assert!((length(&standard) - length(&values)).abs() < 1e-5);
         let released = rotate(25, Variant::VjepaCompat, 2.0, &values);
         assert!((length(&released) - length(&values)).abs() > 1e-2);
-        assert_eq!(standard[24].to_bits(), values[24].to_bits(), "25 = 3 * 8 + 1: the last is left");
+        assert_eq!(
+            standard[24].to_bits(),
+            values[24].to_bits(),
+            "25 = 3 * 8 + 1: the last is left"
+        );
     }
 
     #[test]
@@ -218,10 +252,15 @@ mod tests {
         // models.md section 1.3: periods 100^(j/16); prefix tokens are not rotated.
         let periods: Vec<f32> = (0..16).map(|j| 100_f32.powf(j as f32 / 16.0)).collect();
         let rope = Rope::axial(5, 4, 2, 64, &periods);
-        assert!(rope.cosines[..5 * 64].iter().all(|c| (c - 1.0).abs() < f32::EPSILON));
+        assert!(
+            rope.cosines[..5 * 64]
+                .iter()
+                .all(|c| (c - 1.0).abs() < f32::EPSILON)
+        );
         // Token 5 + 3 is row 1, column 1: row centre -0.25, column centre 0.5.
         let at = (5 + 3) * 64;
-        let angle = |place: f64, j: usize| 2.0 * std::f64::consts::PI * place / f64::from(periods[j]);
+        let angle =
+            |place: f64, j: usize| 2.0 * std::f64::consts::PI * place / f64::from(periods[j]);
         for j in 0..16 {
             for offset in [0, 32] {
                 let (row, column) = (at + offset + j, at + offset + 16 + j);

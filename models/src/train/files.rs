@@ -2,16 +2,21 @@
 
 use std::fs::{self, File};
 use std::io::Write;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
 use crate::{Error, Result};
 
+/// Where [`write_atomic`] writes before the file has its name.
+pub(crate) fn partial(path: &Path) -> PathBuf {
+    path.with_extension("partial")
+}
+
 /// Writes a file beside its final name, makes it durable, and renames it into place.
 pub(crate) fn write_atomic(path: &Path, bytes: &[u8]) -> Result<()> {
-    let partial = path.with_extension("partial");
+    let partial = partial(path);
     let write = || -> std::io::Result<()> {
         let mut file = File::create(&partial)?;
         file.write_all(bytes)?;

@@ -11,7 +11,7 @@ use serde::{Deserialize, Serialize};
 
 use super::checkpoint::{Progress, hash, weights_from_bytes, weights_to_bytes};
 use super::config::TrainConfig;
-use super::files::{create_dir, damaged, read_json, write_atomic, write_json};
+use super::files::{create_dir, damaged, partial, read_json, write_atomic, write_json};
 use super::fit::{Fit, METRICS};
 use super::loader::SliceSource;
 use super::metrics::MetricsLine;
@@ -193,11 +193,7 @@ fn claim_folder(out: &Path, identity: &RunIdentity) -> Result<()> {
     create_dir(out)?;
     let path = out.join(CONFIG);
     if !path.exists() {
-        let foreign = fs::read_dir(out)
-            .map_err(Error::io("read", out))?
-            .next()
-            .is_some();
-        if foreign {
+        if holds_something_else(out, &partial(&path))? {
             return Err(Error::Run {
                 path: out.to_path_buf(),
                 detail: "is not empty and holds no training run".into(),
@@ -220,6 +216,17 @@ fn claim_folder(out: &Path, identity: &RunIdentity) -> Result<()> {
         detail: format!("belongs to a run with {what}"),
         hint: "choose another `--out`, or delete the folder".into(),
     })
+}
+
+/// Whether a folder without a configuration holds anything. A kill while the configuration was written leaves the
+/// beginning of it behind, which is ours and is written again.
+fn holds_something_else(folder: &Path, ours: &Path) -> Result<bool> {
+    for entry in fs::read_dir(folder).map_err(Error::io("read", folder))? {
+        if entry.map_err(Error::io("read", folder))?.path() != ours {
+            return Ok(true);
+        }
+    }
+    Ok(false)
 }
 
 fn fit(
@@ -386,5 +393,40 @@ fn unfinished(run: &Path) -> Error {
         path: run.to_path_buf(),
         detail: detail.into(),
         hint: hint.into(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn identity() -> RunIdentity {
+        RunIdentity {
+            config: TrainConfig::default(),
+            dataset_hash: "d".into(),
+            train_split_hash: "s".into(),
+        }
+    }
+
+    #[test]
+    fn a_kill_while_the_configuration_was_written_is_no_obstacle() {
+        let folder = tempfile::tempdir().unwrap();
+        let beginning = partial(&folder.path().join(CONFIG));
+        fs::write(&beginning, b"{ \"config").unwrap();
+        claim_folder(folder.path(), &identity()).unwrap();
+        assert!(folder.path().join(CONFIG).is_file() && !beginning.exists());
+        claim_folder(folder.path(), &identity()).unwrap();
+    }
+
+    #[test]
+    fn a_folder_with_other_things_is_left_alone() {
+        let folder = tempfile::tempdir().unwrap();
+        fs::write(folder.path().join("notes.txt"), b"mine").unwrap();
+        let error = claim_folder(folder.path(), &identity()).unwrap_err();
+        assert!(
+            error.to_string().contains("holds no training run"),
+            "{error}"
+        );
+        assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 1);
     }
 }

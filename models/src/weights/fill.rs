@@ -152,11 +152,17 @@ impl<F: Fn(&str) -> String> ModuleMapper for Filler<F> {
             expected.reverse();
         }
         if array.shape != expected {
-            self.shapes
-                .push(format!("{key}: {:?} in the file, {expected:?} in the model", array.shape));
+            self.shapes.push(format!(
+                "{key}: {:?} in the file, {expected:?} in the model",
+                array.shape
+            ));
             return param;
         }
-        let values = if turned { transposed(array) } else { array.values };
+        let values = if turned {
+            transposed(array)
+        } else {
+            array.values
+        };
         let tensor = Tensor::from_data(TensorData::new(values, ours), &param.lazy_device());
         let id = param.id;
         param.transform_for_load(tensor, id)
@@ -216,7 +222,13 @@ mod tests {
         let device = Device::flex();
         let path = |path: &str| path.to_string();
         let filled = fill("net", net(&device), Checkpoint::new(arrays()), path).unwrap();
-        let weight = filled.fc.weight.val().into_data().try_to_vec::<f32>().unwrap();
+        let weight = filled
+            .fc
+            .weight
+            .val()
+            .into_data()
+            .try_to_vec::<f32>()
+            .unwrap();
         assert_eq!(weight, [0.0, 3.0, 1.0, 4.0, 2.0, 5.0]);
         let beta = filled.norm.beta.unwrap().val().into_data();
         assert_eq!(beta.try_to_vec::<f32>().unwrap(), [30.0, 31.0]);
@@ -228,11 +240,18 @@ mod tests {
         let mut arrays = arrays();
         arrays.remove("fc.bias");
         arrays.insert("extra".into(), Array::new(vec![1], vec![0.0]).unwrap());
-        arrays.insert("norm.bias".into(), Array::new(vec![3], vec![0.0; 3]).unwrap());
+        arrays.insert(
+            "norm.bias".into(),
+            Array::new(vec![3], vec![0.0; 3]).unwrap(),
+        );
         let path = |path: &str| path.to_string();
         let error = fill("net", net(&device), Checkpoint::new(arrays), path).unwrap_err();
         let text = error.to_string();
-        for part in ["fc.bias", "extra", "norm.bias: [3] in the file, [2] in the model"] {
+        for part in [
+            "fc.bias",
+            "extra",
+            "norm.bias: [3] in the file, [2] in the model",
+        ] {
             assert!(text.contains(part), "{text}");
         }
     }

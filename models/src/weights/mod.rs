@@ -30,7 +30,9 @@ impl Array {
     /// # Errors
     /// [`Error::Shape`] when the number of values is not that of the shape.
     pub fn new(shape: Vec<usize>, values: Vec<f32>) -> Result<Self> {
-        let count = shape.iter().try_fold(1_usize, |n, side| n.checked_mul(*side));
+        let count = shape
+            .iter()
+            .try_fold(1_usize, |n, side| n.checked_mul(*side));
         if count != Some(values.len()) {
             return Err(Error::Shape {
                 what: "array",
@@ -163,12 +165,21 @@ mod tests {
 
     fn checkpoint(keys: &[&str]) -> Checkpoint {
         let array = Array::new(vec![1], vec![0.0]).unwrap();
-        Checkpoint::new(keys.iter().map(|k| ((*k).to_string(), array.clone())).collect())
+        Checkpoint::new(
+            keys.iter()
+                .map(|k| ((*k).to_string(), array.clone()))
+                .collect(),
+        )
     }
 
     #[test]
     fn a_section_is_what_lies_below_its_name() {
-        let file = checkpoint(&["predictor.module.a", "predictor.module.b.c", "predictors", "opt.x"]);
+        let file = checkpoint(&[
+            "predictor.module.a",
+            "predictor.module.b.c",
+            "predictors",
+            "opt.x",
+        ]);
         let part = file.section("predictor").without_wrapper();
         assert_eq!(part.keys().collect::<Vec<_>>(), ["a", "b.c"]);
     }
@@ -186,8 +197,14 @@ mod tests {
             .iter()
             .flat_map(|h| h.to_le_bytes())
             .collect();
-        assert_eq!(widen(Dtype::F16, &halves).unwrap(), [1.0, -2.0, 5.960_464_5e-8]);
-        let brains: Vec<u8> = [0x3f80_u16, 0xbf00].iter().flat_map(|h| h.to_le_bytes()).collect();
+        assert_eq!(
+            widen(Dtype::F16, &halves).unwrap(),
+            [1.0, -2.0, 5.960_464_5e-8]
+        );
+        let brains: Vec<u8> = [0x3f80_u16, 0xbf00]
+            .iter()
+            .flat_map(|h| h.to_le_bytes())
+            .collect();
         assert_eq!(widen(Dtype::BF16, &brains).unwrap(), [1.0, -0.5]);
         assert_eq!(widen(Dtype::I8, &[0xff, 2]).unwrap(), [-1.0, 2.0]);
     }

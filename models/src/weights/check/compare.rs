@@ -61,7 +61,9 @@ pub fn compare_to_largest(
         tolerance.absolute, tolerance.relative
     );
     let limit = tolerance.absolute + tolerance.relative * largest;
-    measure(name, ours, expected, allowed, |difference, _| difference <= limit)
+    measure(name, ours, expected, allowed, |difference, _| {
+        difference <= limit
+    })
 }
 
 /// One number, relative to itself.
@@ -102,7 +104,11 @@ fn measure(
     for (ours, expected) in ours.iter().zip(expected) {
         let expected = f64::from(*expected);
         let difference = (f64::from(*ours) - expected).abs();
-        let difference = if difference.is_finite() { difference } else { f64::INFINITY };
+        let difference = if difference.is_finite() {
+            difference
+        } else {
+            f64::INFINITY
+        };
         compared.max_absolute = compared.max_absolute.max(difference);
         if expected.abs() > 1e-6 {
             compared.max_relative = compared.max_relative.max(difference / expected.abs());

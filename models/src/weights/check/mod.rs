@@ -50,7 +50,11 @@ pub fn check(case: &Case<'_>) -> Result<Vec<Comparison>> {
     let Some(entry) = entry else {
         return Err(Error::Weights {
             name: case.name().to_string(),
-            detail: format!("no check for class `{}` of `{}`", case.class(), case.source()),
+            detail: format!(
+                "no check for class `{}` of `{}`",
+                case.class(),
+                case.source()
+            ),
         });
     };
     let compared = (entry.run)(case)?;
@@ -76,7 +80,9 @@ pub(crate) mod testing {
 
     /// A case folder of `tests/fixtures/models`.
     pub(crate) fn folder(case: &str) -> PathBuf {
-        Path::new(env!("CARGO_MANIFEST_DIR")).join("../tests/fixtures/models").join(case)
+        Path::new(env!("CARGO_MANIFEST_DIR"))
+            .join("../tests/fixtures/models")
+            .join(case)
     }
 
     /// The arrays of a torch file.
