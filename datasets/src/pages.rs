@@ -1,7 +1,12 @@
 //! Pages of Parquet files that may come from anywhere.
 //!
-//! The decoders of the `parquet` crate make room by two numbers that a page only announces: its length once it is
-//! decompressed, and the number of values of a dictionary. Here both are compared with the bytes of the page first.
+//! The decoders of the `parquet` crate make room by numbers that a file only announces: the items of a list in its
+//! footer and in its page index, the length of a page once it is decompressed, the values of a dictionary. Here all
+//! are compared with the bytes that there are first.
+
+mod footer;
+mod layout;
+mod thrift;
 
 use std::io::{self, Cursor, Read};
 use std::sync::Arc;
@@ -17,6 +22,8 @@ use parquet::file::metadata::{ColumnChunkMetaData, ParquetMetaData, RowGroupMeta
 use parquet::file::reader::{ChunkReader, Length};
 use parquet::file::serialized_reader::SerializedPageReader;
 use zarrs::storage::Bytes;
+
+pub use footer::read_footer;
 
 /// Reads some columns of some rows of some row groups, in batches.
 ///
@@ -147,9 +154,6 @@ fn most_inflation(compression: Compression) -> u64 {
     }
 }
 
-/// Bytes at the start of a page that hold both of its lengths.
-const LENGTHS: usize = 20;
-
 /// A file whose pages are looked at before they are decompressed.
 struct CheckedHeaders<R> {
     file: Arc<R>,
@@ -176,9 +180,18 @@ impl<R: ChunkReader> ChunkReader for CheckedHeaders<R> {
     }
 
     fn get_bytes(&self, start: u64, length: usize) -> Result<Bytes> {
+        let size = self.len();
+        if start
+            .checked_add(length as u64)
+            .is_none_or(|end| end > size)
+        {
+            return Err(ParquetError::EOF(format!(
+                "{length} bytes from {start} of {size}"
+            )));
+        }
         let bytes = self.file.get_bytes(start, length)?;
         if self.is_indexed {
-            check_lengths(&bytes, self.most_inflation).map_err(ParquetError::General)?;
+            check_header(&bytes[..], self.most_inflation).map_err(ParquetError::General)?;
         }
         Ok(bytes)
     }
@@ -197,11 +210,9 @@ impl<R: Read> Read for HeaderStream<R> {
         let head = if let Some(head) = &mut self.head {
             head
         } else {
-            let mut head = Vec::new();
-            let mut start = self.rest.by_ref().take(LENGTHS as u64);
-            start.read_to_end(&mut head)?;
-            check_lengths(&head, self.most_inflation).map_err(io::Error::other)?;
-            self.head.insert(Cursor::new(head))
+            let head = check_header(&mut self.rest, self.most_inflation);
+            self.head
+                .insert(Cursor::new(head.map_err(io::Error::other)?))
         };
         match head.read(buffer)? {
             0 => self.rest.read(buffer),
@@ -210,18 +221,40 @@ impl<R: Read> Read for HeaderStream<R> {
     }
 }
 
-/// Refuses a page that announces more than its bytes can become.
-fn check_lengths(page: &[u8], most_inflation: u64) -> std::result::Result<(), String> {
-    // A file that ends here is told so by whoever reads the header.
-    if page.is_empty() {
-        return Ok(());
+/// A stream that keeps what was read of it.
+struct Kept<R> {
+    stream: R,
+    bytes: Vec<u8>,
+}
+
+impl<R: Read> Read for Kept<R> {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        let count = self.stream.read(buffer)?;
+        self.bytes.extend_from_slice(&buffer[..count]);
+        Ok(count)
     }
+}
+
+/// Refuses a page that announces more than its bytes can become, or a list in its header, where no writer puts one.
+/// Returns the bytes of the header.
+fn check_header(stream: impl Read, most_inflation: u64) -> std::result::Result<Vec<u8>, String> {
+    let mut page = Kept {
+        stream,
+        bytes: Vec::new(),
+    };
+    let walked = thrift::walk_stream(&mut page, layout::PAGE);
+    let header = page.bytes;
+    // A file that ends here is told so by whoever reads the header.
+    if header.is_empty() {
+        return Ok(header);
+    }
+    walked.map_err(|e| format!("the header of a page: {e}"))?;
     let (inflated, packed) =
-        lengths(page).ok_or("the header of a page is not as any writer writes it")?;
+        lengths(&header).ok_or("the header of a page is not as any writer writes it")?;
     if inflated > packed.saturating_mul(most_inflation).saturating_add(64) {
         return Err(format!("a page of {packed} bytes announces {inflated}"));
     }
-    Ok(())
+    Ok(header)
 }
 
 /// Length of a page decompressed and as it is, the second and third field of its header; nothing where the first

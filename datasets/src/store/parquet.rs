@@ -29,7 +29,7 @@ use zarrs::storage::Bytes;
 use super::disk::{AtomicFile, Disk, Sync};
 use super::random_access::CountedFile;
 use crate::episode::Column;
-use crate::pages::read_rows;
+use crate::pages::{read_footer, read_rows};
 use crate::schema::{Dtype, EpisodeMeta, Field, FileEntry, FrameRange, LedgerRow, Outcome};
 use crate::{Error, Result};
 
@@ -402,9 +402,9 @@ impl StepTable {
 impl Part {
     fn open(path: &Path, fields: &[Field], first_row: u64) -> Result<Self> {
         let file = CountedFile::open(path)?;
-        let options = ArrowReaderOptions::new().with_page_index_policy(PageIndexPolicy::Required);
         let metadata = guarded(path, || {
-            ArrowReaderMetadata::load(&file, options).map_err(|e| Error::corrupt(path, e))
+            read_footer(&file, PageIndexPolicy::Required, ArrowReaderOptions::new())
+                .map_err(|e| Error::corrupt(path, e))
         })?;
         let rows = count_rows(&file, &metadata)?;
         let names: Vec<&str> = fields.iter().map(|field| field.name.as_str()).collect();
@@ -673,7 +673,7 @@ impl<'a> Table<'a> {
     fn decode(path: &'a Path, bytes: Vec<u8>) -> Result<Self> {
         let corrupt = |e: &dyn std::fmt::Display| Error::corrupt(path, e);
         let bytes = Bytes::from(bytes);
-        let metadata = ArrowReaderMetadata::load(&bytes, ArrowReaderOptions::default())
+        let metadata = read_footer(&bytes, PageIndexPolicy::Skip, ArrowReaderOptions::new())
             .map_err(|e| corrupt(&e))?;
         let schema = Arc::clone(metadata.schema());
         let groups = (0..metadata.metadata().num_row_groups()).collect();

@@ -17,7 +17,7 @@ use arrow::array::{
 };
 use arrow::compute::{cast, concat_batches};
 use arrow::datatypes::{DataType, Float64Type, Int64Type};
-use jepa_datasets::pages::read_rows;
+use jepa_datasets::pages::{read_footer, read_rows};
 use parquet::arrow::ProjectionMask;
 use parquet::arrow::arrow_reader::{
     ArrowReaderMetadata, ArrowReaderOptions, RowSelection, RowSelector,
@@ -46,11 +46,9 @@ impl TableFile {
     pub fn open(path: &Path) -> Result<Self> {
         let mut file = File::open(path).map_err(|e| Error::io(path, e))?;
         check_ends(path, &mut file)?;
-        let options = ArrowReaderOptions::new()
-            .with_skip_arrow_metadata(true)
-            .with_page_index_policy(PageIndexPolicy::Optional);
+        let options = ArrowReaderOptions::new().with_skip_arrow_metadata(true);
         let metadata = guarded(path, || {
-            ArrowReaderMetadata::load(&file, options).map_err(|e| fault(path, &e))
+            read_footer(&file, PageIndexPolicy::Optional, options).map_err(|e| fault(path, &e))
         })?;
         Ok(Self {
             path: path.to_path_buf(),

@@ -4,6 +4,7 @@ use std::fs::File;
 
 use ::parquet::arrow::ArrowWriter;
 use ::parquet::arrow::arrow_reader::ParquetRecordBatchReaderBuilder;
+use ::parquet::file::metadata::ParquetMetaDataReader;
 use arrow::array::{ArrayRef, Int64Array, RecordBatch};
 use arrow::compute::concat_batches;
 use serde_json::{Value, json};
@@ -225,6 +226,61 @@ fn counts_without_a_sum_are_refused() {
         let all = edited(&path, column, |_, _| i64::MAX);
         refused(victim.replace(EPISODES, &all), column);
         fs::write(&path, &good).expect("a table");
+    }
+}
+
+/// A table of nothing but a footer, of nothing but a schema.
+fn table_of_schema(schema: &[u8]) -> Vec<u8> {
+    let footer = [&[0x15, 0x02, 0x19], schema].concat();
+    let length = (footer.len() as u32).to_le_bytes();
+    [b"PAR1", &footer[..], &length, b"PAR1"].concat()
+}
+
+/// The decoder makes room by what a footer announces: 2^31 - 1 columns, or one column of so many.
+#[test]
+fn footers_that_announce_more_than_they_have_are_refused() {
+    let victim = Victim::new(3);
+    let list = [0xfc, 0xff, 0xff, 0xff, 0xff, 0x07, 0, 0];
+    let column = [
+        0x1c, 0x48, 1, b'a', 0x15, 0xfe, 0xff, 0xff, 0xff, 0x0f, 0, 0,
+    ];
+    for (schema, about) in [
+        (&list[..], "2147483647 items"),
+        (&column, "2147483647 columns"),
+    ] {
+        let bytes = table_of_schema(schema);
+        for name in [EPISODES, "steps/part-00000.parquet"] {
+            let good = fs::read(victim.root.join(name)).expect("a table");
+            let error = refused(victim.replace(name, &bytes), name);
+            assert!(error.to_string().contains(about), "{error}");
+            assert!(error.to_string().contains("announces"), "{error}");
+            fs::write(victim.root.join(name), good).expect("a table");
+        }
+    }
+}
+
+/// The same of the page index of the steps.
+#[test]
+fn page_indexes_that_announce_more_than_they_have_are_refused() {
+    let victim = Victim::new(3);
+    let name = "steps/part-00000.parquet";
+    let good = fs::read(victim.root.join(name)).expect("a table");
+    let file = File::open(victim.root.join(name)).expect("a table");
+    let metadata = ParquetMetaDataReader::new().parse_and_finish(&file);
+    let metadata = metadata.expect("a table");
+    let column = metadata.row_group(0).column(0);
+    for (range, list) in [
+        (column.offset_index_range(), [0x19, 0xfc]),
+        (column.column_index_range(), [0x19, 0xf1]),
+    ] {
+        let at = range.expect("an index").start as usize;
+        assert_eq!(good[at], 0x19, "a list is the first field");
+        let mut bad = good.clone();
+        bad[at..at + 2].copy_from_slice(&list);
+        bad[at + 2..at + 7].copy_from_slice(&[0xff, 0xff, 0xff, 0xff, 0x07]);
+        let error = refused(victim.replace(name, &bad), name);
+        let text = error.to_string();
+        assert!(text.contains("announces 2147483647 items"), "{text}");
     }
 }
 
