@@ -214,6 +214,45 @@ fn frame_and_row_have_the_same_number_in_every_view() {
     }
 }
 
+/// Metadata as Python's `json` writes them where the calibration of a camera failed.
+#[test]
+fn numbers_that_are_not_finite_in_the_metadata_cost_no_episode() {
+    let golden: Golden = golden("droid");
+    let from = folder_of(&golden.episodes[0]);
+    let root = tempfile::tempdir().expect("a folder");
+    let to = root.path().join(from.file_name().expect("a name"));
+    let videos = to.join("recordings/MP4");
+    fs::create_dir_all(&videos).expect("a folder");
+    fs::copy(from.join("trajectory.h5"), to.join("trajectory.h5")).expect("a copy");
+    for video in fs::read_dir(from.join("recordings/MP4")).expect("recordings") {
+        let video = video.expect("a file");
+        fs::copy(video.path(), videos.join(video.file_name())).expect("a copy");
+    }
+    let is_metadata = |path: &PathBuf| path.extension().is_some_and(|ending| ending == "json");
+    let mut files = fs::read_dir(&from)
+        .expect("a folder")
+        .map(|file| file.expect("a file").path());
+    let metadata = files.find(is_metadata).expect("metadata");
+    let text = fs::read_to_string(&metadata).expect("metadata");
+    let (before, after) = text
+        .split_once("\"ext1_cam_extrinsics\": [")
+        .expect("extrinsics");
+    let (_, after) = after.split_once(']').expect("an end");
+    let text = format!(
+        "{before}\"ext1_cam_extrinsics\": [NaN, Infinity, -Infinity, NaN, NaN, NaN]{after}"
+    );
+    fs::write(to.join(metadata.file_name().expect("a name")), text).expect("a file");
+    let read = |folder: &Path| {
+        let source = open("droid", folder, SourceOptions::default()).expect("one episode");
+        source.read(0).expect("an episode")
+    };
+    let (whole, failed) = (read(&from), read(&to));
+    assert_eq!(whole.columns, failed.columns);
+    assert_eq!(whole.cameras, failed.cameras);
+    assert_eq!(whole.task, failed.task);
+    assert_ne!(whole.source_hash, failed.source_hash, "the files differ");
+}
+
 #[test]
 fn clips_start_where_the_reference_lets_them_start() {
     let golden: Golden = golden("droid");

@@ -59,7 +59,7 @@ impl Metadata {
             path: path.to_path_buf(),
             detail,
         };
-        let parsed = serde_json::from_slice(&bytes).map_err(|e| refused(e.to_string()))?;
+        let parsed = parse(&bytes).map_err(|e| refused(e.to_string()))?;
         match parsed {
             Value::Object(values) => Ok(Self { bytes, values }),
             _ => Err(refused("it is no object".into())),
@@ -104,6 +104,38 @@ impl Metadata {
         }
         Ok(folder.join(RECORDINGS).join(name))
     }
+}
+
+/// Parses JSON as Python writes it: a number that is not finite stands there as a bare word, and becomes `null`, no
+/// value at all.
+fn parse(json: &[u8]) -> serde_json::Result<Value> {
+    serde_json::from_slice(json)
+        .or_else(|_| serde_json::from_slice(&without_words_for_numbers(json)))
+}
+
+/// The same text with `null` for every `NaN`, `Infinity` and `-Infinity` outside strings. What is no JSON for another
+/// reason stays so.
+fn without_words_for_numbers(json: &[u8]) -> Vec<u8> {
+    const WORDS: [&[u8]; 3] = [b"NaN", b"Infinity", b"-Infinity"];
+    let mut text = Vec::with_capacity(json.len() + json.len() / 3);
+    let (mut rest, mut is_string) = (json, false);
+    while let Some(&byte) = rest.first() {
+        let word = WORDS.iter().find(|word| rest.starts_with(word));
+        let taken = match (byte, word) {
+            // What follows a backslash does not end the string.
+            (b'\\', _) if is_string => 2.min(rest.len()),
+            (_, Some(word)) if !is_string => {
+                text.extend(b"null");
+                rest = &rest[word.len()..];
+                continue;
+            }
+            _ => 1,
+        };
+        is_string ^= byte == b'"';
+        text.extend(&rest[..taken]);
+        rest = &rest[taken..];
+    }
+    text
 }
 
 /// `09_42_23` of `...-09h-42m-23s`.
@@ -172,6 +204,46 @@ mod tests {
         assert!(matches!(uuid(&[]), Err(Error::Missing { .. })));
         let refused = uuid(&[("metadata_a.json", "{\"uuid\": ")]);
         assert!(matches!(refused, Err(Error::Json { .. })));
+    }
+
+    /// Python writes numbers that are not finite, of a calibration that failed for example, as bare words.
+    #[test]
+    fn numbers_that_are_not_finite_are_no_values() {
+        let text = r#"{"ext1_cam_extrinsics": [NaN, -Infinity,Infinity], "n": -1.5e3, "nan": "NaN",
+            "current_task": "press \"Infinity\", NaN \\", "success": NaN, "uuid":NaN}"#;
+        let (_root, folder) = folder(&[("metadata_a.json", text)]);
+        let metadata = Metadata::of_folder(&folder, 0).expect("metadata");
+        assert_eq!(
+            metadata.values["ext1_cam_extrinsics"],
+            serde_json::json!([null, null, null])
+        );
+        assert_eq!(metadata.values["n"], serde_json::json!(-1500.0));
+        assert_eq!(metadata.text("nan"), Some("NaN"));
+        assert_eq!(
+            metadata.text("current_task"),
+            Some(r#"press "Infinity", NaN \"#)
+        );
+        assert_eq!(metadata.flag("success"), None);
+        assert_eq!(metadata.text("uuid"), None);
+        assert_eq!(&*metadata.bytes, text.as_bytes(), "the hash is of the file");
+    }
+
+    #[test]
+    fn what_is_no_json_stays_no_json() {
+        for text in [
+            r#"{"a": NaN"#,
+            r#"{"a": -NaN}"#,
+            r#"{"a": 1NaN}"#,
+            r#"{"a": NaNa}"#,
+            r#"{NaN: 1}"#,
+            r#"{"a": +Infinity}"#,
+            r#"{"a": nan}"#,
+            "{\"a\": \"NaN",
+            "{\"a\": \"\\",
+        ] {
+            let refused = uuid(&[("metadata_a.json", text)]);
+            assert!(matches!(refused, Err(Error::Json { .. })), "{text}");
+        }
     }
 
     #[test]
