@@ -29,7 +29,7 @@ type Use = (&'static [&'static str], SourceOptions);
 #[test]
 fn options_without_a_meaning_are_refused_by_every_source() {
     let none = SourceOptions::default;
-    let uses: [Use; 4] = [
+    let uses: [Use; 5] = [
         (
             &["droid"],
             SourceOptions {
@@ -55,6 +55,13 @@ fn options_without_a_meaning_are_refused_by_every_source() {
             &["npz"],
             SourceOptions {
                 compat_poses: true,
+                ..none()
+            },
+        ),
+        (
+            &["robocasa"],
+            SourceOptions {
+                simulator_states: true,
                 ..none()
             },
         ),

@@ -1,9 +1,10 @@
 //! Robocasa: demos, proprioception, images, segments, damaged files.
 
 use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
 
 use jepa_datasets::transform::{Geometry, PixelNorm, Transform};
-use jepa_datasets::{ACTION, Column, PROPRIO, Pixels, REWARD, SliceSpec, SplitRule};
+use jepa_datasets::{ACTION, Column, PROPRIO, Pixels, REWARD, STATE, SliceSpec, SplitRule};
 use jepa_ingest::pose::{Pose, deltas};
 use jepa_ingest::source::robocasa::subtask_rows;
 use jepa_ingest::{Error, SourceOptions};
@@ -317,6 +318,115 @@ fn masks_and_instructions_are_kept() {
         .map(|index| source.read(index).expect("an episode").extras["demo"])
         .collect();
     assert_eq!(numbers, [1.0, 2.0, 10.0]);
+}
+
+fn states() -> SourceOptions {
+    SourceOptions {
+        simulator_states: true,
+        ..SourceOptions::default()
+    }
+}
+
+/// The fixture with other states in some of its demos: as wide as given, none of no width.
+fn with_states(folder: &Path, demos: &[(&str, usize)]) -> PathBuf {
+    let path = folder.join("some.hdf5");
+    std::fs::copy(fixture("robocasa/combine_all_im256.hdf5"), &path).expect("a copy");
+    let file = hdf5::File::open_rw(&path).expect("a file");
+    for &(demo, width) in demos {
+        let group = file.group(&format!("data/{demo}")).expect("a demo");
+        let rows = group.dataset("states").expect("states").shape()[0];
+        group.unlink("states").expect("unlinked");
+        if width > 0 {
+            let states = group.new_dataset::<f64>().shape((rows, width));
+            let states = states.create("states").expect("states");
+            let values: Vec<f64> = (0..rows * width).map(|k| 0.25 * k as f64).collect();
+            states.write_raw(&values).expect("written");
+        }
+    }
+    file.close().expect("closed");
+    path
+}
+
+/// The states of a demo as they are in a file.
+fn stored(path: &Path, demo: &str) -> (usize, Column) {
+    let file = hdf5::File::open(path).expect("a file");
+    let states = file
+        .dataset(&format!("data/{demo}/states"))
+        .expect("states");
+    let [rows, width] = states.shape()[..] else {
+        panic!("rows")
+    };
+    let values = states.read_raw::<f64>().expect("numbers");
+    (rows, Column::F64 { width, values })
+}
+
+const DEMOS: [&str; 3] = ["demo_1", "demo_2", "demo_10"];
+
+/// datasets.md section 11.2: states of the simulator only when they are asked for.
+#[test]
+fn simulator_states_are_kept_when_asked_for() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let path = with_states(folder.path(), &[("demo_2", 50), ("demo_10", 50)]);
+    let without = open("robocasa", &path, SourceOptions::default()).expect("a release");
+    assert!(without.manifest().fields.iter().all(|f| f.name != STATE));
+    let episode = without.read(0).expect("an episode");
+    assert!(!episode.columns.contains_key(STATE));
+
+    let source = open("robocasa", &path, states()).expect("a release");
+    let (dataset, summary) =
+        run_to(source.as_ref(), &folder.path().join("set"), &RULE).expect("a dataset");
+    assert!(summary.broken.is_empty());
+    assert_eq!(dataset.manifest().state_width, 50);
+    for (episode, demo) in DEMOS.into_iter().enumerate() {
+        let (rows, expected) = stored(&path, demo);
+        let columns = dataset.read_rows(episode as u64, 0..rows).expect("rows");
+        assert_eq!(columns[STATE], expected, "{demo}");
+    }
+    let notes = &dataset.manifest().draft.notes;
+    let is_said = |words: &str| notes.iter().any(|note| note.contains(words));
+    assert!(is_said("those of the simulator") && !is_said("left out"));
+}
+
+#[test]
+fn states_of_several_widths_are_refused_with_their_episodes() {
+    let path = fixture("robocasa/combine_all_im256.hdf5");
+    let error = refused("robocasa", &path, states());
+    let text = error.to_string();
+    let listed = "50 in 0..1, 57 in 1..2, 64 in 2..3";
+    assert!(
+        text.contains(listed) && text.contains("--episodes A..B"),
+        "{text}"
+    );
+    // Episodes of one width are read.
+    for (index, demo) in (0..).zip(DEMOS) {
+        let options = SourceOptions {
+            episodes: Some(index..index + 1),
+            ..states()
+        };
+        let source = open("robocasa", &path, options).expect("a release");
+        let episode = source.read(index).expect("an episode");
+        assert_eq!(episode.columns[STATE], stored(&path, demo).1, "{demo}");
+        // One that was not asked for is not made to fit.
+        let other = source.read((index + 1) % 3);
+        assert!(matches!(other, Err(Error::Count { .. })), "{demo}");
+    }
+}
+
+#[test]
+fn demos_without_simulator_states_are_rejected_or_refused() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let path = with_states(folder.path(), &[("demo_2", 0), ("demo_10", 50)]);
+    let source = open("robocasa", &path, states()).expect("a release");
+    let missing = source.read(1).unwrap_err();
+    assert!(missing.to_string().contains("states"), "{missing}");
+    assert_eq!(missing.code(), "missing_key");
+    assert!(source.read(0).is_ok());
+    let options = SourceOptions {
+        episodes: Some(1..2),
+        ..states()
+    };
+    let error = refused("robocasa", &path, options);
+    assert!(error.to_string().contains("states"), "{error}");
 }
 
 #[test]

@@ -130,6 +130,9 @@ pub struct Args {
     /// Interpolate the poses of a sample archive from start to goal, as the reference evaluation does.
     #[arg(long)]
     compat_poses: bool,
+    /// Keep the states of Robocasa's simulator, where all episodes have them of one width.
+    #[arg(long)]
+    simulator_states: bool,
     /// Read only part i of n of the episodes; `jepa-bench merge` joins the parts into the dataset that one
     /// command would have written, byte for byte.
     #[arg(long, value_name = "i/n")]
@@ -214,6 +217,8 @@ pub fn run(args: &Args, ctx: &Context) -> anyhow::Result<ExitCode> {
         frames_per_clip: args.frames_per_clip,
         compat_quaternion: args.compat_quaternion,
         compat_poses: args.compat_poses,
+        simulator_states: args.simulator_states,
+        episodes: args.episodes.as_ref().map(|episodes| episodes.0.clone()),
     };
     let source = source::open(&args.source, &args.src, options)?;
     check_cameras(args, source.as_ref())?;

@@ -26,6 +26,7 @@ pub mod wall;
 pub mod window;
 pub mod zarr;
 
+use std::ops::Range;
 use std::path::Path;
 
 use jepa_datasets::{CameraFrames, Episode, FrameSink, ManifestDraft, SplitRule};
@@ -100,6 +101,11 @@ pub struct SourceOptions {
     /// Takes poses between the first and the goal of a sample archive by interpolation, as the reference
     /// evaluation does, in place of the measured ones.
     pub compat_poses: bool,
+    /// Keeps the states of Robocasa's simulator, which must have one width in all episodes that are read.
+    pub simulator_states: bool,
+    /// The episodes that will be read; nothing means all. What a source declares may depend on them where it
+    /// would otherwise be refused, and on nothing else.
+    pub episodes: Option<Range<u64>>,
 }
 
 /// One source of the registry.
@@ -156,13 +162,14 @@ const NEEDING_FEATURES: [(&str, &str); 7] = [
 const PLANNED: &[&str] = &["minari"];
 
 /// Options that only some sources have a use for: a source names those that it has.
-pub const SPECIAL_OPTIONS: [&str; 6] = [
+pub const SPECIAL_OPTIONS: [&str; 7] = [
     "camera",
     "task",
     "fps-mode",
     "frames-per-clip",
     "compat-quaternion",
     "compat-poses",
+    "simulator-states",
 ];
 
 /// Refuses options that only other sources have a use for. Cameras and tasks are for the source to refuse:
@@ -173,6 +180,7 @@ fn refuse_meaningless(entry: &SourceEntry, options: &SourceOptions) -> Result<()
         ("frames-per-clip", options.frames_per_clip.is_some()),
         ("compat-quaternion", options.compat_quaternion),
         ("compat-poses", options.compat_poses),
+        ("simulator-states", options.simulator_states),
     ];
     let has_use = |entry: &SourceEntry, option| entry.options.contains(&option);
     let mut given = given.into_iter().filter(|(_, is_given)| *is_given);

@@ -5,6 +5,7 @@
 //!   data/demo_<n>/                       in the order of n
 //!     actions                  [T, 12]   end effector 3 + 3, gripper, base 4, mode
 //!     rewards                  [T]
+//!     states                   [T, K]    of MuJoCo, K differs from demo to demo
 //!     obs/robot0_eef_pos       [T, 3]    metres
 //!     obs/robot0_eef_quat      [T, 4]    x, y, z, w
 //!     obs/robot0_gripper_qpos  [T, 2]    metres
@@ -15,14 +16,16 @@
 //!
 //! The reference loader takes the quaternion's numbers in the wrong order; `compat_quaternion` repeats
 //! that. Images of cameras named `right` are turned by half a turn, as that loader does. Simulator states
-//! are left out: their width differs from demo to demo.
+//! are kept when they are asked for (datasets.md section 11.2), as they are: a column of one width, so all
+//! demos that are read must have states of that width.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::ops::Range;
 use std::path::{Path, PathBuf};
 
 use jepa_datasets::{
     ACTION, Alignment, Column, Dtype, Episode, Field, FrameSink, ManifestDraft, PROPRIO, REWARD,
-    SplitRule, catalog,
+    STATE, SplitRule, catalog,
 };
 use serde_json::Value;
 
@@ -52,9 +55,20 @@ The reference loader takes the quaternion's numbers in the wrong order; here the
 unless --compat-quaternion asks for the error. Images of cameras named `right` are turned by half
 a turn, as that loader does. Segments and masks are kept with the episodes.
 
-Example:
-  jepa-bench ingest robocasa raw/robocasa data/robocasa --camera robot0_leftview",
-    options: &["camera", "frames-per-clip", "compat-quaternion"],
+--simulator-states keeps `states` [T, K], the flattened state of MuJoCo, as the column `state` of
+K 64-bit numbers. K is a matter of the kitchen and differs between demos; nothing is padded or
+cut. If the demos differ, the command stops and lists which episodes have which K: select some of
+one K with --episodes A..B. A demo without states is then rejected, with its reason.
+
+Examples:
+  jepa-bench ingest robocasa raw/robocasa data/robocasa --camera robot0_leftview
+  jepa-bench ingest robocasa raw/robocasa data/robocasa.0 --simulator-states --episodes 0..4",
+    options: &[
+        "camera",
+        "frames-per-clip",
+        "compat-quaternion",
+        "simulator-states",
+    ],
     open: |root, options| Ok(Box::new(RobocasaSource::open(root, options)?)),
 };
 
@@ -65,6 +79,8 @@ pub const CONTROL_HZ: f64 = 20.0;
 const ACTION_WIDTH: usize = 7;
 /// Column of the whole action.
 const ACTION_FULL: &str = "action_full";
+/// States of the simulator.
+const STATES: &str = "states";
 /// Column of the segment of the task.
 const SEGMENT: &str = "segment";
 /// Where the segment of the task is kept.
@@ -142,6 +158,8 @@ struct Layout {
     action_width: usize,
     has_reward: bool,
     has_segments: bool,
+    /// Width of the simulator's states, where they are kept.
+    state_width: Option<usize>,
 }
 
 impl RobocasaSource {
@@ -172,7 +190,10 @@ impl RobocasaSource {
                 detail: "no file has a group `data/demo_<n>`".into(),
             }));
         }
-        let layout = Layout::find(&files, &demos, one_camera(&options)?);
+        let mut layout = Layout::find(&files, &demos, one_camera(&options)?);
+        if options.simulator_states {
+            layout.state_width = Some(state_width(src, &files, &demos, &options)?);
+        }
         let mut manifest = declare(&layout, &files, &options);
         add_inputs(&mut manifest, &root, &files);
         Ok(Self {
@@ -231,6 +252,12 @@ impl RobocasaSource {
             same_rows(&rewards, rewards.rows_of(&[1])?, rows)?;
             let values = rewards.f64(None)?.into_iter().map(|v| v as f32).collect();
             columns.insert(REWARD.into(), Column::F32 { width: 1, values });
+        }
+        if let Some(width) = self.layout.state_width {
+            let states = demo.data(STATES)?;
+            same_rows(&states, states.rows_of(&[width])?, rows)?;
+            let values = states.f64(None)?;
+            columns.insert(STATE.into(), Column::F64 { width, values });
         }
         if self.layout.has_segments {
             columns.insert(SEGMENT.into(), Column::I64(segments(demo, rows)?));
@@ -408,14 +435,17 @@ impl File {
     }
 }
 
+impl Demo {
+    /// Its group, where it can be opened.
+    fn group(&self, files: &[File]) -> Option<Group> {
+        let data = files.get(self.file)?.data.as_ref()?;
+        data.group(&format!("demo_{}", self.number?)).ok()
+    }
+}
+
 impl Layout {
     fn find(files: &[File], demos: &[Demo], asked: Option<&str>) -> Self {
-        let groups = || {
-            demos.iter().filter_map(|demo| {
-                let data = files.get(demo.file)?.data.as_ref()?;
-                data.group(&format!("demo_{}", demo.number?)).ok()
-            })
-        };
+        let groups = || demos.iter().filter_map(|demo| demo.group(files));
         let asked = asked.map(|name| name.strip_suffix(IMAGE).unwrap_or(name).to_string());
         let camera = asked
             .or_else(|| groups().find_map(|demo| default_camera(&demo)))
@@ -431,8 +461,65 @@ impl Layout {
             action_width: groups().find_map(width).unwrap_or(ACTION_WIDTH),
             has_reward: groups().any(|demo| demo.contains("rewards")),
             has_segments: groups().any(|demo| SEGMENTS.iter().any(|name| demo.contains(name))),
+            state_width: None,
         }
     }
+}
+
+/// The one width of the simulator's states in the demos that are read; a demo without states has none.
+///
+/// # Errors
+/// When there are several widths, or none.
+fn state_width(
+    src: &Path,
+    files: &[File],
+    demos: &[Demo],
+    options: &SourceOptions,
+) -> Result<usize> {
+    let asked = options.episodes.clone().unwrap_or(0..demos.len() as u64);
+    let mut widths: BTreeMap<usize, Vec<u64>> = BTreeMap::new();
+    for (index, demo) in (0..).zip(demos) {
+        if !asked.contains(&index) {
+            continue;
+        }
+        let states = demo.group(files).and_then(|demo| demo.data(STATES).ok());
+        if let Some(&[_, width]) = states.as_ref().map(Data::shape) {
+            widths.entry(width).or_default().push(index);
+        }
+    }
+    match widths.keys().copied().collect::<Vec<_>>().as_slice() {
+        [] => Err(Error::MissingKey {
+            path: src.to_path_buf(),
+            key: format!("data/demo_<n>/{STATES}"),
+        }),
+        [width] => Ok(*width),
+        _ => {
+            let listed = widths
+                .iter()
+                .map(|(width, episodes)| format!("{width} in {}", runs(episodes)));
+            Err(Error::Invalid {
+                what: "option",
+                value: "--simulator-states".into(),
+                detail: format!(
+                    "a column has one width, and the states of these demos have {}; select episodes of one width with `--episodes A..B`",
+                    listed.collect::<Vec<_>>().join(", ")
+                ),
+            })
+        }
+    }
+}
+
+/// Numbers in order as runs, `0..3 5..6`.
+fn runs(numbers: &[u64]) -> String {
+    let mut runs: Vec<Range<u64>> = Vec::new();
+    for &number in numbers {
+        match runs.last_mut() {
+            Some(run) if run.end == number => run.end += 1,
+            _ => runs.push(number..number + 1),
+        }
+    }
+    let runs: Vec<String> = runs.iter().map(|run| format!("{run:?}")).collect();
+    runs.join(" ")
 }
 
 /// Notes the hashes of the files; not of collections that take minutes to read.
@@ -618,6 +705,10 @@ fn fields(layout: &Layout) -> Vec<Field> {
     if layout.has_reward {
         fields.push(Field::reward("reward of the simulator"));
     }
+    if let Some(width) = layout.state_width {
+        let meaning = "flattened state of MuJoCo: time, positions, velocities";
+        fields.push(Field::state(Dtype::F64, width, "mixed", meaning));
+    }
     if layout.has_segments {
         fields.push(Field::new(
             SEGMENT,
@@ -644,7 +735,11 @@ fn notes(layout: &Layout, files: &[File], options: &SourceOptions, resized: bool
         ),
         "actions and proprioception are 64-bit in the file and stored as the nearest float32"
             .into(),
-        "simulator states are left out: their width differs between demos".into(),
+        match layout.state_width {
+            Some(_) => "states are those of the simulator, as they are in the file",
+            None => "simulator states are left out: their width differs between demos",
+        }
+        .into(),
     ];
     if options.compat_quaternion {
         notes.push("quaternions are taken for w, x, y, z, as the reference loader does; the Euler angles are wrong".into());
@@ -681,6 +776,12 @@ mod tests {
         for name in ["demo_", "demo_07", "demo_x", "10", "demo_-1"] {
             assert_eq!(number_of(name), None, "{name}");
         }
+    }
+
+    #[test]
+    fn numbers_in_a_row_are_one_run() {
+        assert_eq!(runs(&[0, 1, 2, 5, 7, 8]), "0..3 5..6 7..9");
+        assert_eq!(runs(&[]), "");
     }
 
     #[test]
