@@ -2,6 +2,8 @@
 //!
 //! Each function returns every breach it finds, in a fixed order; an empty list means the promise holds.
 
+mod loss;
+
 use std::collections::BTreeSet;
 use std::path::Path;
 
@@ -12,6 +14,8 @@ use crate::split::{Member, SplitRule, Splits};
 use crate::statistics::statistics;
 use crate::store::{check_numbering, hash_file, list_files, read_manifest};
 use crate::{Dataset, EpisodeMeta, Error, Manifest, Outcome, PIXEL_RANGE, Pixels, Result, STATE};
+
+pub use loss::the_loss_is_that_of_a_codec;
 
 /// One breach of a promise.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
@@ -88,6 +92,7 @@ fn contents(dataset: &Dataset, tick: &(dyn Fn() + Sync)) -> Vec<Problem> {
     problems.extend(statistics_are_those_of_the_rows(dataset));
     problems.extend(splits_follow_their_rule(dataset));
     problems.extend(the_ledger_accounts_for_every_episode(dataset));
+    problems.extend(the_loss_is_that_of_a_codec(dataset));
     problems
 }
 

@@ -4,10 +4,10 @@ use std::collections::BTreeMap;
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use jepa_datasets::conformance::validate;
+use jepa_datasets::conformance::{Problem, validate};
 use jepa_datasets::{
     ACTION, Camera, CameraFrames, Codec, Column, Dataset, DatasetWriter, Episode, Error, Field,
-    FrameLoss, ManifestDraft, PixelType, Pixels, Source, SplitRule, StatedLoss, Stream,
+    FrameLoss, Manifest, ManifestDraft, PixelType, Pixels, Source, SplitRule, StatedLoss, Stream,
     WriterOptions, merge_shards,
 };
 
@@ -177,6 +177,107 @@ fn codec_and_quality_are_in_the_manifest_and_in_the_array() {
     let array = fs::read_to_string(root.join("frames/top.zarr/zarr.json")).unwrap();
     let codecs = r#""codecs":[{"name":"imagecodecs_jpeg","configuration":{"level":83,"subsampling":"420"}},{"name":"crc32c"}]"#;
     assert!(array.replace(char::is_whitespace, "").contains(codecs));
+}
+
+/// Writes a manifest with the right hash, and says what `validate` finds.
+fn problems(root: &Path, manifest: &Manifest) -> Vec<String> {
+    let mut manifest = manifest.clone();
+    manifest.content_hash = manifest.compute_content_hash().unwrap();
+    let text = serde_json::to_vec(&manifest).unwrap();
+    fs::write(root.join("dataset.json"), text).unwrap();
+    let problems = validate(root, &|| ()).unwrap();
+    let is_ours = |p: &Problem| p.file == "dataset.json" && p.code == "loss_mismatch";
+    assert!(problems.iter().all(is_ours), "{problems:?}");
+    problems.into_iter().map(|problem| problem.detail).collect()
+}
+
+/// It cannot be computed again without the frames of the source.
+#[test]
+fn a_stated_loss_that_no_frames_can_have_is_a_problem() {
+    let folder = tempfile::tempdir().unwrap();
+    let root = folder.path().join("set");
+    let good = write(&root, 90).manifest().clone();
+    assert_eq!(problems(&root, &good), [""; 0]);
+    let with = |change: &dyn Fn(&mut StatedLoss)| {
+        let mut manifest = good.clone();
+        change(manifest.loss.get_mut("top").unwrap());
+        problems(&root, &manifest)
+    };
+    type Change = fn(&mut StatedLoss);
+    let changes: [(Change, &str); 5] = [
+        (
+            |loss| loss.psnr_db = Some(90.0),
+            "the PSNR stated is 90.00 dB",
+        ),
+        (|loss| loss.psnr_db = None, "the PSNR stated is none"),
+        (|loss| loss.sums.max_error = 0, "a largest error of 0"),
+        (
+            |loss| loss.sums.squared_error = u64::MAX,
+            "no squared error",
+        ),
+        (|loss| loss.sums.values -= 1, "the frames have"),
+    ];
+    for (change, words) in changes {
+        let found = with(&change);
+        assert!(
+            found.iter().any(|detail| detail.contains(words)),
+            "{found:?}"
+        );
+        assert!(
+            found.iter().all(|detail| detail.contains("`top`")),
+            "{found:?}"
+        );
+    }
+
+    let mut manifest = good.clone();
+    let loss = manifest.loss.remove("top").unwrap();
+    assert_eq!(
+        problems(&root, &manifest),
+        ["camera `top`: what jpeg:90 lost is not stated"]
+    );
+    manifest.loss.insert("top".into(), loss);
+    manifest.loss.insert("other".into(), loss);
+    let found = problems(&root, &manifest);
+    assert!(
+        found.len() == 1 && found[0].contains("`other`"),
+        "{found:?}"
+    );
+
+    // Exact frames have lost nothing.
+    let root = folder.path().join("exact");
+    let exact = WriterOptions {
+        codec: Codec::Lossless,
+        ..options(90, PixelType::U8, [HEIGHT, WIDTH])
+    };
+    let writer = DatasetWriter::open(&root, exact).unwrap();
+    for index in writer.pending() {
+        writer.accept(episode(index, [HEIGHT, WIDTH])).unwrap();
+    }
+    let mut manifest = writer
+        .finish(&SplitRule::JEPA_WMS)
+        .unwrap()
+        .manifest()
+        .clone();
+    assert_eq!(problems(&root, &manifest), [""; 0]);
+    manifest.loss.insert("top".into(), loss);
+    assert_eq!(
+        problems(&root, &manifest),
+        ["camera `top`: lossless loses nothing, and a loss is stated"]
+    );
+}
+
+#[test]
+fn a_quality_out_of_range_is_no_manifest() {
+    let folder = tempfile::tempdir().unwrap();
+    let root = folder.path().join("set");
+    let mut manifest = write(&root, 90).manifest().clone();
+    for quality in [0, 101] {
+        manifest.codec = Codec::Jpeg { quality };
+        let text = serde_json::to_vec(&manifest).unwrap();
+        fs::write(root.join("dataset.json"), text).unwrap();
+        let error = validate(&root, &|| ()).unwrap_err().to_string();
+        assert!(error.contains("the quality is 1 to 100"), "{error}");
+    }
 }
 
 /// Relative path -> bytes of every file under a folder.

@@ -10,8 +10,9 @@ use super::Context;
 
 /// Check every hash, count and range of a dataset.
 ///
-/// Every file is hashed, every row and frame is read, statistics and splits are computed again. All
-/// problems are listed; the exit code is 1 if there is any.
+/// Every file is hashed, every row and frame is read, statistics and splits are computed again. What JPEG lost cannot
+/// be: its numbers have to be possible for the frames that there are. All problems are listed; the exit code is 1 if
+/// there is any.
 #[derive(clap::Args, Debug)]
 #[command(after_help = "Example:\n  jepa-bench validate data/wall && echo sound")]
 pub struct Args {
