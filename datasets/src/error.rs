@@ -171,6 +171,14 @@ pub enum Error {
         /// What is wrong with it.
         detail: String,
     },
+    /// Something that this build was made without.
+    #[error("{what} needs the feature `{feature}`, which this build lacks")]
+    Lacks {
+        /// What was asked for.
+        what: String,
+        /// The feature of the crate.
+        feature: &'static str,
+    },
     /// The writer of a Parquet file failed.
     #[error("cannot write `{}`", path.display())]
     Parquet {
@@ -207,6 +215,9 @@ impl Error {
             Self::Locked { .. } => Some("wait for it to end, or choose another folder".into()),
             Self::Corrupt { .. } => {
                 Some("`jepa-bench validate` lists every damaged file; write the dataset again with `--overwrite`".into())
+            }
+            Self::Lacks { feature, .. } => {
+                Some(format!("build jepa-bench with its default features, or with `--features {feature}`"))
             }
             Self::UnknownName { kind, name, known } if !known.is_empty() => Some(name_hint(kind, name, known)),
             _ => None,

@@ -203,9 +203,6 @@ impl Camera {
     }
 }
 
-/// Says that the library for JPEG is missing.
-pub(crate) const NO_JPEG: &str = "this build is without JPEG; build it with the feature `jpeg`";
-
 /// How frames are stored.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case", tag = "name")]
@@ -234,9 +231,10 @@ impl Codec {
     /// Whether this build can read and write it.
     pub(crate) fn check_build(self) -> Result<()> {
         match self {
-            Self::Jpeg { .. } if !cfg!(feature = "jpeg") => {
-                Err(Error::invalid("codec", self, NO_JPEG))
-            }
+            Self::Jpeg { .. } if !cfg!(feature = "jpeg") => Err(Error::Lacks {
+                what: format!("the codec `{self}`"),
+                feature: "jpeg",
+            }),
             _ => Ok(()),
         }
     }

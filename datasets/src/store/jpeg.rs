@@ -91,7 +91,8 @@ mod library {
 
 #[cfg(not(feature = "jpeg"))]
 mod absent {
-    use crate::schema::NO_JPEG;
+    /// Who opens a dataset, or a writer, was told before.
+    const NO_JPEG: &str = "this build lacks the feature `jpeg`";
 
     pub(crate) fn encode(_: &[u8], _: [usize; 2], _: u8) -> Result<Vec<u8>, String> {
         Err(NO_JPEG.into())

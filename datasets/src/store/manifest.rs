@@ -15,6 +15,8 @@ const MOST_ROW_NUMBERS: usize = 1 << 20;
 
 /// Refuses what no writer writes.
 pub(super) fn check(path: &Path, manifest: &Manifest) -> Result<()> {
+    // A dataset that needs another build is not damaged.
+    manifest.codec.check_build()?;
     let draft = &manifest.draft;
     check_sizes(draft).map_err(|detail| Error::corrupt(path, detail))?;
     let options = WriterOptions {

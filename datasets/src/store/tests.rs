@@ -16,6 +16,8 @@ use crate::{
 };
 
 mod blank;
+#[cfg(not(feature = "jpeg"))]
+mod features;
 mod hostile;
 mod released;
 
