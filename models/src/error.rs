@@ -17,6 +17,14 @@ pub enum Error {
         /// The names that exist.
         known: Vec<String>,
     },
+    /// An encoder name that the table of encoders does not hold.
+    #[error("unknown encoder `{name}`")]
+    UnknownEncoder {
+        /// The name as typed.
+        name: String,
+        /// The names that exist.
+        known: Vec<String>,
+    },
     /// A device that this build or machine does not have.
     #[error("device `{device}` is not available: {detail}")]
     Device {
@@ -115,6 +123,9 @@ impl Error {
         match self {
             Self::UnknownModel { name, known } => {
                 Some(jepa_datasets::name_hint("model", name, known))
+            }
+            Self::UnknownEncoder { name, known } => {
+                Some(jepa_datasets::name_hint("encoder", name, known))
             }
             Self::Device { .. } => Some("use `--device cpu`".into()),
             Self::Run { hint, .. } => Some(hint.clone()),

@@ -3,7 +3,7 @@
 //! Planners and the program talk to [`WorldModel`]; the tensors of the back end (burn) stay inside.
 #![recursion_limit = "256"]
 
-mod encoder;
+pub mod encoder;
 mod error;
 mod layer;
 mod loss;

@@ -7,4 +7,5 @@ pub(crate) mod gelu;
 pub(crate) mod init;
 pub(crate) mod layer_norm;
 pub(crate) mod mlp;
+pub(crate) mod patch_embedding;
 pub(crate) mod rope;

@@ -67,7 +67,7 @@ impl Rope {
         };
         let angle = |position: &Position, channel: usize| {
             let axes = [position.frame, position.row, position.column];
-            let axis = if chunk == 0 { 3 } else { channel / chunk };
+            let axis = channel.checked_div(chunk).unwrap_or(axes.len());
             let place = axes.get(axis).copied().flatten()?;
             Some(place * frequency(channel % chunk))
         };
@@ -213,7 +213,7 @@ mod tests {
         let out = rotate(12, Variant::VjepaCompat, 2.0, &four);
         close(
             &out[..4],
-            &[-2.234_741_7, 2.019_598_7, -4.885_630_2, 4.059_196],
+            &[-2.234_741_7, 2.019_598_7, -4.885_63, 4.059_196],
         );
         let eight: Vec<f32> = (1..=24).map(|i| i as f32).collect();
         let out = rotate(24, Variant::VjepaCompat, 3.0, &eight);
@@ -222,11 +222,11 @@ mod tests {
             &[
                 -1.272_232_5,
                 2.206_193_2,
-                2.878_668_1,
+                2.878_668,
                 4.008_982,
                 -5.796_682_5,
                 7.209_62,
-                6.756_886_2,
+                6.756_886,
                 8.020_964,
             ],
         );

@@ -159,7 +159,7 @@ impl<F: Fn(&str) -> String> ModuleMapper for Filler<F> {
             return param;
         }
         let values = if turned {
-            transposed(array)
+            transposed(&array)
         } else {
             array.values
         };
@@ -170,7 +170,7 @@ impl<F: Fn(&str) -> String> ModuleMapper for Filler<F> {
 }
 
 /// The values of a matrix with its sides exchanged.
-fn transposed(array: Array) -> Vec<f32> {
+fn transposed(array: &Array) -> Vec<f32> {
     let (rows, columns) = (array.shape[0], array.shape[1]);
     let mut turned = vec![0.0; array.values.len()];
     for (row, values) in array.values.chunks_exact(columns.max(1)).enumerate() {
@@ -258,7 +258,7 @@ mod tests {
 
     #[test]
     fn expected_keys_are_those_that_fill_takes() {
-        let keys = expected(&net(&Device::flex()), |path| path.to_string());
+        let keys = expected(&net(&Device::flex()), str::to_string);
         let arrays = arrays();
         assert_eq!(keys.len(), arrays.len());
         for (key, shape) in &keys {
