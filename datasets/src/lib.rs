@@ -15,6 +15,7 @@ pub mod mt19937;
 mod normalizer;
 pub mod pages;
 mod pcg64;
+pub mod pose;
 mod schema;
 mod shard;
 mod slice;

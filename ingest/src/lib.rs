@@ -7,11 +7,11 @@
 pub mod container;
 mod error;
 mod estimate;
-pub mod pose;
 mod run;
 pub mod source;
 
 pub use error::{Error, Result};
 pub use estimate::{Estimate, estimate};
+pub use jepa_datasets::pose;
 pub use run::{Broken, OnBroken, Progress, Summary, Tick, concrete, run, run_shard, summarize};
 pub use source::{SOURCES, Source, SourceEntry, SourceOptions};

@@ -8,27 +8,57 @@ use burn::module::{Module, ModuleMapper, Param, ParamId};
 use burn::tensor::{Tensor, TensorData};
 use jepa_datasets::Stream;
 
-/// Redraws every parameter: weights and biases of linear and convolution layers from
-/// `U(-1/sqrt(fan_in), 1/sqrt(fan_in))` (recipes.md section 2), norms to scale 1 and shift 0.
+/// How the values of one parameter are drawn.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub(crate) enum Draw {
+    /// As `PyTorch` does it: weights and biases of linear and convolution layers from
+    /// `U(-1/sqrt(fan_in), 1/sqrt(fan_in))` (recipes.md section 2), norms to scale 1 and shift 0.
+    Default,
+    /// Normal with mean 0 and this standard deviation. (The reference cuts some of these off at 2, a hundred
+    /// deviations away.)
+    Normal(f64),
+    /// All the same.
+    Constant(f32),
+}
+
+/// Redraws every parameter by [`Draw::Default`].
 pub(crate) fn initialise<M: Module>(module: M, seed: u64) -> M {
+    initialise_with(module, seed, |_| Draw::Default)
+}
+
+/// Redraws every parameter by what `rule` says about its path, such as `blocks.0.attn.qkv.weight`.
+pub(crate) fn initialise_with<M: Module>(module: M, seed: u64, rule: impl Fn(&str) -> Draw) -> M {
     let mut mapper = Initialiser {
         seed,
+        rule,
         path: Vec::new(),
         fan_in: 1,
     };
     module.map(&mut mapper)
 }
 
-struct Initialiser {
+struct Initialiser<R> {
     seed: u64,
+    rule: R,
     path: Vec<String>,
     /// Fan-in of the weight visited last; the bias of the same layer follows it.
     fan_in: usize,
 }
 
-impl Initialiser {
+impl<R: Fn(&str) -> Draw> Initialiser<R> {
     /// Values of the parameter at the current path.
     fn draw(&mut self, dims: &[usize]) -> Vec<f32> {
+        let count = dims.iter().product();
+        let path = self.path.join(".");
+        let mut stream = Stream::new(self.seed, &["init", &path]);
+        match (self.rule)(&path) {
+            Draw::Default => self.draw_default(dims, &mut stream),
+            Draw::Normal(std) => (0..count).map(|_| (stream.normal() * std) as f32).collect(),
+            Draw::Constant(value) => vec![value; count],
+        }
+    }
+
+    fn draw_default(&mut self, dims: &[usize], stream: &mut Stream) -> Vec<f32> {
         let count = dims.iter().product();
         let leaf = self.path.last().map_or("", String::as_str);
         match (leaf, dims) {
@@ -42,8 +72,6 @@ impl Initialiser {
                     _ => {}
                 }
                 let bound = 1.0 / (self.fan_in as f64).sqrt();
-                let path = self.path.join(".");
-                let mut stream = Stream::new(self.seed, &["init", &path]);
                 (0..count)
                     .map(|_| ((2.0 * stream.uniform() - 1.0) * bound) as f32)
                     .collect()
@@ -52,7 +80,7 @@ impl Initialiser {
     }
 }
 
-impl ModuleMapper for Initialiser {
+impl<R: Fn(&str) -> Draw> ModuleMapper for Initialiser<R> {
     fn enter_module(&mut self, name: &str, _container_type: &str) {
         self.path.push(name.to_string());
     }
@@ -129,6 +157,30 @@ mod tests {
         let data = |seed| layer(seed).weight.val().into_data();
         assert_eq!(data(3), data(3));
         assert_ne!(data(3), data(4));
+    }
+
+    #[test]
+    fn a_rule_decides_by_the_path_how_a_parameter_is_drawn() {
+        let rule = |path: &str| match path {
+            "weight" => Draw::Normal(0.02),
+            _ => Draw::Constant(0.5),
+        };
+        let drawn = initialise_with(LinearConfig::new(100, 400).init(&Device::flex()), 7, rule);
+        let weights = drawn.weight.val().into_data().try_to_vec::<f32>().unwrap();
+        let square = weights.iter().map(|w| f64::from(w * w)).sum::<f64>() / weights.len() as f64;
+        assert!((square.sqrt() - 0.02).abs() < 2e-4, "{square}");
+        assert!(
+            weights.iter().any(|w| w.abs() > 0.05),
+            "a normal distribution has tails"
+        );
+        let bias = drawn
+            .bias
+            .unwrap()
+            .val()
+            .into_data()
+            .try_to_vec::<f32>()
+            .unwrap();
+        assert_eq!(bias, [0.5; 400]);
     }
 
     #[test]

@@ -82,18 +82,18 @@ pub(crate) fn expected<M: Module>(
 
 /// Where in the module the mapper is.
 #[derive(Debug, Default)]
-struct Place {
+pub(super) struct Place {
     names: Vec<String>,
     containers: Vec<String>,
 }
 
 impl Place {
-    fn enter(&mut self, name: &str, container: &str) {
+    pub(super) fn enter(&mut self, name: &str, container: &str) {
         self.names.push(name.to_string());
         self.containers.push(container.to_string());
     }
 
-    fn exit(&mut self) {
+    pub(super) fn exit(&mut self) {
         self.names.pop();
         self.containers.pop();
     }
@@ -102,14 +102,14 @@ impl Place {
         self.containers.last().map_or("", String::as_str)
     }
 
-    fn is_linear_weight(&self, rank: usize) -> bool {
+    pub(super) fn is_linear_weight(&self, rank: usize) -> bool {
         rank == 2
             && self.container() == "Struct:Linear"
             && self.names.last().is_some_and(|name| name == "weight")
     }
 
     /// The path with `PyTorch`'s leaf names.
-    fn path(&self) -> String {
+    pub(super) fn path(&self) -> String {
         let mut path = self.names.join(".");
         if NORMS.contains(&self.container()) {
             for (ours, theirs) in [(".gamma", ".weight"), (".beta", ".bias")] {
@@ -170,7 +170,7 @@ impl<F: Fn(&str) -> String> ModuleMapper for Filler<F> {
 }
 
 /// The values of a matrix with its sides exchanged.
-fn transposed(array: &Array) -> Vec<f32> {
+pub(super) fn transposed(array: &Array) -> Vec<f32> {
     let (rows, columns) = (array.shape[0], array.shape[1]);
     let mut turned = vec![0.0; array.values.len()];
     for (row, values) in array.values.chunks_exact(columns.max(1)).enumerate() {

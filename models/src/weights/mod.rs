@@ -8,6 +8,7 @@
 
 pub mod check;
 pub(crate) mod fill;
+pub(crate) mod gradients;
 
 use std::collections::BTreeMap;
 

@@ -1,0 +1,232 @@
+//! The `AdaLN` predictor with rotary positions, the best of the JEPA-WMs paper (models.md section 2.4; arXiv
+//! 2512.24497; conditioning after `DiT`, arXiv 2212.09748).
+//!
+//! ```text
+//! (sh1, sc1, g1, sh2, sc2, g2) = Linear(SiLU(action of the frame))
+//! x = x + g1 * attention(norm1(x) * (1 + sc1) + sh1)
+//! x = x + g2 * mlp(norm2(x) * (1 + sc2) + sh2)
+//! ```
+//!
+//! The tokens of a frame are shifted, scaled and gated by its own action; earlier actions arrive through
+//! attention to earlier frames. Unlike in `DiT` the norms are affine, and the modulation does not start at
+//! zero unless `init_scale` is 0.
+
+use burn::module::Module;
+use burn::nn::{Linear, LinearConfig};
+use burn::tensor::{Device, Tensor, activation};
+use serde::{Deserialize, Serialize};
+
+use super::frame_tokens::{FrameTokens, channels, with_features};
+use super::{Grid, ProprioInput, TokenState};
+use crate::layer::attention::{Attention, FrameCausal};
+use crate::layer::block::FeedForward;
+use crate::layer::init::Draw;
+use crate::layer::layer_norm::LayerNorm;
+use crate::layer::rope::{Rope, Variant};
+
+/// Added to the variance in norms.
+const EPSILON: f64 = 1e-6;
+
+/// Standard deviation of fresh weights.
+const INITIAL_STD: f64 = 0.02;
+
+/// Sizes of an [`AdaLnPredictor`].
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct AdaLnConfig {
+    /// Patches of a frame.
+    pub grid: Grid,
+    /// Frames of a training sample; longer inputs work too.
+    pub frames: usize,
+    /// Width `De` of the tokens that come in and go out.
+    pub encoder_width: usize,
+    /// Width `Dp` of the visual part inside.
+    pub width: usize,
+    pub depth: usize,
+    pub heads: usize,
+    /// Action block width `A`.
+    pub action_dim: usize,
+    pub proprio: ProprioInput,
+    pub rope_variant: Variant,
+    /// Fresh modulation weights have standard deviation `0.02 * init_scale`; 0 makes every block the identity.
+    pub init_scale: f64,
+}
+
+impl AdaLnConfig {
+    /// Width `D` of the tokens inside.
+    pub(crate) fn inner_width(&self) -> usize {
+        self.width + self.proprio.feature_width()
+    }
+
+    /// How fresh values of the parameter at `path` are drawn.
+    pub(crate) fn draw(&self, path: &str) -> Draw {
+        if path.ends_with("modulation.weight") {
+            return Draw::Normal(INITIAL_STD * self.init_scale);
+        }
+        depth_scaled(path)
+    }
+
+    pub(crate) fn init(&self, device: &Device) -> AdaLnPredictor {
+        let width = self.inner_width();
+        let linear =
+            |inputs: usize, outputs: usize| LinearConfig::new(inputs, outputs).init(device);
+        let block = |_| AdaLnBlock {
+            norm1: LayerNorm::new(width, EPSILON, device),
+            attn: Attention::new(width, self.heads, device),
+            norm2: LayerNorm::new(width, EPSILON, device),
+            mlp: FeedForward::new(width, 4 * width, device),
+            modulation: linear(width, 6 * width),
+        };
+        let proprio_encoder = match self.proprio {
+            ProprioInput::RawToken { dim } => Some(linear(dim, width)),
+            _ => None,
+        };
+        let conditions = self.proprio.tokens();
+        let head = width / self.heads;
+        AdaLnPredictor {
+            predictor_embed: linear(self.encoder_width, self.width),
+            action_encoder: linear(self.action_dim, width),
+            proprio_encoder,
+            predictor_blocks: (0..self.depth).map(block).collect(),
+            predictor_norm: LayerNorm::new(width, EPSILON, device),
+            predictor_proj: linear(self.width, self.encoder_width),
+            tokens: FrameTokens::new(self.grid, conditions, head, self.rope_variant, self.frames),
+            config: self.clone(),
+        }
+    }
+}
+
+/// # Shapes
+/// - state: visual `[B, T, N, De]`; proprio by [`ProprioInput`]; actions `[B, T, A]`
+/// - output: the same; proprio after the last norm, not projected
+#[derive(Module, Debug)]
+pub(crate) struct AdaLnPredictor {
+    predictor_embed: Linear,
+    action_encoder: Linear,
+    proprio_encoder: Option<Linear>,
+    predictor_blocks: Vec<AdaLnBlock>,
+    predictor_norm: LayerNorm,
+    predictor_proj: Linear,
+    #[module(skip)]
+    tokens: FrameTokens,
+    #[module(skip)]
+    config: AdaLnConfig,
+}
+
+impl AdaLnPredictor {
+    pub(crate) fn forward(&self, state: TokenState, actions: Tensor<3>) -> TokenState {
+        let patches = self.predictor_embed.forward(state.visual);
+        let (features, conditions) = self.place(state.proprio);
+        let frames = patches.dims()[1];
+        let condition = activation::silu(self.action_encoder.forward(actions));
+        let mut x = self
+            .tokens
+            .join(conditions, with_features(patches, features));
+        let rope = self.tokens.rope(frames);
+        for block in &self.predictor_blocks {
+            x = block.forward(x, condition.clone(), &rope, self.tokens.mask());
+        }
+        self.take_apart(self.tokens.frames(self.predictor_norm.forward(x)))
+    }
+
+    /// Proprio as channels of every token, or as a token.
+    fn place(&self, proprio: Option<Tensor<4>>) -> (Vec<Tensor<4>>, Vec<Tensor<4>>) {
+        let given = || proprio.clone().into_iter().collect();
+        match (self.config.proprio, &self.proprio_encoder) {
+            (ProprioInput::None, _) => (Vec::new(), Vec::new()),
+            (ProprioInput::Feature { .. }, _) => (given(), Vec::new()),
+            (_, Some(encoder)) => {
+                let tokens = proprio.into_iter().map(|p| encoder.forward(p));
+                (Vec::new(), tokens.collect())
+            }
+            (_, None) => (Vec::new(), given()),
+        }
+    }
+
+    fn take_apart(&self, frames: Tensor<4>) -> TokenState {
+        let width = self.config.inner_width();
+        let patches = self.tokens.patches(frames.clone());
+        let proprio = match self.config.proprio {
+            ProprioInput::None => None,
+            ProprioInput::Feature { .. } => {
+                Some(channels(patches.clone(), self.config.width, width))
+            }
+            ProprioInput::Token | ProprioInput::RawToken { .. } => Some(frames.slice_dim(2, 0..1)),
+        };
+        let visual = channels(patches, 0, self.config.width);
+        TokenState {
+            visual: self.predictor_proj.forward(visual),
+            proprio,
+        }
+    }
+}
+
+/// Fresh values of the predictors with rotary positions (models.md section 2.2): normal weights, those of the
+/// last layer of each branch of block `i` divided by `sqrt(2 (i + 1))`, biases zero.
+pub(crate) fn depth_scaled(path: &str) -> Draw {
+    let block = path.strip_prefix("predictor_blocks.").and_then(|rest| {
+        let (block, layer) = rest.split_once('.')?;
+        let last = matches!(layer, "attn.proj.weight" | "mlp.fc2.weight");
+        last.then(|| block.parse::<u32>().ok())?
+    });
+    match (path.rsplit('.').next(), block) {
+        (Some("gamma"), _) => Draw::Constant(1.0),
+        (Some("weight"), Some(block)) => {
+            Draw::Normal(INITIAL_STD / (2.0 * (f64::from(block) + 1.0)).sqrt())
+        }
+        (Some("weight"), None) => Draw::Normal(INITIAL_STD),
+        _ => Draw::Constant(0.0),
+    }
+}
+
+/// # Shapes
+/// - `x`: `[B, T n, D]`; `condition`: `[B, T, D]`, one per frame, after its `SiLU`
+#[derive(Module, Debug)]
+struct AdaLnBlock {
+    norm1: LayerNorm,
+    attn: Attention,
+    norm2: LayerNorm,
+    mlp: FeedForward,
+    /// `adaLN_modulation.1` in files.
+    modulation: Linear,
+}
+
+impl AdaLnBlock {
+    fn forward(
+        &self,
+        x: Tensor<3>,
+        condition: Tensor<3>,
+        rope: &Rope,
+        mask: FrameCausal,
+    ) -> Tensor<3> {
+        let [batch, length, width] = x.dims();
+        let frames = condition.dims()[1];
+        let split = |x: Tensor<3>| x.reshape([batch, frames, length / frames, width]);
+        let join = |x: Tensor<4>| x.reshape([batch, length, width]);
+        let parts = self
+            .modulation
+            .forward(condition)
+            .reshape([batch, frames, 1, 6 * width]);
+        let part = |i: usize| parts.clone().slice_dim(3, i * width..(i + 1) * width);
+
+        let input = modulate(split(self.norm1.forward(x.clone())), part(0), part(1));
+        let attended = self.attn.forward(join(input), Some(rope), Some(mask));
+        let x = x + join(split(attended) * part(2));
+        let input = modulate(split(self.norm2.forward(x.clone())), part(3), part(4));
+        let changed = self.mlp.forward(join(input));
+        x + join(split(changed) * part(5))
+    }
+}
+
+/// Shifts and scales the tokens of every frame, `x * (1 + scale) + shift`.
+///
+/// # Shapes
+/// - `normed`: `[B, T, n, D]`; `shift`, `scale`: `[B, T, 1, D]`, one per frame
+fn modulate(normed: Tensor<4>, shift: Tensor<4>, scale: Tensor<4>) -> Tensor<4> {
+    normed * (scale + 1.0) + shift
+}
+
+/// The key in released files of a parameter of this predictor.
+pub(crate) fn key(path: &str) -> String {
+    path.replace(".modulation.", ".adaLN_modulation.1.")
+}
