@@ -8,10 +8,10 @@ mod files;
 mod fit;
 mod loader;
 mod metrics;
-mod optimizer;
+pub(crate) mod optimizer;
 mod probe;
 mod run;
-mod schedule;
+pub(crate) mod schedule;
 mod synthetic;
 mod validation;
 

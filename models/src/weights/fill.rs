@@ -80,7 +80,7 @@ pub(crate) fn expected<M: Module>(
     lister.found
 }
 
-/// Where in the module the mapper is.
+/// Where in a module a mapper or visitor is.
 #[derive(Debug, Default)]
 pub(super) struct Place {
     names: Vec<String>,

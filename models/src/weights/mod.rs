@@ -7,6 +7,7 @@
 //! them all.
 
 pub mod check;
+pub(crate) mod export;
 pub(crate) mod fill;
 pub(crate) mod gradients;
 

@@ -29,11 +29,12 @@ pub struct CheckEntry {
     pub run: fn(&Case<'_>) -> Result<Vec<Comparison>>,
 }
 
-/// Every class of models, losses and transforms that can be checked.
+/// Every class of models, losses and transforms that can be checked. The losses of a predictor class come before
+/// the class alone: the first entry that fits a case runs it.
 pub const CHECKS: &[&[CheckEntry]] = &[
     encoder::ENTRIES,
-    predictor::ENTRIES,
     training::ENTRIES,
+    predictor::ENTRIES,
     pixels::ENTRIES,
     head::ENTRIES,
     transform::ENTRIES,
