@@ -3,11 +3,14 @@
 //! Planners and the program talk to [`WorldModel`]; the tensors of the back end (burn) stay inside.
 #![recursion_limit = "256"]
 
+pub mod eb_jepa;
 pub mod encoder;
 mod error;
 mod layer;
+pub mod lewm;
 mod loss;
 pub mod pldm;
+pub mod pldm_maze;
 mod predictor;
 pub mod train;
 pub mod weights;

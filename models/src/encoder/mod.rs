@@ -7,9 +7,11 @@
 pub(crate) mod conv;
 mod dinov2;
 mod dinov3;
+pub(crate) mod impala;
 mod naming;
 mod position_table;
 mod transformer;
+pub(crate) mod vit_tiny;
 mod vjepa;
 mod vjepa2;
 mod zoo;

@@ -62,8 +62,8 @@ impl<R: Fn(&str) -> Draw> Initialiser<R> {
         let count = dims.iter().product();
         let leaf = self.path.last().map_or("", String::as_str);
         match (leaf, dims) {
-            ("gamma", _) => vec![1.0; count],
-            ("beta", _) => vec![0.0; count],
+            ("gamma" | "running_var", _) => vec![1.0; count],
+            ("beta" | "running_mean", _) => vec![0.0; count],
             _ => {
                 match dims {
                     // Linear layers hold [in, out], batches of them [copies, in, out].

@@ -1,9 +1,11 @@
 //! Layers of our own: fused operations with a plain version beside each, and seeded initialisation.
 
 pub(crate) mod attention;
+pub(crate) mod batch_norm;
 pub(crate) mod block;
 pub(crate) mod conv_norm;
 pub(crate) mod gelu;
+pub(crate) mod gru;
 pub(crate) mod init;
 pub(crate) mod layer_norm;
 pub(crate) mod mlp;

@@ -5,12 +5,15 @@
 //! the per-token losses of [`elementwise`]. [`vjepa2_ac`] is the loss of V-JEPA-2-AC as its authors train it.
 
 pub(crate) mod elementwise;
+pub(crate) mod inverse_dynamics;
 pub(crate) mod objective;
 pub(crate) mod prediction;
 pub(crate) mod rollout;
 pub(crate) mod scheduled_sampling;
+pub(crate) mod sigreg;
 pub(crate) mod teacher_forcing;
 #[cfg(test)]
 pub(crate) mod toy;
 pub(crate) mod variance_covariance;
+pub(crate) mod vcreg;
 pub(crate) mod vjepa2_ac;

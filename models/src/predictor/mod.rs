@@ -7,6 +7,7 @@
 //! trains on tokens it puts together itself.
 
 pub(crate) mod adaln;
+pub(crate) mod adaln_time;
 pub(crate) mod dino_wm_original;
 pub(crate) mod feature;
 mod frame_tokens;

@@ -10,6 +10,8 @@ pub mod check;
 pub(crate) mod export;
 pub(crate) mod fill;
 pub(crate) mod gradients;
+pub(crate) mod packed;
+pub(crate) mod read_out;
 
 use std::collections::BTreeMap;
 

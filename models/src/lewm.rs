@@ -1,0 +1,450 @@
+//! `lewm`: a joint-embedding world model kept from collapse by SIGReg alone (models.md section 7.2,
+//! arXiv 2603.19312).
+//!
+//! A vision transformer gives one vector per frame, a projector with batch norm makes it the latent, and a
+//! causal transformer over time predicts the next latents from up to three frames and their actions:
+//!
+//! ```text
+//! L = mean (predict(z_0..z_2, a_0..a_2) - z_1..z_3)^2 + 0.09 SIGReg(z)        no stop-gradient anywhere
+//! ```
+//!
+//! Differences from the published model: nothing is dropped out in training.
+
+use burn::module::{Module, ModuleMapper, Param};
+use burn::nn::{Linear, LinearConfig};
+use burn::tensor::{Device, Tensor, TensorData, activation};
+use jepa_datasets::Stream;
+use serde::{Deserialize, Serialize};
+
+use crate::Result;
+use crate::encoder::vit_tiny::{self, VitTiny, VitTinyConfig};
+use crate::layer::batch_norm::BatchNorm;
+use crate::layer::gelu::gelu;
+use crate::layer::init::initialise;
+use crate::loss::prediction::mean_squared;
+use crate::loss::sigreg::{Knots, sigreg};
+use crate::predictor::adaln_time::{AdaLnTime, AdaLnTimeConfig};
+use crate::train::LossTerm;
+use crate::weights::fill::fill;
+use crate::weights::{Checkpoint, packed};
+
+/// Weights and sizes of the loss.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct LewmLoss {
+    /// Frames between an input and its target.
+    pub ahead: usize,
+    /// Weight of SIGReg.
+    pub sigreg: f64,
+    /// Knots of SIGReg.
+    pub knots: usize,
+    /// Random directions of a step.
+    pub directions: usize,
+}
+
+impl Default for LewmLoss {
+    fn default() -> Self {
+        Self {
+            ahead: 1,
+            sigreg: 0.09,
+            knots: 17,
+            directions: 1024,
+        }
+    }
+}
+
+/// Architecture and loss of `lewm`.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct LewmConfig {
+    /// Native steps per model step.
+    pub frameskip: usize,
+    /// Image encoder; its width is that of the latent.
+    pub encoder: VitTinyConfig,
+    /// Latent predictor.
+    pub predictor: AdaLnTimeConfig,
+    /// Hidden width of the two projectors.
+    pub projector_hidden: usize,
+    /// Added to the variance of the projectors' batch norm.
+    pub batch_norm_epsilon: f64,
+    /// Width of the first layer of the action embedding.
+    pub smoothed: usize,
+    /// Hidden width of the action embedding, in widths.
+    pub action_hidden_factor: usize,
+    /// Loss.
+    pub loss: LewmLoss,
+}
+
+impl Default for LewmConfig {
+    fn default() -> Self {
+        Self {
+            frameskip: 5,
+            encoder: VitTinyConfig::default(),
+            predictor: AdaLnTimeConfig::default(),
+            projector_hidden: 2048,
+            batch_norm_epsilon: 1e-5,
+            smoothed: 10,
+            action_hidden_factor: 4,
+            loss: LewmLoss::default(),
+        }
+    }
+}
+
+impl LewmConfig {
+    /// A network for action blocks of this width, with the back end's own random weights.
+    pub(crate) fn init(&self, block: usize, device: &Device) -> Result<LewmNet> {
+        self.encoder.check()?;
+        let width = self.encoder.width;
+        let hidden = self.action_hidden_factor * width;
+        let linear = |inputs, outputs| LinearConfig::new(inputs, outputs).init(device);
+        let projector = || Projector {
+            fc1: linear(width, self.projector_hidden),
+            norm: BatchNorm::new(self.projector_hidden, self.batch_norm_epsilon, device),
+            fc2: linear(self.projector_hidden, width),
+        };
+        Ok(LewmNet {
+            encoder: self.encoder.init(device),
+            projector: projector(),
+            actions: ActionEmbedder {
+                smooth: linear(block, self.smoothed),
+                fc1: linear(self.smoothed, hidden),
+                fc2: linear(hidden, width),
+            },
+            predictor: self.predictor.init(width, device),
+            out: projector(),
+        })
+    }
+
+    /// A network to train: weights from the stream `init`, positions and class token normal, modulation zero.
+    #[cfg_attr(
+        not(test),
+        expect(dead_code, reason = "`lewm` is not among the models to train yet")
+    )]
+    pub(crate) fn init_seeded(&self, block: usize, seed: u64, device: &Device) -> Result<LewmNet> {
+        let net = initialise(self.init(block, device)?, seed);
+        let mut fresh = Fresh {
+            seed,
+            path: Vec::new(),
+        };
+        Ok(net.map(&mut fresh))
+    }
+}
+
+/// Redraws what the general initialisation has no rule for (models.md section 7.2).
+struct Fresh {
+    seed: u64,
+    path: Vec<String>,
+}
+
+impl Fresh {
+    /// Standard deviation of a normal draw for the parameter at the current path, if it needs one.
+    fn std(&self) -> Option<f64> {
+        let leaf = self.path.last()?.as_str();
+        match leaf {
+            "positions" if self.path[0] == "predictor" => Some(1.0),
+            "positions" | "cls_token" => Some(vit_tiny::FRESH_STD),
+            _ if self.path.iter().any(|name| name == "modulation") => Some(0.0),
+            _ => None,
+        }
+    }
+}
+
+impl ModuleMapper for Fresh {
+    fn enter_module(&mut self, name: &str, _container: &str) {
+        self.path.push(name.to_string());
+    }
+
+    fn exit_module(&mut self, _name: &str, _container: &str) {
+        self.path.pop();
+    }
+
+    fn map_float<const D: usize>(&mut self, param: Param<Tensor<D>>) -> Param<Tensor<D>> {
+        let Some(std) = self.std() else {
+            return param;
+        };
+        let mut stream = Stream::new(self.seed, &["init", &self.path.join(".")]);
+        let dims: [usize; D] = param.lazy_shape().dims();
+        let count = dims.iter().product();
+        let values: Vec<f32> = (0..count).map(|_| (std * stream.normal()) as f32).collect();
+        let tensor = Tensor::from_data(TensorData::new(values, dims), &param.lazy_device());
+        let id = param.id;
+        param.transform_for_load(tensor, id)
+    }
+}
+
+/// The network of `lewm`. All of it is used in training and in planning.
+#[derive(Module, Debug)]
+pub(crate) struct LewmNet {
+    encoder: VitTiny,
+    projector: Projector,
+    actions: ActionEmbedder,
+    predictor: AdaLnTime,
+    /// Projector of predictions.
+    out: Projector,
+}
+
+impl LewmNet {
+    /// Latents `[n, D]` of images `[n, 3, h, w]`, normalised with the statistics of `ImageNet`.
+    pub(crate) fn encode(&self, images: Tensor<4>) -> Tensor<2> {
+        self.projector.forward(self.encoder.forward(images))
+    }
+
+    /// Embeddings `[B, T, D]` of action blocks `[B, T, A]`.
+    pub(crate) fn embed_actions(&self, actions: Tensor<3>) -> Tensor<3> {
+        self.actions.forward(actions)
+    }
+
+    /// Latents of frames `1..=T` from those of frames `0..T` and the embedded actions after them.
+    ///
+    /// # Shapes
+    /// - `latents`, `actions`, output: `[B, T, D]`, `T` at most the history
+    pub(crate) fn predict(&self, latents: Tensor<3>, actions: &Tensor<3>) -> Tensor<3> {
+        let [batch, frames, width] = latents.dims();
+        let predicted = self.predictor.forward(latents, actions);
+        let rows = self.out.forward(predicted.reshape([batch * frames, width]));
+        rows.reshape([batch, frames, width])
+    }
+
+    /// Appends a prediction for every action that has no frame after it, each from the last frames of the
+    /// history.
+    ///
+    /// # Shapes
+    /// - `start`: `[S, F, D]`; `actions`: `[S, N, A]`, `N >= F`, action `t` between frames `t` and `t + 1`
+    /// - output: `[S, N + 1, D]`
+    pub(crate) fn rollout(&self, start: Tensor<3>, actions: Tensor<3>) -> Tensor<3> {
+        let embedded = self.embed_actions(actions);
+        let mut latents = start;
+        for frames in latents.dims()[1]..=embedded.dims()[1] {
+            let window = frames.saturating_sub(self.predictor.history())..frames;
+            let seen = latents.clone().slice_dim(1, window.clone());
+            let predicted = self.predict(seen, &embedded.clone().slice_dim(1, window.clone()));
+            let last = predicted.slice_dim(1, window.len() - 1..window.len());
+            latents = Tensor::cat(vec![latents, last], 1);
+        }
+        latents
+    }
+
+    /// Predictions that training compares, from the first frames of a slice.
+    ///
+    /// # Shapes
+    /// - `latents`: `[B, T, D]`; `actions`: `[B, T, A]`; output `[B, H, D]` with the history `H`
+    pub(crate) fn predict_slice(&self, latents: &Tensor<3>, actions: &Tensor<3>) -> Tensor<3> {
+        let history = 0..self.predictor.history();
+        let embedded = self.embed_actions(actions.clone().slice_dim(1, history.clone()));
+        self.predict(latents.clone().slice_dim(1, history), &embedded)
+    }
+
+    /// Terms of the training loss.
+    ///
+    /// # Shapes
+    /// - `latents`: `[B, T, D]`; `predicted`: `[B, H, D]`, `T = H + ahead`; `directions`: `[D, M]`, of this
+    ///   step (see [`crate::loss::sigreg::directions`])
+    pub(crate) fn losses(
+        latents: &Tensor<3>,
+        predicted: Tensor<3>,
+        directions: Tensor<2>,
+        loss: &LewmLoss,
+    ) -> Vec<LossTerm> {
+        let targets = latents.clone().slice_dim(1, loss.ahead..latents.dims()[1]);
+        let by_frame = latents.clone().swap_dims(0, 1);
+        vec![
+            LossTerm {
+                name: "prediction",
+                weight: 1.0,
+                value: mean_squared(predicted, targets),
+            },
+            LossTerm {
+                name: "sigreg",
+                weight: loss.sigreg,
+                value: sigreg(by_frame, directions, &Knots::half_line(loss.knots)),
+            },
+        ]
+    }
+
+    /// This network with the weights of a file.
+    ///
+    /// # Errors
+    /// [`crate::Error::Keys`] and [`crate::Error::Weights`] for a file of another model.
+    pub(crate) fn load(self, name: &str, file: Checkpoint) -> Result<Self> {
+        let (width, block) = self.actions.smoothing();
+        let mut ours = file.rename(our_key);
+        // A convolution over time of kernel 1 is a linear layer.
+        if let Some(mut array) = ours.remove("actions.smooth.weight") {
+            if array.shape == [width, block, 1] {
+                array.shape.pop();
+            }
+            ours.insert("actions.smooth.weight", array);
+        }
+        fill(name, self, packed::pack(ours)?, str::to_string)
+    }
+}
+
+/// Key parts of the file, and ours; the encoder has its own.
+const KEYS: [(&str, &str); 15] = [
+    ("projector.net.0", "projector.fc1"),
+    ("projector.net.1", "projector.norm"),
+    ("projector.net.3", "projector.fc2"),
+    ("pred_proj.net.0", "out.fc1"),
+    ("pred_proj.net.1", "out.norm"),
+    ("pred_proj.net.3", "out.fc2"),
+    ("action_encoder.patch_embed", "actions.smooth"),
+    ("action_encoder.embed.0", "actions.fc1"),
+    ("action_encoder.embed.2", "actions.fc2"),
+    ("predictor.pos_embedding", "predictor.positions"),
+    ("predictor.transformer.layers.", "predictor.blocks."),
+    ("predictor.transformer.norm", "predictor.norm"),
+    ("adaLN_modulation.1", "modulation"),
+    ("attn.to_qkv", "attn.packed"),
+    ("attn.to_out.0", "attn.proj"),
+];
+
+/// Key parts of the perceptron of the predictor, which has a dropout between its layers.
+const MLP_KEYS: [(&str, &str); 3] = [
+    ("mlp.net.0", "mlp.norm"),
+    ("mlp.net.1", "mlp.fc1"),
+    ("mlp.net.4", "mlp.fc2"),
+];
+
+/// Our key for one of the file; the count of batches seen, which nothing uses, has none.
+pub(crate) fn our_key(key: &str) -> Option<String> {
+    if key.ends_with("num_batches_tracked") {
+        return None;
+    }
+    if let Some(key) = key.strip_prefix("encoder.") {
+        return Some(format!("encoder.{}", vit_tiny::our_key(key)));
+    }
+    let pairs = KEYS.iter().chain(&MLP_KEYS);
+    Some(pairs.fold(key.to_string(), |key, (theirs, ours)| {
+        key.replace(theirs, ours)
+    }))
+}
+
+/// Linear, batch norm, GELU, linear.
+#[derive(Module, Debug)]
+struct Projector {
+    fc1: Linear,
+    norm: BatchNorm,
+    fc2: Linear,
+}
+
+impl Projector {
+    /// # Shapes
+    /// - input and output: `[n, D]`
+    fn forward(&self, input: Tensor<2>) -> Tensor<2> {
+        let hidden = self.norm.forward(self.fc1.forward(input));
+        self.fc2.forward(gelu(hidden))
+    }
+}
+
+/// A linear mixing of the action block, then a perceptron with SiLU.
+#[derive(Module, Debug)]
+struct ActionEmbedder {
+    smooth: Linear,
+    fc1: Linear,
+    fc2: Linear,
+}
+
+impl ActionEmbedder {
+    fn forward(&self, actions: Tensor<3>) -> Tensor<3> {
+        let hidden = self.fc1.forward(self.smooth.forward(actions));
+        self.fc2.forward(activation::silu(hidden))
+    }
+
+    /// Outputs and inputs of the first layer.
+    fn smoothing(&self) -> (usize, usize) {
+        let [inputs, outputs] = self.smooth.weight.lazy_shape().dims();
+        (outputs, inputs)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::weights::check::testing::assert_case;
+    use crate::weights::fill::expected;
+    use crate::weights::read_out::weights_of;
+
+    fn count(net: &LewmNet, part: &str) -> usize {
+        expected(net, str::to_string)
+            .iter()
+            .filter(|(key, _)| key.starts_with(part) && !key.contains("running_"))
+            .map(|(_, shape)| shape.iter().product::<usize>())
+            .sum()
+    }
+
+    fn small() -> LewmConfig {
+        LewmConfig {
+            encoder: VitTinyConfig {
+                width: 6,
+                layers: 1,
+                heads: 2,
+                image: 8,
+                patch: 4,
+                ..VitTinyConfig::default()
+            },
+            predictor: AdaLnTimeConfig {
+                depth: 1,
+                heads: 2,
+                head_width: 3,
+                hidden: 7,
+                history: 2,
+            },
+            projector_hidden: 5,
+            ..LewmConfig::default()
+        }
+    }
+
+    #[test]
+    fn the_full_model_has_the_documented_parameters() {
+        // models.md section 7.2.
+        let net = LewmConfig::default().init(10, &Device::flex()).unwrap();
+        assert_eq!(count(&net, "encoder."), 5_501_376);
+        assert_eq!(count(&net, "predictor."), 10_791_360);
+        assert_eq!(count(&net, "projector."), 792_768);
+        assert_eq!(count(&net, "out."), 792_768);
+        assert_eq!(count(&net, "actions."), 156_206);
+    }
+
+    #[test]
+    fn outputs_losses_and_gradients_are_those_of_the_reference() {
+        assert_case("lewm");
+    }
+
+    #[test]
+    fn a_fresh_network_has_normal_positions_and_no_modulation() {
+        let net = small().init_seeded(4, 3, &Device::flex()).unwrap();
+        let weights = weights_of(&net);
+        let of = |key: &str| weights.get(key).unwrap().values.clone();
+        assert!(
+            of("predictor.blocks.0.modulation.weight")
+                .iter()
+                .all(|v| *v == 0.0)
+        );
+        assert!(of("predictor.positions").iter().any(|v| v.abs() > 0.3));
+        assert!(of("encoder.positions").iter().all(|v| v.abs() < 0.2));
+        assert!(of("projector.norm.running_var").iter().all(|v| *v == 1.0));
+        assert!(of("projector.norm.running_mean").iter().all(|v| *v == 0.0));
+        assert_eq!(
+            weights,
+            weights_of(&small().init_seeded(4, 3, &Device::flex()).unwrap())
+        );
+    }
+
+    #[test]
+    fn a_rollout_sees_no_more_than_the_history() {
+        let device = Device::flex();
+        let net = initialise(small().init(4, &device).unwrap(), 3);
+        let normal = burn::tensor::Distribution::Normal(0.0, 1.0);
+        let start = Tensor::<3>::random([2, 1, 6], normal, &device);
+        let actions = Tensor::<3>::random([2, 4, 4], normal, &device);
+        let latents = net.rollout(start, actions.clone());
+        assert_eq!(latents.dims(), [2, 5, 6]);
+        // The last of them again, from the two frames before it alone.
+        let window = latents.clone().slice_dim(1, 2..4);
+        let again = net.rollout(window, actions.slice_dim(1, 2..4));
+        let close = burn::tensor::Tolerance::<f32>::absolute(1e-6);
+        let (ours, alone) = (latents.slice_dim(1, 4..5), again.slice_dim(1, 2..3));
+        ours.into_data()
+            .assert_approx_eq::<f32>(&alone.into_data(), close);
+    }
+}
