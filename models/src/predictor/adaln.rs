@@ -230,3 +230,109 @@ fn modulate(normed: Tensor<4>, shift: Tensor<4>, scale: Tensor<4>) -> Tensor<4> 
 pub(crate) fn key(path: &str) -> String {
     path.replace(".modulation.", ".adaLN_modulation.1.")
 }
+
+#[cfg(test)]
+mod tests {
+    use super::super::testing::{
+        ACTION_DIM, ENCODER_WIDTH, GRID, Input, assert_causal, parameters, root_mean_square, small,
+    };
+    use super::super::token_world_model::PredictorConfig;
+    use super::*;
+
+    fn config(proprio: ProprioInput) -> AdaLnConfig {
+        AdaLnConfig {
+            grid: GRID,
+            frames: 2,
+            encoder_width: ENCODER_WIDTH,
+            width: 24,
+            depth: 2,
+            heads: 2,
+            action_dim: ACTION_DIM,
+            proprio,
+            rope_variant: Variant::VjepaCompat,
+            init_scale: 10.0,
+        }
+    }
+
+    #[test]
+    fn later_frames_do_not_reach_back_whatever_proprio_is() {
+        let kinds = [
+            ProprioInput::Feature { width: 4 },
+            ProprioInput::Token,
+            ProprioInput::RawToken { dim: 3 },
+        ];
+        for proprio in kinds {
+            assert_causal(&small(PredictorConfig::AdaLn(config(proprio))));
+        }
+    }
+
+    #[test]
+    fn without_modulation_a_block_is_the_identity() {
+        let device = Device::flex();
+        let run = |init_scale: f64| {
+            let config = AdaLnConfig {
+                init_scale,
+                ..config(ProprioInput::None)
+            };
+            let draw = |path: &str| config.draw(path);
+            let predictor = crate::layer::init::initialise_with(config.init(&device), 3, draw);
+            let x = super::super::testing::random("x", [2, 2 * 6, 24]);
+            let condition = super::super::testing::random("condition", [2, 2, 24]);
+            let (rope, mask) = (predictor.tokens.rope(2), predictor.tokens.mask());
+            let block = &predictor.predictor_blocks[1];
+            let after = block.forward(x.clone(), condition, &rope, mask);
+            (x.into_data(), after.into_data())
+        };
+        let (before, after) = run(0.0);
+        assert_eq!(before, after);
+        let (before, after) = run(1.0);
+        assert_ne!(before, after);
+    }
+
+    #[test]
+    fn fresh_weights_have_the_deviations_of_their_depth_and_kind() {
+        let model = small(PredictorConfig::AdaLn(config(ProprioInput::Feature {
+            width: 4,
+        })));
+        let drawn = parameters(&model);
+        let near = |path: &str, std: f64| {
+            let found = root_mean_square(&drawn[&format!("predictor.AdaLn.{path}")]);
+            assert!(
+                (found / std - 1.0).abs() < 0.15,
+                "{path}: {found} is not {std}"
+            );
+        };
+        near("predictor_embed.weight", 0.02);
+        near("predictor_blocks.1.attn.qkv.weight", 0.02);
+        near("predictor_blocks.0.attn.proj.weight", 0.02 / 2.0_f64.sqrt());
+        near("predictor_blocks.1.mlp.fc2.weight", 0.01);
+        near("predictor_blocks.1.modulation.weight", 0.2);
+        for (path, values) in &drawn {
+            let fixed = match path.rsplit('.').next() {
+                Some("gamma") => 1.0,
+                Some("bias" | "beta") if path.starts_with("predictor.") => 0.0,
+                _ => continue,
+            };
+            assert!(
+                values.iter().all(|v| v.to_bits() == f32::to_bits(fixed)),
+                "{path}"
+            );
+        }
+        let bound = 1.0 / 3.0_f32.sqrt();
+        let outer = &drawn["proprio_encoder.patch_embed.weight"];
+        assert!(outer.iter().all(|w| w.abs() <= bound) && root_mean_square(outer) > 0.2);
+    }
+
+    #[test]
+    fn the_two_rotary_codes_differ() {
+        let run = |rope_variant| {
+            let config = AdaLnConfig {
+                rope_variant,
+                ..config(ProprioInput::None)
+            };
+            let model = super::super::testing::sized(PredictorConfig::AdaLn(config), 0);
+            Input::random(&model, 2).predict(&model).visual.into_data()
+        };
+        assert_ne!(run(Variant::VjepaCompat), run(Variant::Standard));
+    }
+}

@@ -240,7 +240,84 @@ pub(crate) fn is_mask_buffer(key: &str) -> bool {
 
 #[cfg(test)]
 mod tests {
+    use super::super::testing::{
+        ENCODER_WIDTH, GRID, Input, assert_causal, parameters, root_mean_square, small,
+    };
+    use super::super::token_world_model::PredictorConfig;
     use super::*;
+
+    fn config(position: PositionCode) -> PredictorConfig {
+        PredictorConfig::Feature(FeatureConfig {
+            grid: GRID,
+            extra_tokens: 0,
+            frames: 3,
+            encoder_width: ENCODER_WIDTH,
+            proprio_width: 4,
+            action_width: 5,
+            depth: 2,
+            heads: 2,
+            head_width: 8,
+            hidden: 24,
+            position,
+        })
+    }
+
+    #[test]
+    fn later_frames_do_not_reach_back() {
+        for position in [PositionCode::Learned, PositionCode::SinCos] {
+            assert_causal(&small(config(position)));
+        }
+    }
+
+    #[test]
+    fn both_position_codes_tell_patches_apart_and_one_of_them_is_learned() {
+        let places = 3 * GRID.tokens() * (ENCODER_WIDTH + 4 + 5);
+        let (learned, fixed) = (
+            small(config(PositionCode::Learned)),
+            small(config(PositionCode::SinCos)),
+        );
+        assert_eq!(learned.num_params(), fixed.num_params() + places);
+        for model in [learned, fixed] {
+            // Equal tokens: only their places make a difference.
+            let input = Input::random(&model, 1);
+            let visual = input
+                .visual
+                .clone()
+                .slice_dim(2, 0..1)
+                .repeat_dim(2, GRID.tokens());
+            let out = Input { visual, ..input }.predict(&model).visual;
+            let token = |i: usize| out.clone().slice_dim(2, i..i + 1).into_data();
+            for i in 1..GRID.tokens() {
+                assert_ne!(token(0), token(i));
+            }
+        }
+    }
+
+    #[test]
+    fn fresh_positions_are_standard_normal_and_fresh_layers_uniform() {
+        let PredictorConfig::Feature(config) = config(PositionCode::Learned) else {
+            panic!("no other predictor");
+        };
+        let many = FeatureConfig {
+            frames: 60,
+            ..config
+        };
+        let drawn = parameters(&small(PredictorConfig::Feature(many)));
+        let of = |path: &str| &drawn[&format!("predictor.Feature.{path}")];
+        let positions = root_mean_square(of("pos_embedding"));
+        // 6,840 numbers: four standard errors.
+        assert!((positions - 1.0).abs() < 0.034, "{positions}");
+        let weights = of("transformer.layers.1.mlp.fc2.weight");
+        let bound = 1.0 / 24.0_f32.sqrt();
+        let largest = weights.iter().fold(0.0_f32, |m, w| m.max(w.abs()));
+        assert!((0.95 * bound..=bound).contains(&largest), "{largest}");
+        // The outer encoders have names, and so random numbers, of their own.
+        let (action, proprio) = (
+            &drawn["action_encoder.patch_embed.bias"],
+            &drawn["proprio_encoder.patch_embed.bias"],
+        );
+        assert_ne!(action[0].to_bits(), proprio[0].to_bits());
+    }
 
     #[test]
     fn only_the_mask_is_taken_for_the_mask() {

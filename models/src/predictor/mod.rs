@@ -15,6 +15,8 @@ pub(crate) mod residual_mlp;
 pub(crate) mod sequence;
 mod sincos;
 pub(crate) mod step_embedding;
+#[cfg(test)]
+mod testing;
 pub(crate) mod token_world_model;
 pub(crate) mod unroll;
 

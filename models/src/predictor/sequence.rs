@@ -197,3 +197,79 @@ impl SequencePredictor {
         }
     }
 }
+
+/// Our key for one of a released file, below `predictor.`. What the public file calls `state` is proprio
+/// everywhere else; it also holds a camera encoder that its model does not use.
+pub(super) fn model_key(key: &str, camera: bool) -> Option<String> {
+    if !camera && key.starts_with("extrinsics_encoder.") {
+        return None;
+    }
+    Some(match key.strip_prefix("state_encoder.") {
+        Some(rest) => format!("proprio_encoder.{rest}"),
+        None => key.to_string(),
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::testing::{ACTION_DIM, ENCODER_WIDTH, GRID, Input, assert_causal, sized};
+    use super::super::token_world_model::PredictorConfig;
+    use super::*;
+
+    const TOKEN: ActionInput = ActionInput::Token { dim: ACTION_DIM };
+
+    fn config(action: ActionInput, proprio: ProprioInput, camera: bool) -> PredictorConfig {
+        PredictorConfig::Sequence(SequenceConfig {
+            grid: GRID,
+            frames: 2,
+            encoder_width: ENCODER_WIDTH,
+            width: 20,
+            depth: 2,
+            heads: 1,
+            action,
+            proprio,
+            camera,
+            rope_variant: Variant::VjepaCompat,
+        })
+    }
+
+    #[test]
+    fn later_frames_do_not_reach_back_with_one_two_or_three_condition_tokens() {
+        assert_causal(&sized(config(TOKEN, ProprioInput::None, false), 0));
+        let pose = ProprioInput::RawToken { dim: 7 };
+        assert_causal(&sized(config(TOKEN, pose, false), 7));
+        assert_causal(&sized(config(TOKEN, pose, true), 7 + CAMERA));
+    }
+
+    #[test]
+    fn later_frames_do_not_reach_back_with_feature_conditioning() {
+        let action = ActionInput::Feature { width: 5 };
+        let proprio = ProprioInput::Feature { width: 3 };
+        assert_causal(&sized(config(action, ProprioInput::None, false), 0));
+        assert_causal(&sized(config(action, proprio, false), 3));
+    }
+
+    #[test]
+    fn the_camera_is_a_token_of_its_own() {
+        let pose = ProprioInput::RawToken { dim: 7 };
+        let model = sized(config(TOKEN, pose, true), 7 + CAMERA);
+        let input = Input::random(&model, 2);
+        let [batch, frames, width] = input.proprio.dims();
+        let turned = input.proprio.clone().slice_assign(
+            [0..batch, 0..frames, 7..width],
+            Tensor::zeros([batch, frames, CAMERA], &input.proprio.device()),
+        );
+        let changed = Input {
+            proprio: turned,
+            ..input.clone()
+        };
+        let (before, after) = (input.predict(&model), changed.predict(&model));
+        assert_ne!(before.visual.into_data(), after.visual.into_data());
+        let pose = before.proprio.map(|p| p.dims());
+        assert_eq!(
+            pose,
+            Some([batch, frames, 1, 20]),
+            "the token that came out"
+        );
+    }
+}

@@ -11,7 +11,7 @@ use serde::{Deserialize, Serialize};
 
 use super::adaln::{self, AdaLnConfig, AdaLnPredictor};
 use super::feature::{self, FeatureConfig, FeaturePredictor};
-use super::sequence::{ActionInput, SequenceConfig, SequencePredictor};
+use super::sequence::{self, ActionInput, SequenceConfig, SequencePredictor};
 use super::step_embedding::{StepEmbedding, squeeze};
 use super::{Grid, ProprioInput, TokenModel, TokenState};
 use crate::layer::init::{Draw, initialise_with};
@@ -207,11 +207,9 @@ impl TokenWorldModel {
     /// # Errors
     /// [`Error::Keys`] that lists the keys that are missing, unexpected or of another shape.
     pub(crate) fn load(self, file: Checkpoint) -> Result<Self> {
-        let camera = match &self.config.predictor {
-            PredictorConfig::Sequence(config) => config.camera,
-            PredictorConfig::Feature(_) | PredictorConfig::AdaLn(_) => false,
-        };
-        let mut weights = file.without_wrapper().rename(|key| model_key(key, camera));
+        let mut weights = file
+            .without_wrapper()
+            .rename(|key| model_key(key, &self.config.predictor));
         for encoder in ["action_encoder", "proprio_encoder"] {
             squeeze(&mut weights, encoder);
         }
@@ -289,7 +287,7 @@ pub(crate) fn key(path: &str) -> String {
 
 /// Our key for one of a released file, already without `module.`; `None` for what the model has no place for
 /// on purpose.
-fn model_key(key: &str, camera: bool) -> Option<String> {
+fn model_key(key: &str, predictor: &PredictorConfig) -> Option<String> {
     let (section, inner) = key.split_once('.').unwrap_or((key, ""));
     if TRAINING_STATE.contains(&section) {
         return None;
@@ -297,12 +295,311 @@ fn model_key(key: &str, camera: bool) -> Option<String> {
     if section != "predictor" {
         return Some(key.to_string());
     }
-    if feature::is_mask_buffer(inner) || (!camera && inner.starts_with("extrinsics_encoder.")) {
-        return None;
+    match predictor {
+        PredictorConfig::Feature(_) if feature::is_mask_buffer(inner) => None,
+        PredictorConfig::Sequence(config) => sequence::model_key(inner, config.camera),
+        PredictorConfig::Feature(_) | PredictorConfig::AdaLn(_) => Some(inner.to_string()),
     }
-    // What the public V-JEPA-2-AC file calls `state` is proprio everywhere else.
-    match inner.strip_prefix("state_encoder.") {
-        Some(rest) => Some(format!("predictor.proprio_encoder.{rest}")),
-        None => Some(key.to_string()),
+    .map(|inner| format!("predictor.{inner}"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::layer::rope::Variant;
+    use crate::predictor::feature::PositionCode;
+    use crate::weights::Array;
+    use crate::weights::check::testing::{folder, torch};
+
+    const GRID: Grid = Grid {
+        rows: 16,
+        columns: 16,
+    };
+
+    /// A row of models.md section 2.5: the model, and the parameters of its predictor and outer encoders.
+    struct Released {
+        id: &'static str,
+        config: TokenWorldModelConfig,
+        predictor: usize,
+        action_encoder: usize,
+        proprio_encoder: usize,
+    }
+
+    fn adaln(
+        encoder_width: usize,
+        depth: usize,
+        action_dim: usize,
+        proprio: usize,
+    ) -> PredictorConfig {
+        PredictorConfig::AdaLn(AdaLnConfig {
+            grid: GRID,
+            frames: 4,
+            encoder_width,
+            width: encoder_width,
+            depth,
+            heads: 16,
+            action_dim,
+            proprio: match proprio {
+                0 => ProprioInput::None,
+                width => ProprioInput::Feature { width },
+            },
+            rope_variant: Variant::VjepaCompat,
+            init_scale: 10.0,
+        })
+    }
+
+    fn dino_wm(proprio_width: usize, action_width: usize) -> PredictorConfig {
+        PredictorConfig::Feature(FeatureConfig {
+            grid: GRID,
+            extra_tokens: 0,
+            frames: 4,
+            encoder_width: 384,
+            proprio_width,
+            action_width,
+            depth: 6,
+            heads: 16,
+            head_width: 64,
+            hidden: 2048,
+            position: PositionCode::Learned,
+        })
+    }
+
+    fn vjepa2_ac(proprio: ProprioInput, camera: bool) -> PredictorConfig {
+        PredictorConfig::Sequence(SequenceConfig {
+            grid: GRID,
+            frames: 8,
+            encoder_width: 1408,
+            width: 1024,
+            depth: 24,
+            heads: 16,
+            action: ActionInput::Token { dim: 7 },
+            proprio,
+            camera,
+            rope_variant: Variant::VjepaCompat,
+        })
+    }
+
+    fn released() -> Vec<Released> {
+        let row = |id, predictor, action_dim, proprio_dim, counts: [usize; 3]| Released {
+            id,
+            config: TokenWorldModelConfig {
+                predictor,
+                action_dim,
+                proprio_dim,
+                normalize_reps: false,
+            },
+            predictor: counts[0],
+            action_encoder: counts[1],
+            proprio_encoder: counts[2],
+        };
+        let pose = ProprioInput::RawToken { dim: 7 };
+        vec![
+            row(
+                "jepa_wm_wall",
+                adaln(384, 6, 10, 16),
+                10,
+                2,
+                [17_626_480, 0, 48],
+            ),
+            row(
+                "jepa_wm_pointmaze",
+                adaln(384, 6, 10, 16),
+                10,
+                4,
+                [17_626_480, 0, 80],
+            ),
+            row(
+                "jepa_wm_pusht",
+                adaln(384, 6, 10, 16),
+                10,
+                4,
+                [17_626_480, 0, 80],
+            ),
+            row(
+                "jepa_wm_metaworld",
+                adaln(384, 6, 20, 16),
+                20,
+                4,
+                [17_630_480, 0, 80],
+            ),
+            row(
+                "jepa_wm_droid",
+                adaln(1024, 12, 7, 0),
+                7,
+                0,
+                [228_835_328, 0, 0],
+            ),
+            row(
+                "simulator without proprio",
+                adaln(384, 6, 10, 0),
+                10,
+                0,
+                [16_269_696, 0, 0],
+            ),
+            row(
+                "dino_wm_wall",
+                dino_wm(10, 10),
+                10,
+                2,
+                [20_298_744, 110, 30],
+            ),
+            row(
+                "dino_wm_pointmaze",
+                dino_wm(20, 10),
+                10,
+                4,
+                [20_800_884, 110, 100],
+            ),
+            row(
+                "dino_wm_pusht",
+                dino_wm(20, 10),
+                10,
+                4,
+                [20_800_884, 110, 100],
+            ),
+            row(
+                "dino_wm_metaworld",
+                dino_wm(20, 20),
+                20,
+                4,
+                [21_303_024, 420, 100],
+            ),
+            row("dino_wm_droid", dino_wm(0, 10), 7, 0, [19_796_604, 80, 0]),
+            row(
+                "vjepa2_ac_droid",
+                vjepa2_ac(ProprioInput::None, false),
+                7,
+                0,
+                [305_205_632, 0, 0],
+            ),
+            row(
+                "vjepa2_ac_oss",
+                vjepa2_ac(pose, false),
+                7,
+                7,
+                [305_213_824, 0, 0],
+            ),
+            row(
+                "with the camera",
+                vjepa2_ac(pose, true),
+                7,
+                13,
+                [305_220_992, 0, 0],
+            ),
+        ]
+    }
+
+    #[test]
+    fn released_models_have_the_published_numbers_of_parameters() {
+        for row in released() {
+            let model = row.config.init(&Device::flex()).unwrap();
+            let encoder = |encoder: &Option<StepEmbedding>| {
+                encoder.as_ref().map_or(0, StepEmbedding::num_params)
+            };
+            let counts = [
+                model.predictor.num_params(),
+                encoder(&model.action_encoder),
+                encoder(&model.proprio_encoder),
+            ];
+            let expected = [row.predictor, row.action_encoder, row.proprio_encoder];
+            assert_eq!(counts, expected, "{}", row.id);
+        }
+    }
+
+    /// The model and the file of a case.
+    fn case(name: &str) -> (TokenWorldModel, Checkpoint) {
+        let case = crate::weights::check::Case::open(&folder(name), &torch).unwrap();
+        let model = crate::weights::check::predictor::model(&case, &Device::flex()).unwrap();
+        (model, case.arrays("model.pth.tar").unwrap())
+    }
+
+    fn one_number() -> Array {
+        Array::new(vec![1], vec![0.5]).unwrap()
+    }
+
+    #[test]
+    fn a_file_without_its_mask_buffers_loads_too() {
+        let (model, file) = case("predictor_dinowm_proprio");
+        let mask = "predictor.module.transformer.layers.1.0.bias";
+        assert!(file.get(mask).is_some());
+        let without = file.rename(|key| {
+            (!key.ends_with(".0.bias") || key.contains("net") || key.contains("to_out"))
+                .then(|| key.to_string())
+        });
+        assert!(without.get(mask).is_none());
+        model.load(without).unwrap();
+    }
+
+    #[test]
+    fn an_unused_camera_encoder_is_left_aside_by_the_predictor_that_can_have_one() {
+        let camera = "predictor.module.extrinsics_encoder.weight";
+        let (model, mut file) = case("predictor_vj2ac_k2");
+        file.insert(camera, one_number());
+        model.load(file).unwrap();
+        let (model, mut file) = case("predictor_adaln_proprio");
+        file.insert(camera, one_number());
+        let error = model.load(file).unwrap_err().to_string();
+        assert!(
+            error.contains("1 unexpected [predictor.extrinsics_encoder.weight]"),
+            "{error}"
+        );
+    }
+
+    #[test]
+    fn training_state_is_left_aside_and_anything_else_unknown_is_not() {
+        let (model, mut file) = case("predictor_adaln_proprio");
+        for key in ["epoch", "opt.state.0.exp_avg", "scaler.scale"] {
+            file.insert(key, one_number());
+        }
+        model.clone().load(file.clone()).unwrap();
+        file.insert("heads.module.decoder.weight", one_number());
+        let error = model.load(file).unwrap_err().to_string();
+        assert!(
+            error.contains("1 unexpected [heads.decoder.weight]"),
+            "{error}"
+        );
+    }
+
+    #[test]
+    fn a_file_that_lacks_a_part_is_refused_with_every_key() {
+        let (model, file) = case("predictor_adaln_proprio");
+        let partial =
+            file.rename(|key| (!key.starts_with("proprio_encoder")).then(|| key.to_string()));
+        let error = model.load(partial).unwrap_err().to_string();
+        assert!(
+            error.contains("proprio_encoder.patch_embed.weight"),
+            "{error}"
+        );
+        assert!(
+            error.contains("2 missing") && error.contains("0 unexpected"),
+            "{error}"
+        );
+    }
+
+    #[test]
+    fn the_weights_of_another_size_are_refused_with_both_shapes() {
+        let (model, mut file) = case("predictor_dinowm_proprio");
+        let wide = Array::new(vec![5, 11, 1], vec![0.0; 55]).unwrap();
+        file.insert("action_encoder.module.patch_embed.weight", wide);
+        let error = model.load(file).unwrap_err().to_string();
+        assert!(
+            error.contains("[5, 11] in the file, [5, 10] in the model"),
+            "{error}"
+        );
+    }
+
+    #[test]
+    fn sizes_that_do_not_fit_each_other_are_refused() {
+        let mut config = released().remove(0).config;
+        config.proprio_dim = 0;
+        assert!(config.init(&Device::flex()).is_err());
+        let odd = TokenWorldModelConfig {
+            predictor: adaln(384, 6, 10, 15),
+            action_dim: 10,
+            proprio_dim: 2,
+            normalize_reps: false,
+        };
+        let error = odd.init(&Device::flex()).unwrap_err().to_string();
+        assert!(error.contains("must divide the inner width 399"), "{error}");
     }
 }

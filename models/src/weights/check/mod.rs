@@ -9,7 +9,7 @@ mod compare;
 mod encoder;
 mod head;
 mod pixels;
-mod predictor;
+pub(crate) mod predictor;
 mod training;
 mod transform;
 

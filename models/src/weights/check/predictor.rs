@@ -153,7 +153,7 @@ impl ReleasedConfig {
 }
 
 /// The model of a JEPA-WMs case, without weights.
-pub(super) fn model(case: &Case<'_>, device: &Device) -> Result<TokenWorldModel> {
+pub(crate) fn model(case: &Case<'_>, device: &Device) -> Result<TokenWorldModel> {
     let config: ReleasedConfig = case.config()?;
     let Some(predictor) = config.predictor() else {
         return Err(case.broken(format!("unknown predictor `{}`", config.pred_type)));
