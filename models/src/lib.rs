@@ -12,12 +12,14 @@ mod loss;
 pub mod pldm;
 pub mod pldm_maze;
 mod predictor;
+mod token_planner;
 pub mod train;
 pub mod weights;
 mod world_model;
 pub mod zoo;
 
 pub use error::{Error, Result};
+pub use token_planner::TokenPlanner;
 pub use train::load;
 pub use world_model::{
     ActionBatch, CostSpec, Distance, Frame, Latent, ModelInfo, Rollout, Steps, TrainingInfo,

@@ -32,6 +32,7 @@ use crate::predictor::residual_mlp::{ResidualMlp, ResidualMlpConfig};
 use crate::train::{LossTerm, SliceTensors, Trainable};
 use crate::world_model::{
     ActionBatch, CostSpec, Distance, Frame, Latent, ModelInfo, Rollout, Steps, WorldModel,
+    minus_cosine,
 };
 use crate::{Error, Result};
 
@@ -392,23 +393,47 @@ impl WorldModel for Pldm {
         };
         let mut costs = vec![0.0; actions.samples];
         for latents in steps.into_iter().skip(skip) {
-            let difference = latents - goal.clone();
-            let distance = match spec.distance {
-                Distance::L2 => difference.square(),
-                Distance::L1 => difference.abs(),
-            };
-            // Sums over D, one row per predictor; the mean over predictors and D follows in f64.
-            let sums = floats(distance.sum_dim(2));
-            for row in sums.chunks_exact(actions.samples) {
-                for (cost, sum) in costs.iter_mut().zip(row) {
-                    *cost += f64::from(*sum);
-                }
-            }
+            add_distances(&mut costs, latents, &goal, spec.distance);
         }
+        let numbers = match spec.distance {
+            Distance::L2 | Distance::L1 => self.info.latent_width as f64,
+            Distance::Cosine => 1.0,
+        };
         for cost in &mut costs {
-            *cost /= self.info.latent_width as f64;
+            *cost /= numbers;
         }
         Ok(costs)
+    }
+}
+
+/// Adds the distance of each candidate's latents to the goal, over all predictors together: the sum of
+/// squared or absolute differences, or minus the cosine.
+///
+/// # Shapes
+/// - `costs`: `[S]`; `latents`: `[E, S, D]`; `goal`: `[E, 1, D]`
+fn add_distances(costs: &mut [f64], latents: Tensor<3>, goal: &Tensor<3>, distance: Distance) {
+    match distance {
+        Distance::L2 => add_sums(costs, (latents - goal.clone()).square()),
+        Distance::L1 => add_sums(costs, (latents - goal.clone()).abs()),
+        Distance::Cosine => {
+            let (mut squares, mut products) = (vec![0.0; costs.len()], vec![0.0; costs.len()]);
+            add_sums(&mut squares, latents.clone().square());
+            add_sums(&mut products, latents * goal.clone());
+            let mut goal_square = [0.0];
+            add_sums(&mut goal_square, goal.clone().square());
+            for (cost, (product, square)) in costs.iter_mut().zip(products.iter().zip(squares)) {
+                *cost += minus_cosine(*product, [square, goal_square[0]]);
+            }
+        }
+    }
+}
+
+/// Adds the sums of `[E, S, D]` over `D` (on the device) and then over predictors (in 64 bits) to `[S]`.
+fn add_sums(sums: &mut [f64], values: Tensor<3>) {
+    for row in floats(values.sum_dim(2)).chunks_exact(sums.len()) {
+        for (sum, value) in sums.iter_mut().zip(row) {
+            *sum += f64::from(*value);
+        }
     }
 }
 
@@ -476,6 +501,8 @@ mod tests {
             (Distance::L2, Steps::Last),
             (Distance::L1, Steps::Last),
             (Distance::L2, Steps::All),
+            (Distance::Cosine, Steps::Last),
+            (Distance::Cosine, Steps::All),
         ] {
             let spec = CostSpec {
                 distance,
@@ -494,12 +521,20 @@ mod tests {
                         let sum: f64 = match distance {
                             Distance::L2 => differences.map(|d| d * d).sum(),
                             Distance::L1 => differences.map(f64::abs).sum(),
+                            Distance::Cosine => {
+                                let product = |a: &[f32], b: &[f32]| -> f64 {
+                                    a.iter().zip(b).map(|(a, b)| f64::from(a * b)).sum()
+                                };
+                                let lengths =
+                                    product(row, row) * product(&goal.visual, &goal.visual);
+                                -64.0 * product(row, &goal.visual) / lengths.sqrt()
+                            }
                         };
                         sum / 64.0
                     })
                     .sum();
                 assert!(
-                    (cost - expected).abs() < 1e-5 * expected.max(1e-3),
+                    (cost - expected).abs() < 1e-5 * expected.abs().max(1e-3),
                     "{cost} {expected}"
                 );
             }

@@ -89,6 +89,16 @@ pub enum Distance {
     L2,
     /// Mean of absolute differences.
     L1,
+    /// Minus the cosine of the angle between them, each as one vector.
+    Cosine,
+}
+
+/// Minus the cosine between two vectors, from their product and their squared lengths. A vector of length
+/// zero has no angle and counts as a right one.
+pub(crate) fn minus_cosine(product: f64, squares: [f64; 2]) -> f64 {
+    const SHORTEST: f64 = 1e-8;
+    let length = |square: f64| square.sqrt().max(SHORTEST);
+    -product / (length(squares[0]) * length(squares[1]))
 }
 
 /// Which predicted steps enter the cost (evaluation.md section 2).
@@ -109,7 +119,7 @@ pub struct CostSpec {
     pub distance: Distance,
     /// Steps that count.
     pub steps: Steps,
-    /// Weight of the proprio part; ignored by models without proprio.
+    /// Weight of the proprio part, which is compared in the same way; ignored by models without proprio.
     pub proprio_weight: f32,
 }
 

@@ -10,7 +10,8 @@ use jepa_models::{CostSpec, Distance, Latent, Rollout, Steps};
 /// Cost of each candidate, `[S]`: the distance of its predicted latents to the goal.
 ///
 /// ```text
-/// c_t  = mean |goal - z_t|^p + weight * mean (goal_proprio - proprio_t)^2      p = 1 or 2
+/// c_t  = d(goal, z_t) + weight * d(goal_proprio, proprio_t)
+/// d    = mean |a - b|^p with p = 1 or 2, or -cos(a, b)
 /// cost = c_H, or the sum of all c_t
 /// ```
 ///
@@ -39,25 +40,33 @@ pub fn costs(rollout: &Rollout, goal: &Latent, spec: &CostSpec) -> Option<Vec<f6
 fn step_cost(rollout: &Rollout, goal: &Latent, spec: CostSpec, cell: usize) -> f64 {
     let row = |width: usize| cell * width..(cell + 1) * width;
     let visual = &rollout.visual[row(goal.visual.len())];
-    let cost = mean_difference(visual, &goal.visual, spec.distance);
+    let cost = compare(visual, &goal.visual, spec.distance);
     if goal.proprio.is_empty() {
         return cost;
     }
     let proprio = &rollout.proprio[row(goal.proprio.len())];
     let weight = f64::from(spec.proprio_weight);
-    cost + weight * mean_difference(proprio, &goal.proprio, Distance::L2)
+    cost + weight * compare(proprio, &goal.proprio, spec.distance)
 }
 
-/// Mean over components of the squared or absolute difference.
-fn mean_difference(a: &[f32], b: &[f32], distance: Distance) -> f64 {
-    let difference = |(a, b): (&f32, &f32)| {
-        let difference = f64::from(*a) - f64::from(*b);
-        match distance {
-            Distance::L2 => difference * difference,
-            Distance::L1 => difference.abs(),
+/// Mean over components of the squared or absolute difference, or minus the cosine of the angle; a vector of
+/// zeros counts as at a right angle to everything.
+fn compare(a: &[f32], b: &[f32], distance: Distance) -> f64 {
+    let mean = |term: fn(f64, f64) -> f64| sum(a, b, term) / a.len() as f64;
+    match distance {
+        Distance::L2 => mean(|a, b| (a - b) * (a - b)),
+        Distance::L1 => mean(|a, b| (a - b).abs()),
+        Distance::Cosine => {
+            let length = |v: &[f32]| sum(v, v, |a, b| a * b).sqrt().max(1e-8);
+            -sum(a, b, |a, b| a * b) / (length(a) * length(b))
         }
-    };
-    a.iter().zip(b).map(difference).sum::<f64>() / a.len() as f64
+    }
+}
+
+/// Sum of a term over pairs of components.
+fn sum(a: &[f32], b: &[f32], term: fn(f64, f64) -> f64) -> f64 {
+    let pairs = a.iter().zip(b);
+    pairs.map(|(a, b)| term(f64::from(*a), f64::from(*b))).sum()
 }
 
 #[cfg(test)]
@@ -99,15 +108,42 @@ mod tests {
     }
 
     #[test]
-    fn the_proprio_weight_adds_its_own_mean_of_squares() {
-        for distance in [Distance::L2, Distance::L1] {
+    fn the_proprio_weight_adds_its_own_mean_of_the_same_kind() {
+        let added = |distance| {
             let run =
                 |weight| costs(&rollout(), &goal(), &spec(distance, Steps::Last, weight)).unwrap();
             let (without, with) = (run(0.0), run(0.25));
-            // Last proprio: 2 and 5 against 1.
-            assert_eq!(with[0] - without[0], 0.25);
-            assert_eq!(with[1] - without[1], 0.25 * 16.0);
+            [with[0] - without[0], with[1] - without[1]]
+        };
+        // Last proprio: 2 and 5 against 1.
+        assert_eq!(added(Distance::L2), [0.25, 0.25 * 16.0]);
+        assert_eq!(added(Distance::L1), [0.25, 0.25 * 4.0]);
+        assert_eq!(added(Distance::Cosine), [-0.25, -0.25]);
+    }
+
+    #[test]
+    fn the_cosine_is_that_of_whole_vectors() {
+        let found = costs(
+            &rollout(),
+            &goal(),
+            &spec(Distance::Cosine, Steps::Last, 0.0),
+        )
+        .unwrap();
+        // (1, 1) and (-1, 4) against (1, 0).
+        let expected = [-0.5_f64.sqrt(), 1.0 / 17.0_f64.sqrt()];
+        for (found, expected) in found.iter().zip(expected) {
+            assert!((found - expected).abs() < 1e-12, "{found} {expected}");
         }
+        let nowhere = Latent {
+            visual: vec![0.0; 2],
+            ..goal()
+        };
+        let found = costs(
+            &rollout(),
+            &nowhere,
+            &spec(Distance::Cosine, Steps::Last, 0.0),
+        );
+        assert_eq!(found, Some(vec![0.0; 2]));
     }
 
     #[test]

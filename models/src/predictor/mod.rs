@@ -8,6 +8,7 @@
 
 pub(crate) mod adaln;
 pub(crate) mod adaln_time;
+pub(crate) mod cost;
 pub(crate) mod dino_wm_original;
 pub(crate) mod feature;
 mod frame_tokens;
@@ -16,7 +17,7 @@ pub(crate) mod sequence;
 mod sincos;
 pub(crate) mod step_embedding;
 #[cfg(test)]
-mod testing;
+pub(crate) mod testing;
 pub(crate) mod token_world_model;
 pub(crate) mod unroll;
 

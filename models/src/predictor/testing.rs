@@ -10,23 +10,23 @@ use super::token_world_model::{PredictorConfig, TokenWorldModel, TokenWorldModel
 use super::{Grid, TokenModel, TokenState};
 
 /// A grid that is no square.
-pub(super) const GRID: Grid = Grid {
+pub(crate) const GRID: Grid = Grid {
     rows: 2,
     columns: 3,
 };
 
 /// Width of the tokens of the small models.
-pub(super) const ENCODER_WIDTH: usize = 10;
-pub(super) const ACTION_DIM: usize = 4;
-pub(super) const PROPRIO_DIM: usize = 3;
+pub(crate) const ENCODER_WIDTH: usize = 10;
+pub(crate) const ACTION_DIM: usize = 4;
+pub(crate) const PROPRIO_DIM: usize = 3;
 
 /// A model with fresh weights around a small predictor.
-pub(super) fn small(predictor: PredictorConfig) -> TokenWorldModel {
+pub(crate) fn small(predictor: PredictorConfig) -> TokenWorldModel {
     sized(predictor, PROPRIO_DIM)
 }
 
 /// The same with other numbers of proprio.
-pub(super) fn sized(predictor: PredictorConfig, proprio_dim: usize) -> TokenWorldModel {
+pub(crate) fn sized(predictor: PredictorConfig, proprio_dim: usize) -> TokenWorldModel {
     let config = TokenWorldModelConfig {
         predictor,
         action_dim: ACTION_DIM,
@@ -37,7 +37,7 @@ pub(super) fn sized(predictor: PredictorConfig, proprio_dim: usize) -> TokenWorl
 }
 
 /// Standard normal numbers.
-pub(super) fn random<const D: usize>(name: &str, shape: [usize; D]) -> Tensor<D> {
+pub(crate) fn random<const D: usize>(name: &str, shape: [usize; D]) -> Tensor<D> {
     let mut stream = Stream::new(5, &[name]);
     let count = shape.iter().product::<usize>();
     let values: Vec<f32> = (0..count).map(|_| stream.normal() as f32).collect();
@@ -46,7 +46,7 @@ pub(super) fn random<const D: usize>(name: &str, shape: [usize; D]) -> Tensor<D>
 
 /// What a model is fed.
 #[derive(Clone)]
-pub(super) struct Input {
+pub(crate) struct Input {
     pub visual: Tensor<4>,
     pub proprio: Tensor<3>,
     pub actions: Tensor<3>,
@@ -54,7 +54,7 @@ pub(super) struct Input {
 
 impl Input {
     /// Two samples of `frames` frames.
-    pub(super) fn random(model: &TokenWorldModel, frames: usize) -> Self {
+    pub(crate) fn random(model: &TokenWorldModel, frames: usize) -> Self {
         let tokens = model.config().grid().tokens();
         Self {
             visual: random("visual", [2, frames, tokens, ENCODER_WIDTH]),
@@ -64,7 +64,7 @@ impl Input {
     }
 
     /// The predictions of every frame.
-    pub(super) fn predict(self, model: &TokenWorldModel) -> TokenState {
+    pub(crate) fn predict(self, model: &TokenWorldModel) -> TokenState {
         let proprio = match model.config().proprio_dim {
             0 => None,
             _ => model.embed_proprio(self.proprio),
@@ -80,7 +80,7 @@ impl Input {
 /// Checks that no output before frame `j` changes by a single bit when an input of frame `j` does, and that
 /// the output of frame `j` does change, for every `j` and every kind of input.
 #[track_caller]
-pub(super) fn assert_causal(model: &TokenWorldModel) {
+pub(crate) fn assert_causal(model: &TokenWorldModel) {
     const FRAMES: usize = 3;
     let input = Input::random(model, FRAMES);
     let before = input.clone().predict(model);
@@ -146,7 +146,7 @@ pub(super) fn assert_causal(model: &TokenWorldModel) {
 }
 
 /// The values of every parameter by its path.
-pub(super) fn parameters<M: Module>(module: &M) -> BTreeMap<String, Vec<f32>> {
+pub(crate) fn parameters<M: Module>(module: &M) -> BTreeMap<String, Vec<f32>> {
     #[derive(Default)]
     struct Reader {
         path: Vec<String>,
@@ -170,7 +170,7 @@ pub(super) fn parameters<M: Module>(module: &M) -> BTreeMap<String, Vec<f32>> {
 }
 
 /// Root of the mean square.
-pub(super) fn root_mean_square(values: &[f32]) -> f64 {
+pub(crate) fn root_mean_square(values: &[f32]) -> f64 {
     let sum: f64 = values.iter().map(|v| f64::from(*v).powi(2)).sum();
     (sum / values.len() as f64).sqrt()
 }

@@ -61,6 +61,25 @@ impl TokenWorldModelConfig {
         }
     }
 
+    /// Width `De` of the tokens.
+    pub(crate) fn encoder_width(&self) -> usize {
+        match &self.predictor {
+            PredictorConfig::Feature(config) => config.encoder_width,
+            PredictorConfig::Sequence(config) => config.encoder_width,
+            PredictorConfig::AdaLn(config) => config.encoder_width,
+        }
+    }
+
+    /// Rows and columns of the proprio of a frame as the predictor takes it; zeros without.
+    pub(crate) fn proprio_shape(&self) -> [usize; 2] {
+        match self.proprio() {
+            ProprioInput::None => [0, 0],
+            ProprioInput::Feature { width } => [self.grid().tokens(), width],
+            ProprioInput::Token => [1, self.inner_width()],
+            ProprioInput::RawToken { .. } => [1, self.proprio_dim],
+        }
+    }
+
     fn proprio(&self) -> ProprioInput {
         match &self.predictor {
             PredictorConfig::Feature(config) if config.proprio_width == 0 => ProprioInput::None,
@@ -195,6 +214,10 @@ impl TokenWorldModel {
 
     /// The same model with fresh weights (models.md sections 2.1 to 2.4).
     #[must_use]
+    #[cfg_attr(
+        not(test),
+        expect(dead_code, reason = "for training, which loads weights so far")
+    )]
     pub(crate) fn initialise(self, seed: u64) -> Self {
         let config = self.config.clone();
         initialise_with(self, seed, |path| config.draw(path))

@@ -15,6 +15,7 @@ mod transform;
 
 pub use case::{Case, ReadWeights};
 pub use compare::{Comparison, Tolerance, compare, compare_number, compare_to_largest};
+pub use predictor::planner;
 
 use crate::{Error, Result};
 

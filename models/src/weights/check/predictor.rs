@@ -6,7 +6,6 @@ use serde::Deserialize;
 use serde_json::Value;
 
 use super::{Case, CheckEntry, Comparison, Tolerance, compare, compare_number, compare_to_largest};
-use crate::Result;
 use crate::layer::rope::Variant;
 use crate::predictor::adaln::AdaLnConfig;
 use crate::predictor::dino_wm_original::{self, Concat, DinoWmOriginal, DinoWmOriginalConfig};
@@ -19,6 +18,7 @@ use crate::predictor::unroll::{ProprioStep, Unroll};
 use crate::predictor::{Grid, ProprioInput, TokenModel, TokenState};
 use crate::weights::gradients::gradients;
 use crate::weights::{Array, Checkpoint};
+use crate::{Result, TokenPlanner};
 
 pub(super) const ENTRIES: &[CheckEntry] = &[
     CheckEntry {
@@ -276,9 +276,10 @@ fn predictor(case: &Case<'_>) -> Result<Vec<Comparison>> {
         let Some(values) = values else {
             return Err(case.broken(format!("nothing here computes `{name}`")));
         };
-        let tolerance = match name.starts_with("unroll_") {
-            true => unroll_tolerance(case),
-            false => case.tolerance(),
+        let tolerance = if name.starts_with("unroll_") {
+            unroll_tolerance(case)
+        } else {
+            case.tolerance()
         };
         let expected = outputs.require(name)?;
         compared.push(compare(name, &floats(values), &expected.values, tolerance));
@@ -305,18 +306,33 @@ fn embedding(model: &TokenWorldModel, inputs: &Inputs, name: &str) -> Option<Ten
     }
 }
 
-/// The first frame of the first sample, unrolled under every sequence of actions.
-fn unroll(case: &Case<'_>, model: &TokenWorldModel, inputs: &Inputs) -> Result<TokenState> {
+/// How a case unrolls.
+pub(super) fn how_to_unroll(case: &Case<'_>) -> Unroll {
     let config = case.manifest().get("config").unwrap_or(&Value::Null);
     let window = config.get("ctxt_window").and_then(Value::as_u64);
     let integrated = config.get("proprio_mode").and_then(Value::as_str) == Some("compute_new_pose");
-    let unroll = Unroll {
+    Unroll {
         window: window.map_or(Unroll::default().window, |window| window as usize),
-        proprio: match integrated {
-            true => ProprioStep::Integrated,
-            false => ProprioStep::Predicted,
+        proprio: if integrated {
+            ProprioStep::Integrated
+        } else {
+            ProprioStep::Predicted
         },
-    };
+    }
+}
+
+/// The model that a case describes, to plan with: the cases of planners are checked where planners are.
+///
+/// # Errors
+/// [`Error::Keys`](crate::Error::Keys) when `weights` are not those of such a model, and errors of the case.
+pub fn planner(case: &Case<'_>, weights: Checkpoint) -> Result<TokenPlanner> {
+    let device = Device::flex();
+    let model = model(case, &device)?.load(weights)?;
+    TokenPlanner::new(model, how_to_unroll(case), &device)
+}
+
+/// The first frame of the first sample, unrolled under every sequence of actions.
+fn unroll(case: &Case<'_>, model: &TokenWorldModel, inputs: &Inputs) -> Result<TokenState> {
     let candidates = inputs.unroll_actions.dims()[0];
     let first = |x: Tensor<4>| x.slice_dim(0, 0..1).repeat_dim(0, candidates);
     let start = inputs.state.slice(0, 1);
@@ -324,7 +340,7 @@ fn unroll(case: &Case<'_>, model: &TokenWorldModel, inputs: &Inputs) -> Result<T
         visual: first(start.visual),
         proprio: start.proprio.map(first),
     };
-    unroll.run(model, context, None, inputs.unroll_actions.clone())
+    how_to_unroll(case).run(model, context, None, inputs.unroll_actions.clone())
 }
 
 fn unroll_tolerance(case: &Case<'_>) -> Tolerance {
