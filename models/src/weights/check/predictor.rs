@@ -522,7 +522,71 @@ fn gradient(
 
 #[cfg(test)]
 mod tests {
-    use crate::weights::check::testing::assert_case;
+    use super::*;
+    use crate::weights::check::testing::{assert_case, folder, torch};
+    use crate::{ActionBatch, CostSpec, Distance, Latent, Steps};
+
+    /// The costs of the first candidates of the CEM case: the noise itself, but zeros for candidate 0.
+    #[test]
+    fn costs_of_candidates_equal_the_reference() {
+        let case = Case::open(&folder("planner_cem"), &torch).unwrap();
+        let planner = planner(&case, case.arrays("model.pth.tar").unwrap()).unwrap();
+        let inputs = case.arrays("inputs.safetensors").unwrap();
+        let outputs = case.arrays("outputs.safetensors").unwrap();
+        let values = |name: &str| inputs.require(name).unwrap().values.clone();
+        let latent = |when: &str| -> Latent {
+            let proprio = values(&format!("{when}_proprio"));
+            planner
+                .latent(values(&format!("{when}_visual")), &proprio)
+                .unwrap()
+        };
+        let (start, goal) = (latent("init"), latent("goal"));
+        // [J, H, S, A]: frames before candidates.
+        let noise = inputs.require("cem_noise").unwrap();
+        let [_, horizon, samples, width] = noise.shape[..] else {
+            panic!("{:?}", noise.shape);
+        };
+        let mut candidates = vec![0.0; samples * horizon * width];
+        for (i, value) in noise.values[..candidates.len()].iter().enumerate() {
+            let (step, sample, at) = (i / (samples * width), i / width % samples, i % width);
+            if sample > 0 {
+                candidates[(sample * horizon + step) * width + at] = *value;
+            }
+        }
+        let batch = ActionBatch {
+            values: &candidates,
+            samples,
+            horizon,
+            width,
+        };
+        for (name, distance) in [("L2", Distance::L2), ("L1", Distance::L1)] {
+            let run = |start: &Latent, steps, batch| {
+                let spec = CostSpec {
+                    distance,
+                    steps,
+                    proprio_weight: 0.1,
+                };
+                planner.costs(start, &goal, &spec, batch).unwrap()
+            };
+            let expected = &outputs.require(&format!("{name}_costs")).unwrap().values[..samples];
+            let last: Vec<f32> = run(&start, Steps::Last, batch)
+                .iter()
+                .map(|c| *c as f32)
+                .collect();
+            let compared = compare(name, &last, expected, case.tolerance());
+            assert!(compared.passed, "{compared:?}");
+
+            // The reference counts the start too, which is the same for all.
+            let summed = outputs
+                .require(&format!("{name}_costs_sum_all_iter0"))
+                .unwrap();
+            let all = run(&start, Steps::All, batch);
+            let start = f64::from(summed.values[0]) - all[0];
+            let all: Vec<f32> = all.iter().map(|cost| (cost + start) as f32).collect();
+            let compared = compare(name, &all, &summed.values, case.tolerance());
+            assert!(compared.passed && start > 0.0, "{compared:?}");
+        }
+    }
 
     #[test]
     fn the_adaln_predictor_equals_the_reference_on_its_full_grid() {
