@@ -311,7 +311,7 @@ mod tests {
         };
         let (both, _) = losses(&config, &[0, 1]);
         assert!((number(&both.rollout[0]) - 0.17).abs() < 1e-6);
-        assert!((number(&both.total) - (0.140_556 + 0.060_556) / 2.0).abs() < 1e-6);
+        assert!((number(&both.total) - 0.100_556).abs() < 1e-6);
     }
 
     #[test]

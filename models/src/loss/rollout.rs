@@ -79,7 +79,7 @@ impl<M: TokenModel> Rollout<'_, M> {
     fn mean_over(&self, prefixes: &[usize]) -> Result<Vec<Tensor<1>>> {
         let mut sums: Option<Vec<Tensor<1>>> = None;
         for prefix in prefixes {
-            let terms = self.from_prefix(*prefix)?;
+            let terms = self.after_prefix(*prefix)?;
             sums = Some(match sums {
                 None => terms,
                 Some(sums) => sums.into_iter().zip(terms).map(|(a, b)| a + b).collect(),
@@ -94,7 +94,7 @@ impl<M: TokenModel> Rollout<'_, M> {
     }
 
     /// Terms of the sequential rollout from the encoded frames `0..=prefix`.
-    fn from_prefix(&self, prefix: usize) -> Result<Vec<Tensor<1>>> {
+    fn after_prefix(&self, prefix: usize) -> Result<Vec<Tensor<1>>> {
         let (config, truth) = (self.config, self.inputs.truth);
         if prefix + config.steps >= truth.frames() {
             return Err(Error::Config {
@@ -322,7 +322,7 @@ mod tests {
             &config(RolloutStrategy::EqualOrder, 2),
             &Draws::default(),
         );
-        assert_numbers(&rollout, &[(0.09 + 1.7 * 1.7) / 2.0]);
+        assert_numbers(&rollout, &[f64::midpoint(0.09, 1.7 * 1.7)]);
     }
 
     #[test]
@@ -333,7 +333,7 @@ mod tests {
         let mut config = config(RolloutStrategy::AllGradients, 3);
         let rollout = terms(&toy, &config, &Draws::default());
         let last: f64 = 6.0 - 2.7 - 3.2 / 3.0;
-        assert_numbers(&rollout, &[(0.5625 + last * last) / 2.0, 2.25 * 2.25]);
+        assert_numbers(&rollout, &[f64::midpoint(0.5625, last * last), 2.25 * 2.25]);
         // Constants as input: (2 (-0.75) 2 + 2 (-last) 3) / 2. Through the graph frame 1 moves by 1 and frame 2,
         // from 0.5, by 2, so frame 2 of order 2 moves by 1/2 + 2 and frame 3 by (1 + 2) / 3 + 3.
         assert!((gradient(&rollout[0], &toy.coefficient) + 1.5 + 3.0 * last).abs() < 1e-5);
@@ -354,7 +354,7 @@ mod tests {
             let config = config(strategy, 2);
             // Frame 1 is 1 in place of 0.9: 2.8 of 3, and 5.5 of 6 as before.
             let rollout = terms(&toy, &config, &draws([false, true, false, false]));
-            assert_numbers(&rollout, &[(0.04 + 0.25) / 2.0]);
+            assert_numbers(&rollout, &[0.145]);
             // Frame 2 is 3 in place of 2.8: 5.7 of 6.
             let rollout = terms(&toy, &config, &draws([false, false, true, false]));
             assert_numbers(&rollout, &[0.09]);

@@ -35,12 +35,12 @@ pub(super) fn stated(case: &Case<'_>, key: &str) -> Option<f64> {
 /// A loss, where the case has it.
 pub(super) fn compare_loss(
     case: &Case<'_>,
-    name: String,
+    name: &str,
     ours: &Tensor<1>,
     expected: Option<f64>,
 ) -> Option<Comparison> {
     let ours = f64::from(ours.clone().into_scalar::<f32>());
-    expected.map(|expected| compare_number(&name, ours, expected, loss_tolerance(case)))
+    expected.map(|expected| compare_number(name, ours, expected, loss_tolerance(case)))
 }
 
 /// The norm and the given values of every gradient.

@@ -10,7 +10,9 @@ use serde::Deserialize;
 use super::expected::{Gradient, compare_gradients, compare_loss, stated, steps, visual};
 use crate::Result;
 use crate::loss::elementwise::{ElementLoss, StateLossConfig};
-use crate::loss::objective::{Draws, LossWeighting, ObjectiveConfig, ObjectiveLosses, TokenBatch};
+use crate::loss::objective::{
+    Draws, LossWeighting, ObjectiveConfig, ObjectiveLosses, ProprioRollout, TokenBatch,
+};
 use crate::predictor::token_world_model::{TokenWorldModel, key};
 use crate::train::optimizer::{
     AdamW, AdamWSettings, clip_factor, clip_global_norm, decayed, global_norm,
@@ -28,6 +30,8 @@ struct Config {
     ctxt_window_train_rollout: usize,
     /// Such as `L2 visual + 1.0 * L2 proprio, means`.
     loss: String,
+    /// `use_ground_truth`: the proprio of predicted frames is that of the data.
+    proprio_rollout_mode: Option<String>,
     /// `None`: not clipped.
     clip_grad: Option<f64>,
     optimizer: OptimizerConfig,
@@ -154,8 +158,13 @@ impl<'a> Trial<'a> {
         } else {
             LossWeighting::Code
         };
+        let proprio_rollout = match self.config.proprio_rollout_mode.as_deref() {
+            Some("use_ground_truth") => ProprioRollout::GroundTruth,
+            _ => ProprioRollout::Predicted,
+        };
         Ok(ObjectiveConfig {
             steps: entry.k,
+            proprio_rollout,
             ctxt_window_train_rollout: self.config.ctxt_window_train_rollout,
             rollout_stop_gradient: entry.rollout_stop_gradient.unwrap_or(true),
             detach_proprio_target: entry.variant.contains("detach_proprio_target"),
@@ -172,13 +181,14 @@ impl<'a> Trial<'a> {
             Some("L1") => ElementLoss::L1,
             _ => return Err(self.case.broken(format!("loss `{text}`"))),
         };
-        let weight = text
-            .split(['+', '*'])
-            .nth(1)
-            .and_then(|w| w.trim().parse().ok());
+        // Without a weight the proprio part counts once; without a proprio part not at all.
+        let proprio_weight = text.split_once("proprio").map_or(0.0, |(before, _)| {
+            let weight = before.split(['+', '*']).nth(1);
+            weight.and_then(|w| w.trim().parse().ok()).unwrap_or(1.0)
+        });
         Ok(StateLossConfig {
             element,
-            proprio_weight: weight.unwrap_or(1.0),
+            proprio_weight,
             ..StateLossConfig::default()
         })
     }
@@ -243,7 +253,7 @@ impl<'a> Trial<'a> {
         let compared = pairs.into_iter().filter_map(|(part, ours, expected)| {
             let name = format!("{name}: {part}");
             match ours {
-                Some(ours) => compare_loss(self.case, name, ours, expected),
+                Some(ours) => compare_loss(self.case, &name, ours, expected),
                 // A loss that we do not have is a failure, not an omission.
                 None => expected.map(|expected| compare_number(&name, f64::NAN, expected, 0.0)),
             }
@@ -326,13 +336,11 @@ impl<'a> Trial<'a> {
     }
 
     fn clipped(&self, model: &TokenWorldModel, grads: GradientsParams) -> (GradientsParams, f64) {
-        match self.config.clip_grad {
-            Some(bound) => clip_global_norm(model, grads, bound),
-            None => {
-                let norm = global_norm(model, &grads);
-                (grads, norm)
-            }
+        if let Some(bound) = self.config.clip_grad {
+            return clip_global_norm(model, grads, bound);
         }
+        let norm = global_norm(model, &grads);
+        (grads, norm)
     }
 
     fn compare_clipping(&self, name: &str, norm: f64, entry: &ExpectedStep) -> Option<Comparison> {
@@ -399,25 +407,19 @@ impl<'a> Trial<'a> {
 }
 
 fn name_of(entry: &ExpectedLosses) -> String {
-    let mut name = format!("k = {}", entry.k);
-    if let Some(prefix) = entry.t {
-        name += &format!(", t = {prefix}");
-    }
-    match entry.loss_weighting {
-        Some(LossWeighting::Code) => name += ", code",
-        Some(LossWeighting::PaperSum) => name += ", paper sum",
-        None => {}
-    }
-    match entry.rollout_stop_gradient {
-        Some(true) => name += ", stopped",
-        Some(false) => name += ", through",
-        None => {}
-    }
-    if entry.variant.is_empty() {
-        name
-    } else {
-        format!("{name}, {}", entry.variant)
-    }
+    let weighting = entry.loss_weighting.map(|weighting| match weighting {
+        LossWeighting::Code => "code".to_string(),
+        LossWeighting::PaperSum => "paper sum".to_string(),
+    });
+    let stopped = entry.rollout_stop_gradient;
+    let parts = [
+        Some(format!("k = {}", entry.k)),
+        entry.t.map(|prefix| format!("t = {prefix}")),
+        weighting,
+        stopped.map(|stopped| if stopped { "stopped" } else { "through" }.to_string()),
+        (!entry.variant.is_empty()).then(|| entry.variant.clone()),
+    ];
+    parts.into_iter().flatten().collect::<Vec<_>>().join(", ")
 }
 
 /// Weights after steps of Adam, which moves every weight by about the learning rate however small its gradient: 99

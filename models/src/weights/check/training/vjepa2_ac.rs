@@ -187,7 +187,7 @@ fn compare_entry(
         .filter_map(|(part, ours, expected)| {
             let name = format!("{name}: {part}");
             match ours {
-                Some(ours) => compare_loss(case, name, ours, expected),
+                Some(ours) => compare_loss(case, &name, ours, expected),
                 None => expected.map(|expected| compare_number(&name, f64::NAN, expected, 0.0)),
             }
         })
