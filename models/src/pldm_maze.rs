@@ -530,9 +530,7 @@ mod tests {
             .into_data()
             .try_to_vec::<f32>()
             .unwrap();
-        assert!(
-            planes[..676].iter().all(|v| *v == 3.0) && planes[676..].iter().all(|v| *v == -1.0)
-        );
+        assert!(planes == [vec![3.0; 676], vec![-1.0; 676]].concat());
     }
 
     #[test]

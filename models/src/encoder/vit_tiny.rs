@@ -255,7 +255,7 @@ mod tests {
     #[test]
     fn a_file_in_the_newer_spelling_fills_the_encoder() {
         let device = Device::flex();
-        let wanted = expected(&small().init(&device), |path| path.to_string());
+        let wanted = expected(&small().init(&device), str::to_string);
         let mut file = Checkpoint::default();
         for (key, shape) in wanted {
             let count: usize = shape.iter().product();
@@ -294,7 +294,7 @@ mod tests {
             "vit",
             encoder,
             packed::pack(file.rename(|key| Some(our_key(key)))).unwrap(),
-            |path| path.to_string(),
+            str::to_string,
         )
         .unwrap();
     }

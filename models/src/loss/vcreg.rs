@@ -65,7 +65,7 @@ mod tests {
         }
         // Frame 0 centred: (-1, 2), (1, -2): covariance -4; frame 1: (-0.5, 0.25), (0.5, -0.25): -0.25.
         // Two dimensions, so the sum of squares off the diagonal counts twice and is divided by two.
-        assert!((plain[2] - (16.0 + 0.0625) / 2.0).abs() < 1e-5, "{plain:?}");
+        assert!((plain[2] - 8.03125).abs() < 1e-5, "{plain:?}");
         // Sample 0 over time, not centred again: (-1) 2 + (-0.5) 0.25 = -2.125; sample 1 the same.
         assert!((plain[3] - 2.125 * 2.125).abs() < 1e-5, "{plain:?}");
     }

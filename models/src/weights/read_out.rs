@@ -90,9 +90,7 @@ mod tests {
             |shape: &[usize], values: &[f32]| Array::new(shape.to_vec(), values.to_vec()).unwrap();
         file.insert("fc.weight", array(&[3, 2], &[1.0, 2.0, 3.0, 4.0, 5.0, 6.0]));
         file.insert("fc.bias", array(&[3], &[7.0, 8.0, 9.0]));
-        let net = fill("net", net(&Device::flex()), file.clone(), |path| {
-            path.to_string()
-        });
+        let net = fill("net", net(&Device::flex()), file.clone(), str::to_string);
         assert_eq!(weights_of(&net.unwrap()), file);
     }
 

@@ -28,7 +28,7 @@ impl Found {
     fn with_gradient<const D: usize>(
         &mut self,
         (name, gradient): (&str, &str),
-        loss: Tensor<1>,
+        loss: &Tensor<1>,
         input: &Tensor<D>,
     ) {
         self.output(name, loss.clone());
@@ -62,18 +62,21 @@ fn eb_jepa(case: &Case<'_>) -> Result<Vec<Comparison>> {
     found.output("invariance", invariance.clone());
     found.with_gradient(
         ("bcs_total", "grad_z1"),
-        invariance + bcs * config.lmbd,
+        &(invariance + bcs * config.lmbd),
         &first,
     );
     let latents = read("vic")?.require_grad();
     found.with_gradient(
         ("hinge_std", "grad_hinge"),
-        std_hinge(latents.clone()),
+        &std_hinge(latents.clone()),
         &latents,
     );
-    found.with_gradient(("cov", "grad_cov"), covariance(latents.clone()), &latents);
+    found.with_gradient(("cov", "grad_cov"), &covariance(latents.clone()), &latents);
     found.compare_outputs(case)
 }
+
+/// A loss of latents `[B, T, D]`.
+type Part = fn(Tensor<3>) -> Tensor<1>;
 
 #[derive(Deserialize)]
 struct SigRegConfig {
@@ -88,8 +91,7 @@ fn stable_worldmodel(case: &Case<'_>) -> Result<Vec<Comparison>> {
     let directions = tensor::<2>(case, &inputs, "directions", &device)?;
     let mut found = Found::default();
     let loss = sigreg(x.clone(), directions, &Knots::half_line(config.knots));
-    found.with_gradient(("sigreg", "grad_x"), loss, &x);
-    type Part = fn(Tensor<3>) -> Tensor<1>;
+    found.with_gradient(("sigreg", "grad_x"), &loss, &x);
     let parts: [(&str, Part); 5] = [
         ("std_loss", |z| VcReg::new(z).std),
         ("std_t_loss", |z| VcReg::new(z).std_time),
@@ -99,7 +101,7 @@ fn stable_worldmodel(case: &Case<'_>) -> Result<Vec<Comparison>> {
     ];
     for (name, part) in parts {
         let z = tensor::<3>(case, &inputs, "z", &device)?.require_grad();
-        found.with_gradient((name, &format!("grad_{name}")), part(z.clone()), &z);
+        found.with_gradient((name, &format!("grad_{name}")), &part(z.clone()), &z);
     }
     found.compare_outputs(case)
 }
