@@ -16,4 +16,5 @@ mod jpeg_frames;
 mod kill;
 mod previews;
 mod support;
+mod weights;
 mod whole_loop;

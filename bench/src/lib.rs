@@ -17,5 +17,6 @@ pub mod program;
 pub mod protocol;
 pub mod runner;
 pub mod seeds;
+pub mod weights;
 
 pub use error::{Error, Result};

@@ -97,6 +97,14 @@ pub enum Error {
         /// What is wrong.
         detail: String,
     },
+    /// A weight file that its reader refuses; the reason is the source.
+    #[error("cannot read weights `{}`", path.display())]
+    Unreadable {
+        /// The file.
+        path: PathBuf,
+        /// What the reader said.
+        source: Box<dyn std::error::Error + Send + Sync>,
+    },
     /// A weight file whose keys are not those of the model.
     #[error(
         "the keys of `{name}` are not those of the model: {} missing [{}], {} unexpected [{}], {} of another shape [{}]",

@@ -77,6 +77,24 @@ pub(crate) fn save_pickle(path: &Path, pickle: &[u8], data: &[u8]) {
     std::fs::write(path, stored_zip(&members)).unwrap();
 }
 
+/// Writes a dict of `times` tensors that are all the same numbers of the file.
+pub(crate) fn save_repeated(path: &Path, times: u32, values: &[f32]) {
+    let count = values.len() as u32;
+    let one = pickle("FloatStorage", &[count], count);
+    let mut pickle = b"\x80\x02}(".to_vec();
+    for k in 0..times {
+        let name = format!("name{k}");
+        pickle.push(b'X');
+        pickle.extend((name.len() as u32).to_le_bytes());
+        pickle.extend(name.bytes());
+        // Without the beginning and the end of a pickle of its own.
+        pickle.extend(&one[2..one.len() - 1]);
+    }
+    pickle.extend(*b"u.");
+    let data: Vec<u8> = values.iter().flat_map(|v| v.to_le_bytes()).collect();
+    save_pickle(path, &pickle, &data);
+}
+
 /// A ZIP archive of uncompressed members.
 fn stored_zip(members: &[(&str, &[u8])]) -> Vec<u8> {
     let mut zip = Vec::new();

@@ -22,6 +22,7 @@ pub mod slices;
 pub mod stats;
 pub mod train;
 pub mod validate;
+pub mod weights;
 
 mod context;
 mod meter;
@@ -106,6 +107,8 @@ pub enum Command {
     List(list::Args),
     /// Train a world model.
     Train(train::Args),
+    /// Read weight files of other programs; check models against reference cases.
+    Weights(weights::Args),
     /// Step a simulator with given actions.
     Rollout(rollout::Args),
     /// Plan with a world model in a simulator and score it.
@@ -141,6 +144,7 @@ impl Command {
             Command::Export(args) => export::run(args, ctx),
             Command::List(args) => list::run(args, ctx),
             Command::Train(args) => train::run(args, ctx),
+            Command::Weights(args) => weights::run(args, ctx),
             Command::Rollout(args) => rollout::run(args, ctx),
             Command::Eval(args) => eval::run(args, ctx),
             Command::Merge(args) => merge::run(args, ctx),

@@ -16,6 +16,7 @@ use crate::layer::block::Block;
 use crate::layer::layer_norm::LayerNorm;
 use crate::layer::patch_embedding::PatchEmbedding;
 use crate::weights::Checkpoint;
+use crate::weights::import::parameters;
 
 /// Sizes of a [`Dinov2`].
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -156,6 +157,10 @@ impl FrameEncoder for Dinov2 {
             image: self.config.image,
             prefix: 1 + self.config.registers,
         }
+    }
+
+    fn weights(&self) -> Checkpoint {
+        parameters(&self.net)
     }
 
     fn all_tokens(&self, images: Tensor<4>) -> Tensor<3> {

@@ -16,7 +16,8 @@ use crate::layer::block::Block;
 use crate::layer::layer_norm::LayerNorm;
 use crate::layer::patch_embedding::PatchEmbedding;
 use crate::layer::rope::Rope;
-use crate::weights::Checkpoint;
+use crate::weights::import::parameters;
+use crate::weights::{Array, Checkpoint};
 use crate::{Error, Result};
 
 /// Sizes of a [`Dinov3`].
@@ -219,6 +220,16 @@ impl FrameEncoder for Dinov3 {
             image: self.config.image,
             prefix: 1 + self.config.storage,
         }
+    }
+
+    fn weights(&self) -> Checkpoint {
+        let mut weights = parameters(&self.net);
+        let periods = Array {
+            shape: vec![self.periods.len()],
+            values: self.periods.clone(),
+        };
+        weights.insert(PERIODS, periods);
+        weights
     }
 
     fn all_tokens(&self, images: Tensor<4>) -> Tensor<3> {

@@ -17,6 +17,7 @@ mod vjepa2;
 mod zoo;
 
 use std::fmt::Debug;
+use std::path::Path;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use burn::tensor::{Device, Tensor, TensorData};
@@ -35,7 +36,7 @@ pub use zoo::{ENCODERS, EncoderConfig, EncoderEntry, find};
 
 use crate::layer::layer_norm::plain_norm;
 pub use crate::layer::rope::Variant as RopeVariant;
-use crate::weights::Checkpoint;
+use crate::weights::{Checkpoint, import};
 use crate::{Error, Result};
 
 /// Epsilon of the norm of [`ImageEncoder::normalized`] (models.md section 1.7).
@@ -65,6 +66,9 @@ impl EncoderShape {
 pub(crate) trait FrameEncoder: Debug + Send + Sync {
     /// Its sizes.
     fn shape(&self) -> EncoderShape;
+
+    /// Its arrays under the names of its authors, which are ours.
+    fn weights(&self) -> Checkpoint;
 
     /// Every token after the last norm, those before the patches first.
     ///
@@ -116,6 +120,15 @@ impl ImageEncoder {
     /// [`Error::Keys`] when the file is not that of such an encoder, and errors of the sizes.
     pub fn load(config: &EncoderConfig, weights: Checkpoint) -> Result<Self> {
         Self::load_on(config, weights, &Device::flex())
+    }
+
+    /// An encoder from a folder that `weights import` wrote, on the processor.
+    ///
+    /// # Errors
+    /// Errors of reading it, and those of [`ImageEncoder::load`].
+    pub fn open(folder: &Path) -> Result<Self> {
+        let (named, weights) = import::load::<import::Named>(folder, import::ENCODER)?;
+        Self::load(&find(&named.encoder)?.config, weights)
     }
 
     /// The same on a device.

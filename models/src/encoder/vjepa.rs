@@ -16,6 +16,7 @@ use crate::layer::block::Block;
 use crate::layer::layer_norm::LayerNorm;
 use crate::layer::patch_embedding::TubeletEmbedding;
 use crate::weights::Checkpoint;
+use crate::weights::import::parameters;
 use crate::{Error, Result};
 
 /// Which of the two encoders of a training file.
@@ -189,6 +190,10 @@ impl FrameEncoder for Vjepa {
             image: self.config.image,
             prefix: 0,
         }
+    }
+
+    fn weights(&self) -> Checkpoint {
+        parameters(&self.net)
     }
 
     fn all_tokens(&self, images: Tensor<4>) -> Tensor<3> {

@@ -15,6 +15,7 @@ use crate::layer::layer_norm::LayerNorm;
 use crate::layer::patch_embedding::TubeletEmbedding;
 use crate::layer::rope::{Position, Rope, Variant};
 use crate::weights::Checkpoint;
+use crate::weights::import::parameters;
 use crate::{Error, Result};
 
 /// Sizes of a [`Vjepa2`].
@@ -152,6 +153,10 @@ impl FrameEncoder for Vjepa2 {
             image: self.config.image,
             prefix: 0,
         }
+    }
+
+    fn weights(&self) -> Checkpoint {
+        parameters(&self.net)
     }
 
     fn all_tokens(&self, images: Tensor<4>) -> Tensor<3> {

@@ -4,7 +4,7 @@
 
 mod checkpoint;
 mod config;
-mod files;
+pub(crate) mod files;
 mod fit;
 mod loader;
 mod metrics;

@@ -12,6 +12,7 @@ pub(crate) mod fill;
 pub(crate) mod gradients;
 pub(crate) mod packed;
 pub(crate) mod read_out;
+pub mod import;
 
 use std::collections::BTreeMap;
 
