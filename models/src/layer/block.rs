@@ -13,6 +13,7 @@ use burn::tensor::{Device, Tensor};
 use super::attention::{Attention, FrameCausal};
 use super::gelu::gelu;
 use super::layer_norm::LayerNorm;
+use super::linear::linear;
 use super::rope::Rope;
 
 /// Sizes of a [`Block`].
@@ -72,7 +73,7 @@ impl FeedForward {
     }
 
     pub(crate) fn forward(&self, input: Tensor<3>) -> Tensor<3> {
-        self.fc2.forward(gelu(self.fc1.forward(input)))
+        linear(&self.fc2, gelu(linear(&self.fc1, input)))
     }
 }
 

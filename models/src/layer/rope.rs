@@ -134,6 +134,12 @@ impl Rope {
         rope
     }
 
+    /// Cosines and sines of one token.
+    pub(crate) fn of_token(&self, token: usize) -> [&[f32]; 2] {
+        let row = token * self.head..(token + 1) * self.head;
+        [&self.cosines[row.clone()], &self.sines[row]]
+    }
+
     /// Queries or keys with their positions in.
     ///
     /// # Shapes

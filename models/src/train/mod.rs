@@ -13,6 +13,7 @@ mod probe;
 mod run;
 pub(crate) mod schedule;
 mod synthetic;
+mod synthetic_transformer;
 mod validation;
 
 use burn::module::Module;
@@ -23,6 +24,7 @@ pub use loader::training_slices;
 pub use metrics::MetricsLine;
 pub use run::{Finished, Hooks, TrainRequest, load, run};
 pub use synthetic::SyntheticTraining;
+pub use synthetic_transformer::{NamedArray, SyntheticTransformer, TransformerSizes};
 pub use validation::ValidationErrors;
 
 /// One weighted term of a training loss.
