@@ -13,7 +13,9 @@ use jepa_leaderboard::{ModelKind, ModelRef, TrainingRef};
 use jepa_models::{CostSpec, Frame, Latent, ModelInfo, WorldModel};
 
 use crate::env::{Env, Limits, Size, Start};
-use crate::planner::{ActionBatch, CostModel, PlanShape, Planner, Trace};
+use crate::planner::{
+    ActionBatch, CostModel, Descent, GradientCostModel, PlanShape, Planner, Trace,
+};
 use crate::protocol::RunConfig;
 use crate::seeds::{PlanKey, StreamNoise, floor_stream};
 use crate::{Error, Result};
@@ -133,6 +135,31 @@ impl Policy {
             }),
             None => Ok(()),
         }
+    }
+
+    /// Checks that the policy has what the planner of a run asks for.
+    ///
+    /// A world model is asked when it plans: it answers with its own error.
+    ///
+    /// # Errors
+    /// When the planner follows gradients and there are none.
+    pub fn check_planner(&self, planner: &dyn Planner) -> Result<()> {
+        let lack = match self {
+            Self::Model(_) => return Ok(()),
+            Self::Oracle => "the oracle's cost is a simulation, which has none",
+            Self::Random | Self::Noop => "a floor has no cost at all",
+        };
+        if !planner.needs_gradients() {
+            return Ok(());
+        }
+        let name = planner.name();
+        Err(Error::Config {
+            what: format!("planner `{name}` with model `{}`", self.name()),
+            detail: format!("`{name}` follows the gradient of a cost, and {lack}"),
+            hint: Some(format!(
+                "pass a training run of a model that offers gradients (`pldm`) with `--model`, or leave `{name}` for `--planner cem`"
+            )),
+        })
     }
 
     /// Begins an episode and leaves `env` in its initial state.
@@ -340,15 +367,16 @@ struct Receding<'a, V: View> {
 
 impl<V: View> Agent for Receding<'_, V> {
     fn act(&mut self, env: &dyn Env, elapsed: usize) -> Result<Decision> {
+        let config = self.setup.config;
         let RunConfig {
             protocol,
             planner,
             noise_seed,
             task,
             ..
-        } = self.setup.config;
+        } = config;
         let shape = PlanShape {
-            horizon: protocol.plan_length(planner.horizon, elapsed),
+            horizon: config.plan_length(self.setup.planner, elapsed),
             width: protocol.frameskip * env.limits().action_width,
         };
         let key = PlanKey {
@@ -406,15 +434,40 @@ struct ImaginedCost<'a> {
 
 impl CostModel for ImaginedCost<'_> {
     fn costs(&mut self, actions: &ActionBatch) -> Result<Vec<f64>> {
-        let values: Vec<f32> = actions.values.iter().map(|&value| value as f32).collect();
-        let batch = jepa_models::ActionBatch {
-            values: &values,
-            samples: actions.samples,
-            horizon: actions.shape.horizon,
-            width: actions.shape.width,
-        };
         let Imagination { model, goal, spec } = self.view;
-        Ok(model.costs(&self.start, goal, spec, batch)?)
+        let values = singles(actions);
+        Ok(model.costs(&self.start, goal, spec, batch(actions, &values))?)
+    }
+
+    fn with_gradients(&mut self) -> Result<&mut dyn GradientCostModel> {
+        Ok(self)
+    }
+}
+
+impl GradientCostModel for ImaginedCost<'_> {
+    fn costs_and_gradient(&mut self, actions: &ActionBatch) -> Result<Descent> {
+        let Imagination { model, goal, spec } = self.view;
+        let values = singles(actions);
+        let found = model.cost_gradients(&self.start, goal, spec, batch(actions, &values))?;
+        Ok(Descent {
+            costs: found.costs,
+            gradient: found.gradient,
+        })
+    }
+}
+
+/// Candidates in the precision of models.
+pub(crate) fn singles(actions: &ActionBatch) -> Vec<f32> {
+    actions.values.iter().map(|&value| value as f32).collect()
+}
+
+/// Candidates as models take them, with their values in single precision.
+pub(crate) fn batch<'a>(actions: &ActionBatch, values: &'a [f32]) -> jepa_models::ActionBatch<'a> {
+    jepa_models::ActionBatch {
+        values,
+        samples: actions.samples,
+        horizon: actions.shape.horizon,
+        width: actions.shape.width,
     }
 }
 
@@ -723,6 +776,110 @@ mod tests {
                 (calls, 54_000)
             );
         }
+    }
+
+    #[test]
+    fn a_planner_that_keeps_its_horizon_plans_past_the_end() {
+        let task = Task::find("wall@1").unwrap();
+        for (planner, lengths) in [("cem", [6, 4, 2]), ("ng", [6, 6, 6])] {
+            let preset = task.preset_for(planner).unwrap();
+            let mut config = RunConfig::new(&task, &preset, "oracle").unwrap();
+            config.planner.replan_every = 2;
+            for (key, value) in [("iterations", 2), ("candidates", 20)] {
+                config.planner.settings.insert(key.into(), value.into());
+            }
+            let planner = config.planner.build().unwrap();
+            let mut env = config.environment.build().unwrap();
+            let start = env.sample(1).unwrap();
+            let setup = Setup {
+                config: &config,
+                planner: planner.as_ref(),
+            };
+            let policy = Policy::Oracle;
+            let mut agent = policy.begin(setup, env.as_mut(), &start, 1).unwrap();
+            let planned = [0, 10, 20].map(|elapsed| {
+                let decision = agent.act(env.as_ref(), elapsed).unwrap();
+                assert_eq!(decision.actions.len(), 20);
+                decision.search.unwrap().candidate_steps / 40
+            });
+            assert_eq!(planned, lengths, "{}", planner.name());
+        }
+    }
+
+    fn pldm() -> Policy {
+        let shape = jepa_models::pldm::DataShape {
+            height: 65,
+            width: 65,
+            action_dim: 2,
+            proprio_dim: 2,
+        };
+        let config = jepa_models::pldm::PldmConfig::default();
+        Policy::Model(jepa_models::pldm::untrained(&config, shape, 3).unwrap())
+    }
+
+    fn descent(preset: &str, iterations: i64) -> RunConfig {
+        let task = Task::find("wall@1").unwrap();
+        let mut config = RunConfig::new(&task, preset, "test").unwrap();
+        config
+            .planner
+            .settings
+            .insert("iterations".into(), iterations.into());
+        config
+    }
+
+    /// Loss before every step of one plan.
+    fn losses(policy: &Policy, config: &RunConfig) -> Result<Vec<f64>> {
+        let planner = config.planner.build().unwrap();
+        let mut env = config.environment.build().unwrap();
+        let start = env.sample(4).unwrap();
+        let setup = Setup {
+            config,
+            planner: planner.as_ref(),
+        };
+        let mut agent = policy.begin(setup, env.as_mut(), &start, 4)?;
+        Ok(agent.act(env.as_ref(), 0)?.search.unwrap().trace.best)
+    }
+
+    #[test]
+    fn planners_that_descend_lower_the_cost_of_a_model_with_gradients() {
+        let policy = pldm();
+        for preset in ["gd", "adam-as-released", "adam"] {
+            let mut config = descent(preset, 30);
+            if preset == "adam" {
+                config
+                    .planner
+                    .settings
+                    .insert("learning_rate".into(), 0.05.into());
+            }
+            policy
+                .check_planner(config.planner.build().unwrap().as_ref())
+                .unwrap();
+            let losses = losses(&policy, &config).unwrap();
+            assert_eq!(losses.len(), 30);
+            assert!(losses[29] < losses[0], "{preset}: {losses:?}");
+        }
+    }
+
+    #[test]
+    fn who_has_no_gradients_is_named() {
+        let config = descent("gd", 3);
+        let planner = config.planner.build().unwrap();
+        for (policy, reason) in [
+            (Policy::Oracle, "a simulation"),
+            (Policy::Random, "no cost at all"),
+            (Policy::Noop, "no cost at all"),
+        ] {
+            let error = policy.check_planner(planner.as_ref()).unwrap_err();
+            let text = error.to_string();
+            assert!(
+                text.contains(policy.name()) && text.contains(reason),
+                "{text}"
+            );
+            assert!(error.hint().unwrap().contains("--planner cem"));
+        }
+        let mock = Policy::Model(Box::new(KnowsWall::new()));
+        let error = losses(&mock, &config).unwrap_err().to_string();
+        assert_eq!(error, "model `knows-wall` offers no gradients of its costs");
     }
 
     #[test]

@@ -339,6 +339,15 @@ impl RunConfig {
         })
     }
 
+    /// Model steps that `planner` plans with `elapsed` environment steps done.
+    pub fn plan_length(&self, planner: &dyn Planner, elapsed: usize) -> usize {
+        if planner.keeps_horizon() {
+            self.planner.horizon
+        } else {
+            self.protocol.plan_length(self.planner.horizon, elapsed)
+        }
+    }
+
     /// Checks what the types do not.
     ///
     /// # Errors

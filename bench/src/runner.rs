@@ -110,6 +110,7 @@ impl Evaluation {
         config.check()?;
         policy.check(&config, config.environment.build()?.limits())?;
         let planner = config.planner.build()?;
+        policy.check_planner(planner.as_ref())?;
         Ok(Self {
             task,
             config,
@@ -164,7 +165,7 @@ impl Evaluation {
         };
         let mut elapsed = 0;
         while self.policy.plans() && elapsed < protocol.max_steps {
-            let horizon = protocol.plan_length(planner.horizon, elapsed);
+            let horizon = self.config.plan_length(self.planner.as_ref(), elapsed);
             elapsed += planner.replan_every.min(horizon) * protocol.frameskip;
             estimate.plans += 1;
             estimate.candidate_steps += self.planner.evaluations() * horizon as u64;

@@ -3,6 +3,8 @@
 //! Files are read here because their containers are `jepa-ingest`'s business and models are not: a torch file becomes
 //! named arrays, and nothing that it says is executed.
 
+mod planners;
+
 use std::collections::BTreeMap;
 use std::path::Path;
 
@@ -31,7 +33,7 @@ pub struct PlannerCheck {
 }
 
 /// Classes that are checked here and not in `jepa-models`, because planners are; asked first.
-pub const CHECKS: &[PlannerCheck] = &[];
+pub const CHECKS: &[PlannerCheck] = planners::CHECKS;
 
 /// Runs a reference case.
 ///

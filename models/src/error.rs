@@ -71,6 +71,12 @@ pub enum Error {
         /// What the system said.
         source: std::io::Error,
     },
+    /// A planner asked for gradients that the model does not offer.
+    #[error("model `{model}` offers no gradients of its costs")]
+    NoGradients {
+        /// Its name.
+        model: String,
+    },
     /// Training left the numbers that mean anything.
     #[error("the training loss is not finite at step {step} ({term} = {value})")]
     Diverged {
@@ -139,6 +145,9 @@ impl Error {
             Self::Run { hint, .. } => Some(hint.clone()),
             Self::Io { source, .. } if source.kind() == std::io::ErrorKind::StorageFull => {
                 Some("free some disk space and run the same command again; it continues".into())
+            }
+            Self::NoGradients { .. } => {
+                Some("use a planner that only compares costs, such as `--planner cem`".into())
             }
             Self::Diverged { .. } => {
                 Some("lower `learning_rate`, or lengthen `warmup_fraction`".into())

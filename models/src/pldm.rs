@@ -31,8 +31,8 @@ use crate::loss::variance_covariance::{covariance, std_hinge};
 use crate::predictor::residual_mlp::{ResidualMlp, ResidualMlpConfig};
 use crate::train::{LossTerm, SliceTensors, Trainable};
 use crate::world_model::{
-    ActionBatch, CostSpec, Distance, Frame, Latent, ModelInfo, Rollout, Steps, WorldModel,
-    minus_cosine,
+    ActionBatch, CostGradients, CostSpec, Distance, Frame, Latent, ModelInfo, Rollout, SHORTEST,
+    Steps, WorldModel, minus_cosine,
 };
 use crate::{Error, Result};
 
@@ -298,13 +298,59 @@ impl Pldm {
         Tensor::from_data(TensorData::new(latent.visual.clone(), shape), &self.device)
     }
 
-    /// Latents `[E, S, D]` after each action.
-    fn unroll_tensors(&self, start: &Latent, actions: &ActionBatch<'_>) -> Vec<Tensor<3>> {
+    /// Candidates as `[S, H, A]`.
+    fn actions(&self, actions: &ActionBatch<'_>) -> Tensor<3> {
         let shape = [actions.samples, actions.horizon, actions.width];
         let data = TensorData::new(actions.values.to_vec(), shape);
-        let actions_tensor = Tensor::<3>::from_data(data, &self.device);
-        let start = self.tensor(start).repeat_dim(1, actions.samples);
-        self.net.predictor.unroll(&start, &actions_tensor)
+        Tensor::from_data(data, &self.device)
+    }
+
+    /// Latents `[E, S, D]` after each of the actions `[S, H, A]`.
+    fn unroll_tensors(&self, start: &Latent, actions: &Tensor<3>) -> Vec<Tensor<3>> {
+        let start = self.tensor(start).repeat_dim(1, actions.dims()[0]);
+        self.net.predictor.unroll(&start, actions)
+    }
+
+    /// Latents after the steps that count, `[E, S, D]` each.
+    fn counted(&self, start: &Latent, spec: &CostSpec, actions: &Tensor<3>) -> Vec<Tensor<3>> {
+        let steps = self.unroll_tensors(start, actions);
+        match spec.steps {
+            Steps::Last => steps.into_iter().next_back().into_iter().collect(),
+            Steps::All => steps,
+        }
+    }
+
+    /// Costs of `samples` candidates from their latents.
+    fn costs_of(
+        &self,
+        steps: &[Tensor<3>],
+        goal: &Tensor<3>,
+        distance: Distance,
+        samples: usize,
+    ) -> Vec<f64> {
+        let mut costs = vec![0.0; samples];
+        for latents in steps {
+            add_distances(&mut costs, latents.clone(), goal, distance);
+        }
+        let numbers = self.numbers(distance);
+        for cost in &mut costs {
+            *cost /= numbers;
+        }
+        costs
+    }
+
+    /// Numbers that a distance is a mean over.
+    fn numbers(&self, distance: Distance) -> f64 {
+        match distance {
+            Distance::L2 | Distance::L1 => self.info.latent_width as f64,
+            Distance::Cosine => 1.0,
+        }
+    }
+
+    fn check(&self, start: &Latent, goal: &Latent, actions: &ActionBatch<'_>) -> Result<()> {
+        actions.check(self.info.block_width())?;
+        self.check_latent("start latent", start)?;
+        self.check_latent("goal latent", goal)
     }
 }
 
@@ -365,7 +411,7 @@ impl WorldModel for Pldm {
         self.check_latent("start latent", start)?;
         let (samples, horizon) = (actions.samples, actions.horizon);
         // [E, S, H, D] to [S, H, E, D].
-        let steps = Tensor::stack::<4>(self.unroll_tensors(start, &actions), 2);
+        let steps = Tensor::stack::<4>(self.unroll_tensors(start, &self.actions(&actions)), 2);
         let visual = floats(steps.permute([1, 2, 0, 3]));
         Ok(Rollout {
             visual,
@@ -382,27 +428,34 @@ impl WorldModel for Pldm {
         spec: &CostSpec,
         actions: ActionBatch<'_>,
     ) -> Result<Vec<f64>> {
-        actions.check(self.info.block_width())?;
-        self.check_latent("start latent", start)?;
-        self.check_latent("goal latent", goal)?;
-        let goal = self.tensor(goal);
-        let steps = self.unroll_tensors(start, &actions);
-        let skip = match spec.steps {
-            Steps::Last => steps.len() - 1,
-            Steps::All => 0,
-        };
-        let mut costs = vec![0.0; actions.samples];
-        for latents in steps.into_iter().skip(skip) {
-            add_distances(&mut costs, latents, &goal, spec.distance);
-        }
-        let numbers = match spec.distance {
-            Distance::L2 | Distance::L1 => self.info.latent_width as f64,
-            Distance::Cosine => 1.0,
-        };
-        for cost in &mut costs {
-            *cost /= numbers;
-        }
-        Ok(costs)
+        self.check(start, goal, &actions)?;
+        let steps = self.counted(start, spec, &self.actions(&actions));
+        Ok(self.costs_of(&steps, &self.tensor(goal), spec.distance, actions.samples))
+    }
+
+    /// Backpropagates through the unroll. Only the actions are on a differentiable device, so weights and
+    /// latents are constants of the graph, and every call has a graph of its own.
+    fn cost_gradients(
+        &self,
+        start: &Latent,
+        goal: &Latent,
+        spec: &CostSpec,
+        actions: ActionBatch<'_>,
+    ) -> Result<CostGradients> {
+        self.check(start, goal, &actions)?;
+        let leaf = self.actions(&actions).autodiff().require_grad();
+        let (steps, goal) = (self.counted(start, spec, &leaf), self.tensor(goal));
+        let costs = self.costs_of(&steps, &goal, spec.distance, actions.samples);
+        let total = total_distance(steps, &goal, spec.distance);
+        let slopes = leaf.grad(&total.backward());
+        // Costs in which no action takes part are flat.
+        let slopes = slopes.map_or_else(|| vec![0.0; actions.values.len()], floats);
+        let numbers = self.numbers(spec.distance);
+        let gradient = slopes.into_iter().map(|slope| f64::from(slope) / numbers);
+        Ok(CostGradients {
+            costs,
+            gradient: gradient.collect(),
+        })
     }
 }
 
@@ -433,6 +486,23 @@ fn add_sums(sums: &mut [f64], values: Tensor<3>) {
     for row in floats(values.sum_dim(2)).chunks_exact(sums.len()) {
         for (sum, value) in sums.iter_mut().zip(row) {
             *sum += f64::from(*value);
+        }
+    }
+}
+
+/// The same distances on the device, summed over steps and candidates: what gradients are taken of.
+fn total_distance(steps: Vec<Tensor<3>>, goal: &Tensor<3>, distance: Distance) -> Tensor<1> {
+    let latents = Tensor::stack::<4>(steps, 0);
+    let goal = goal.clone().unsqueeze_dim::<4>(0);
+    match distance {
+        Distance::L2 => (latents - goal).square().sum(),
+        Distance::L1 => (latents - goal).abs().sum(),
+        Distance::Cosine => {
+            // Over predictors and D; steps and candidates stay apart.
+            let over = |x: Tensor<4>| x.sum_dim(3).sum_dim(1);
+            let length = |x: Tensor<4>| over(x.square()).sqrt().clamp_min(SHORTEST);
+            let lengths = length(latents.clone()) * length(goal.clone());
+            (over(latents * goal) / lengths).sum().neg()
         }
     }
 }
@@ -578,6 +648,92 @@ mod tests {
         let alone = model.unroll(&start, one).unwrap();
         for (a, b) in together.visual[64..128].iter().zip(&alone.visual) {
             assert!((a - b).abs() < 1e-5, "{a} {b}");
+        }
+    }
+
+    const fn spec(distance: Distance, steps: Steps) -> CostSpec {
+        CostSpec {
+            distance,
+            steps,
+            proprio_weight: 0.0,
+        }
+    }
+
+    const SPECS: [CostSpec; 6] = [
+        spec(Distance::L2, Steps::Last),
+        spec(Distance::L2, Steps::All),
+        spec(Distance::L1, Steps::Last),
+        spec(Distance::L1, Steps::All),
+        spec(Distance::Cosine, Steps::Last),
+        spec(Distance::Cosine, Steps::All),
+    ];
+
+    /// Two candidates of three blocks.
+    fn batch(values: &[f32]) -> ActionBatch<'_> {
+        ActionBatch {
+            values,
+            samples: 2,
+            horizon: 3,
+            width: 10,
+        }
+    }
+
+    #[test]
+    fn gradients_are_the_slopes_of_the_costs() {
+        let model = model(2);
+        let (start, goal) = (latent(model.as_ref(), 0), latent(model.as_ref(), 3));
+        let values = actions(2, 3);
+        for spec in SPECS {
+            let costs = |values: &[f32]| model.costs(&start, &goal, &spec, batch(values)).unwrap();
+            let found = model
+                .cost_gradients(&start, &goal, &spec, batch(&values))
+                .unwrap();
+            assert_eq!(found.costs, costs(&values), "{spec:?}");
+            let largest = found
+                .gradient
+                .iter()
+                .fold(0.0_f64, |most, slope| most.max(slope.abs()));
+            assert!(largest > 1e-4, "{spec:?}: {largest}");
+            let moved = |at: usize, by: f32| {
+                let mut values = values.clone();
+                values[at] += by;
+                costs(&values)[at / 30]
+            };
+            let differs = |(at, slope): &(usize, &f64)| {
+                let difference = (moved(*at, 0.002) - moved(*at, -0.002)) / 0.004;
+                (*slope - difference).abs() > 0.02 * largest
+            };
+            // A few differences may straddle a kink of a ReLU or of an absolute value.
+            let off = found.gradient.iter().enumerate().filter(differs).count();
+            assert!(off <= 3, "{spec:?}: {off} of 60 slopes are wrong");
+        }
+    }
+
+    #[test]
+    fn gradients_do_not_depend_on_what_other_threads_compute() {
+        let model = model(3);
+        let (start, goal) = (latent(model.as_ref(), 0), latent(model.as_ref(), 3));
+        let run = &|candidate: usize| {
+            let values: Vec<f32> = actions(4, 3)[30 * candidate..][..30].to_vec();
+            let batch = ActionBatch {
+                values: &values,
+                samples: 1,
+                horizon: 3,
+                width: 10,
+            };
+            let descend = |spec| model.cost_gradients(&start, &goal, spec, batch).unwrap();
+            SPECS.iter().map(descend).collect::<Vec<_>>()
+        };
+        let alone: Vec<_> = (0..4).map(run).collect();
+        for _ in 0..20 {
+            let together: Vec<_> = std::thread::scope(|scope| {
+                let threads: Vec<_> = (0..4).map(|at| scope.spawn(move || run(at))).collect();
+                threads
+                    .into_iter()
+                    .map(|thread| thread.join().unwrap())
+                    .collect()
+            });
+            assert_eq!(together, alone);
         }
     }
 

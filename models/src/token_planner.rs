@@ -11,7 +11,7 @@ use crate::predictor::cost::frame_costs;
 use crate::predictor::token_world_model::{PredictorConfig, TokenWorldModel};
 use crate::predictor::unroll::Unroll;
 use crate::predictor::{TokenModel, TokenState};
-use crate::world_model::{ActionBatch, CostSpec, Latent, Rollout, Steps};
+use crate::world_model::{ActionBatch, CostGradients, CostSpec, Latent, Rollout, Steps};
 use crate::{Error, Result};
 
 /// Candidates that are unrolled at a time: their attention scores are what fills memory.
@@ -93,7 +93,7 @@ impl TokenPlanner {
     /// [`Error::Shape`] when a size is not that of the model.
     pub fn unroll(&self, start: &Latent, actions: ActionBatch<'_>) -> Result<Rollout> {
         let (mut visual, mut proprio) = (Vec::new(), Vec::new());
-        self.each_chunk(start, actions, |predicted| {
+        self.each_chunk(start, actions, |_, predicted| {
             visual.extend(floats(predicted.visual));
             proprio.extend(predicted.proprio.map(floats).unwrap_or_default());
         })?;
@@ -117,26 +117,55 @@ impl TokenPlanner {
         actions: ActionBatch<'_>,
     ) -> Result<Vec<f64>> {
         let goal = self.state("goal latent", goal)?;
-        let first = match spec.steps {
-            Steps::Last => actions.horizon.saturating_sub(1),
-            Steps::All => 0,
-        };
         let mut costs = Vec::with_capacity(actions.samples);
-        self.each_chunk(start, actions, |predicted| {
-            let counted = predicted.slice(first, actions.horizon);
-            let steps = floats(frame_costs(&counted, &goal, spec));
-            let rows = steps.chunks_exact(actions.horizon - first);
-            costs.extend(rows.map(|row| row.iter().map(|cost| f64::from(*cost)).sum::<f64>()));
+        self.each_chunk(start, actions, |_, predicted| {
+            costs.extend(sum_steps(counted_costs(&predicted, &goal, spec)));
         })?;
         Ok(costs)
     }
 
-    /// Hands the predicted frames of a few candidates after the other to `take`.
+    /// The costs with their gradients (see [`crate::WorldModel::cost_gradients`]).
+    ///
+    /// # Errors
+    /// Those of [`Self::costs`].
+    pub fn cost_gradients(
+        &self,
+        start: &Latent,
+        goal: &Latent,
+        spec: &CostSpec,
+        actions: ActionBatch<'_>,
+    ) -> Result<CostGradients> {
+        let differentiable = self.differentiable();
+        let goal = differentiable.state("goal latent", goal)?;
+        let (mut costs, mut gradient) = (Vec::new(), Vec::new());
+        differentiable.each_chunk(start, actions, |leaf, predicted| {
+            let steps = counted_costs(&predicted, &goal, spec);
+            let slopes = leaf.grad(&steps.clone().sum().backward());
+            // Costs in which no action takes part are flat.
+            let slopes = slopes.map_or_else(|| vec![0.0; leaf.shape().num_elements()], floats);
+            gradient.extend(slopes.into_iter().map(f64::from));
+            costs.extend(sum_steps(steps));
+        })?;
+        Ok(CostGradients { costs, gradient })
+    }
+
+    /// The same weights as constants of a differentiable device.
+    fn differentiable(&self) -> Self {
+        let device = self.device.clone().autodiff();
+        Self {
+            model: self.model.clone().fork(&device).no_grad(),
+            unroll: self.unroll,
+            device,
+        }
+    }
+
+    /// Hands the actions and the predicted frames of a few candidates after the other to `take`; the actions
+    /// are leaves of a graph where the device is differentiable.
     fn each_chunk(
         &self,
         start: &Latent,
         actions: ActionBatch<'_>,
-        mut take: impl FnMut(TokenState),
+        mut take: impl FnMut(Tensor<3>, TokenState),
     ) -> Result<()> {
         actions.check(self.block_width())?;
         let start = self.state("start latent", start)?;
@@ -149,11 +178,14 @@ impl TokenPlanner {
                 visual: start.visual.clone().repeat_dim(0, samples),
                 proprio: start.proprio.clone().map(|p| p.repeat_dim(0, samples)),
             };
-            let actions_tensor = Tensor::from_data(data, &self.device);
-            let all = self
-                .unroll
-                .run(&self.model, context, None, actions_tensor)?;
-            take(all.slice(1, actions.horizon + 1));
+            let leaf = Tensor::<3>::from_data(data, &self.device);
+            let leaf = if self.device.is_autodiff() {
+                leaf.require_grad()
+            } else {
+                leaf
+            };
+            let all = self.unroll.run(&self.model, context, None, leaf.clone())?;
+            take(leaf, all.slice(1, actions.horizon + 1));
         }
         Ok(())
     }
@@ -173,6 +205,25 @@ impl TokenPlanner {
             proprio: (rows > 0).then(|| tensor(&latent.proprio, [1, 1, rows, columns])),
         })
     }
+}
+
+/// Costs `[S, T]` of the predicted steps that count.
+fn counted_costs(predicted: &TokenState, goal: &TokenState, spec: &CostSpec) -> Tensor<2> {
+    let horizon = predicted.frames();
+    let first = match spec.steps {
+        Steps::Last => horizon - 1,
+        Steps::All => 0,
+    };
+    frame_costs(&predicted.slice(first, horizon), goal, spec)
+}
+
+/// The cost of each candidate from those of its steps, `[S, T]`.
+fn sum_steps(costs: Tensor<2>) -> Vec<f64> {
+    let steps = costs.dims()[1];
+    let values = floats(costs);
+    let rows = values.chunks_exact(steps);
+    rows.map(|row| row.iter().map(|cost| f64::from(*cost)).sum())
+        .collect()
 }
 
 fn check(what: &'static str, expected: usize, actual: usize) -> Result<()> {
@@ -258,6 +309,64 @@ mod tests {
             for (sample, cost) in costs.iter().enumerate() {
                 let expected: f64 = (first..3).map(|t| step(sample * 3 + t)).sum();
                 assert!((cost - expected).abs() < 1e-5, "{cost} {expected}");
+            }
+        }
+    }
+
+    #[test]
+    fn gradients_are_the_slopes_of_the_costs() {
+        let planner = adaln();
+        let (start, goal) = (latent(&planner, "start"), latent(&planner, "goal"));
+        // More candidates than are unrolled at a time.
+        let count = CANDIDATES + 1;
+        let values = floats(random("actions", [count * 3 * ACTION_DIM]));
+        for (distance, steps) in [
+            (Distance::L2, Steps::Last),
+            (Distance::L2, Steps::All),
+            (Distance::Cosine, Steps::Last),
+        ] {
+            let spec = CostSpec {
+                distance,
+                steps,
+                proprio_weight: 0.1,
+            };
+            let costs = |values: &[f32]| {
+                let actions = batch(values, count);
+                planner.costs(&start, &goal, &spec, actions).unwrap()
+            };
+            let actions = batch(&values, count);
+            let found = planner
+                .cost_gradients(&start, &goal, &spec, actions)
+                .unwrap();
+            // Differentiable tensors go through other kernels, which round in another order.
+            for (cost, expected) in found.costs.iter().zip(costs(&values)) {
+                assert!((cost - expected).abs() < 1e-6, "{cost} {expected}");
+            }
+            assert_eq!(found.costs.len(), count);
+            assert_eq!(found.gradient.len(), values.len());
+            // The first candidate, and the one that was unrolled by itself. Single precision leaves too little
+            // of so small slopes for single numbers; along the gradient the cost rises by its length.
+            for candidate in [0, CANDIDATES] {
+                let own = candidate * 3 * ACTION_DIM..(candidate + 1) * 3 * ACTION_DIM;
+                let gradient = &found.gradient[own.clone()];
+                let length = gradient
+                    .iter()
+                    .map(|slope| slope * slope)
+                    .sum::<f64>()
+                    .sqrt();
+                assert!(length > 1e-5, "{length}");
+                let moved = |by: f64| {
+                    let mut values = values.clone();
+                    for (value, slope) in values[own.clone()].iter_mut().zip(gradient) {
+                        *value += (by * slope / length) as f32;
+                    }
+                    costs(&values)[candidate]
+                };
+                let slope = (moved(1.0) - moved(-1.0)) / 2.0;
+                assert!(
+                    (length - slope).abs() < 0.03 * length,
+                    "{spec:?}: {length} {slope}"
+                );
             }
         }
     }

@@ -81,6 +81,16 @@ pub struct Rollout {
     pub horizon: usize,
 }
 
+/// Costs of candidates and their slopes.
+#[derive(Debug, Clone, PartialEq)]
+pub struct CostGradients {
+    /// Cost of each candidate, `[S]`.
+    pub costs: Vec<f64>,
+    /// Gradient of the sum of the costs with respect to every action, `[S, H, A]`; since a cost depends on
+    /// its own candidate only, row `s` is the gradient of cost `s`.
+    pub gradient: Vec<f64>,
+}
+
 /// How two latents are compared (evaluation.md section 2).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
@@ -93,10 +103,12 @@ pub enum Distance {
     Cosine,
 }
 
+/// Below this a length is taken for this, as in the reference.
+pub(crate) const SHORTEST: f64 = 1e-8;
+
 /// Minus the cosine between two vectors, from their product and their squared lengths. A vector of length
 /// zero has no angle and counts as a right one.
 pub(crate) fn minus_cosine(product: f64, squares: [f64; 2]) -> f64 {
-    const SHORTEST: f64 = 1e-8;
     let length = |square: f64| square.sqrt().max(SHORTEST);
     -product / (length(squares[0]) * length(squares[1]))
 }
@@ -205,4 +217,21 @@ pub trait WorldModel: Send + Sync {
         spec: &CostSpec,
         actions: ActionBatch<'_>,
     ) -> Result<Vec<f64>>;
+
+    /// The costs of [`WorldModel::costs`] with their gradients, for planners that descend.
+    ///
+    /// # Errors
+    /// [`Error::NoGradients`] from a model that has none, which is what a model that does not say
+    /// otherwise answers.
+    fn cost_gradients(
+        &self,
+        _start: &Latent,
+        _goal: &Latent,
+        _spec: &CostSpec,
+        _actions: ActionBatch<'_>,
+    ) -> Result<CostGradients> {
+        Err(Error::NoGradients {
+            model: self.info().name.clone(),
+        })
+    }
 }

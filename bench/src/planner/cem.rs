@@ -109,6 +109,32 @@ impl Cem {
             search.std[at] = blend(std, search.std[at], self.config.std_momentum);
         }
     }
+
+    /// Searches, showing mean and deviation after every iteration to `watch`.
+    pub(crate) fn search(
+        &self,
+        shape: PlanShape,
+        cost: &mut dyn CostModel,
+        noise: &mut dyn Noise,
+        watch: &mut dyn FnMut(&[f64], &[f64]),
+    ) -> Result<Plan> {
+        check_dims(ENTRY.name, &self.config.limits, shape)?;
+        let mut search = Gaussian::centred(shape, self.config.initial_std);
+        let mut batch = ActionBatch::zeros(self.config.candidates, shape);
+        let mut trace = Trace::default();
+        for iteration in 0..self.config.iterations {
+            self.propose(&search, &mut batch, noise, iteration);
+            let costs = evaluate(cost, &batch, iteration)?;
+            let elites = elites(&costs, self.config.elites);
+            trace.push(&costs, &elites);
+            self.refit(&mut search, &batch, &elites);
+            watch(&search.mean, &search.std);
+        }
+        Ok(Plan {
+            actions: search.mean,
+            trace,
+        })
+    }
 }
 
 impl Planner for Cem {
@@ -130,21 +156,7 @@ impl Planner for Cem {
         cost: &mut dyn CostModel,
         noise: &mut dyn Noise,
     ) -> Result<Plan> {
-        check_dims(ENTRY.name, &self.config.limits, shape)?;
-        let mut search = Gaussian::centred(shape, self.config.initial_std);
-        let mut batch = ActionBatch::zeros(self.config.candidates, shape);
-        let mut trace = Trace::default();
-        for iteration in 0..self.config.iterations {
-            self.propose(&search, &mut batch, noise, iteration);
-            let costs = evaluate(cost, &batch, iteration)?;
-            let elites = elites(&costs, self.config.elites);
-            trace.push(&costs, &elites);
-            self.refit(&mut search, &batch, &elites);
-        }
-        Ok(Plan {
-            actions: search.mean,
-            trace,
-        })
+        self.search(shape, cost, noise, &mut |_, _| ())
     }
 }
 
@@ -162,41 +174,13 @@ fn blend(new: f64, old: f64, momentum: f64) -> f64 {
 mod tests {
     use super::*;
     use crate::fixtures::Npz;
-    use crate::planner::testing::{FnCost, SeededNoise, quadratic};
+    use crate::planner::testing::{
+        self, FnCost, Given, RecordedCost, SeededNoise, assert_close, quadratic,
+    };
 
-    /// Noise of a recorded search.
-    struct Given(Vec<Vec<f64>>);
-
-    impl Noise for Given {
-        fn normals(&mut self, iteration: usize, out: &mut [f64]) {
-            out.copy_from_slice(&self.0[iteration]);
-        }
-
-        fn uniform(&mut self, _iteration: usize) -> f64 {
-            unreachable!("CEM draws nothing but normal numbers")
-        }
-    }
-
-    fn assert_close(actual: &[f64], expected: &[f64], tolerance: f64, what: &str) {
-        assert_eq!(actual.len(), expected.len());
-        for (a, e) in actual.iter().zip(expected) {
-            assert!(
-                (a - e).abs() <= tolerance * e.abs().max(1.0),
-                "{what}: {a} instead of {e}"
-            );
-        }
-    }
-
-    /// The noise of evaluation.md section 8.5: generations from 1, candidates and numbers from 0.
+    /// The noise of evaluation.md section 8.5: generations from 1.
     fn formula_noise() -> Given {
-        let z = |g: f64, a: f64, i: f64| {
-            2.0_f64.sqrt() * libm::sin(1.0 + 1.7 * g + 0.9 * a + 2.3 * i + 0.37 * a * i)
-        };
-        let generation = |g: u32| {
-            let cells = (0..6).flat_map(|a| (0..4).map(move |i| (f64::from(a), f64::from(i))));
-            cells.map(|(a, i)| z(f64::from(g), a, i)).collect()
-        };
-        Given((1..=3).map(generation).collect())
+        testing::formula_noise(6, 1..=3)
     }
 
     fn small(limits: Vec<Limit>) -> Cem {
@@ -311,41 +295,6 @@ mod tests {
         Given((0..30).map(batch).collect())
     }
 
-    /// The deceptive cost of the fixtures: through a gap in a wall, or stuck in front of it.
-    fn wall_cost(x: &[f64]) -> f64 {
-        let mut p = [0.0, 0.0];
-        for action in x.chunks(2) {
-            let mut q = [p[0] + 0.15 * action[0], p[1] + 0.15 * action[1]];
-            if (p[0] < 1.0) != (q[0] < 1.0) {
-                let y = p[1] + (1.0 - p[0]) / (q[0] - p[0]) * (q[1] - p[1]);
-                if !(1.3..=1.7).contains(&y) {
-                    q[0] = if p[0] < 1.0 { 0.99 } else { 1.01 };
-                }
-            }
-            p = q;
-        }
-        let effort = x.iter().map(|x| x * x).sum::<f64>() / x.len() as f64;
-        (p[0] - 2.0) * (p[0] - 2.0) + (p[1] + 0.3) * (p[1] + 0.3) + 0.05 * effort
-    }
-
-    fn recorded_cost(recorded: &Npz, name: &str) -> Box<dyn CostModel> {
-        let (t, w) = (recorded.values("t").to_vec(), recorded.values("w").to_vec());
-        let mean =
-            |x: &[f64], f: &dyn Fn(usize) -> f64| (0..x.len()).map(f).sum::<f64>() / x.len() as f64;
-        match name {
-            "wall" => Box::new(FnCost(wall_cost)),
-            "rast" => Box::new(FnCost(move |x: &[f64]| {
-                let tau = 2.0 * std::f64::consts::PI;
-                mean(x, &|i| {
-                    (x[i] - t[i]).powi(2) + 2.0 * (1.0 - (tau * (x[i] - t[i])).cos())
-                })
-            })),
-            _ => Box::new(FnCost(move |x: &[f64]| {
-                mean(x, &|i| w[i] * (x[i] - t[i]).powi(2))
-            })),
-        }
-    }
-
     /// Runs one recorded search and compares every iteration.
     fn compare_with_recorded(recorded: &Npz, name: &str, kind: &str, tolerance: f64) {
         let value = |field: &str| recorded.values(&format!("{name}__{kind}__{field}"));
@@ -370,13 +319,13 @@ mod tests {
         })
         .unwrap();
         let mut noise = recorded_noise(recorded);
-        let mut cost = recorded_cost(recorded, name);
+        let mut cost = RecordedCost::read(recorded, name, "t", "w");
         let mut search = Gaussian::centred(SHAPE, 1.0);
         let mut batch = ActionBatch::zeros(300, SHAPE);
         let mut trace = Trace::default();
         for iteration in 0..30 {
             planner.propose(&search, &mut batch, &mut noise, iteration);
-            let costs = evaluate(cost.as_mut(), &batch, iteration).unwrap();
+            let costs = evaluate(&mut cost, &batch, iteration).unwrap();
             let chosen = elites(&costs, 10);
             let expected = &value("elites")[10 * iteration..][..10];
             let set: std::collections::BTreeSet<usize> = chosen.iter().copied().collect();
@@ -401,7 +350,7 @@ mod tests {
         assert_close(&trace.best, value("min_cost"), tolerance, name);
         assert_close(&trace.elite_mean, value("elite_mean"), tolerance, name);
         assert_close(&trace.elite_std, value("elite_std"), tolerance, name);
-        let whole = planner.plan(SHAPE, cost.as_mut(), &mut noise).unwrap();
+        let whole = planner.plan(SHAPE, &mut cost, &mut noise).unwrap();
         assert_eq!((whole.actions, whole.trace), (search.mean, trace));
     }
 

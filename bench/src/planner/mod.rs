@@ -4,10 +4,17 @@
 //! environment or a true state. It works in normalised actions and `f64`, starts from zero at every
 //! plan (no warm start between replans, evaluation.md section 3.1), and reports what it did in a
 //! [`Trace`]. A new planner is a file here and one line in [`PLANNERS`].
+//!
+//! Planners that descend ask for more than costs: a [`GradientCostModel`], which a [`CostModel`] hands
+//! out if it can ([`CostModel::with_gradients`]).
 
 pub mod cem;
+pub mod cma_es;
 mod gaussian;
+pub mod gradient;
 pub mod mppi;
+#[cfg(test)]
+pub(crate) mod testing;
 
 use std::collections::BTreeSet;
 
@@ -18,7 +25,14 @@ pub use gaussian::Limit;
 use crate::{Error, Result};
 
 /// Every planner, in the order in which `list` prints them.
-pub const PLANNERS: &[PlannerEntry] = &[cem::ENTRY, mppi::ENTRY];
+pub const PLANNERS: &[PlannerEntry] = &[
+    cem::ENTRY,
+    cma_es::ENTRY,
+    gradient::GD,
+    gradient::ADAM,
+    gradient::ADAM_AS_RELEASED,
+    mppi::ENTRY,
+];
 
 /// One line of the table of planners.
 #[derive(Debug, Clone, Copy)]
@@ -95,6 +109,36 @@ pub trait CostModel {
     /// # Errors
     /// When the model cannot evaluate the candidates.
     fn costs(&mut self, actions: &ActionBatch) -> Result<Vec<f64>>;
+
+    /// The same costs with gradients.
+    ///
+    /// # Errors
+    /// When this cost has none.
+    fn with_gradients(&mut self) -> Result<&mut dyn GradientCostModel> {
+        Err(Error::Invalid {
+            what: "cost to be minimised".into(),
+            detail: "it offers no gradients, and this planner follows them".into(),
+        })
+    }
+}
+
+/// A cost that can be followed downhill.
+pub trait GradientCostModel: CostModel {
+    /// Costs, and the gradient of their sum with respect to every action. A cost depends on no candidate
+    /// but its own, so this is the gradient of each.
+    ///
+    /// # Errors
+    /// When the model cannot evaluate the candidates or differentiate their costs.
+    fn costs_and_gradient(&mut self, actions: &ActionBatch) -> Result<Descent>;
+}
+
+/// Costs and their slopes.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Descent {
+    /// Cost of each candidate, `[S]`.
+    pub costs: Vec<f64>,
+    /// Gradient of the sum of the costs, `[S, H, A]`.
+    pub gradient: Vec<f64>,
 }
 
 /// Random numbers of one plan. Tests inject recorded ones.
@@ -116,6 +160,16 @@ pub trait Planner: std::fmt::Debug + Send + Sync {
 
     /// Candidates evaluated per plan, over all iterations.
     fn evaluations(&self) -> u64;
+
+    /// Whether it asks its cost for gradients.
+    fn needs_gradients(&self) -> bool {
+        false
+    }
+
+    /// Whether it plans its whole horizon even where fewer steps are left in the episode.
+    fn keeps_horizon(&self) -> bool {
+        false
+    }
 
     /// Searches for a plan of the given shape.
     ///
@@ -223,6 +277,33 @@ fn invalid(planner: &str, detail: impl Into<String>) -> Error {
 /// Evaluates a batch and refuses costs that are not finite.
 fn evaluate(cost: &mut dyn CostModel, batch: &ActionBatch, iteration: usize) -> Result<Vec<f64>> {
     let costs = cost.costs(batch)?;
+    check_costs(&costs, batch, iteration)?;
+    Ok(costs)
+}
+
+/// Evaluates a batch with gradients and refuses numbers that are not finite.
+fn evaluate_gradient(
+    cost: &mut dyn GradientCostModel,
+    batch: &ActionBatch,
+    iteration: usize,
+) -> Result<Descent> {
+    let descent = cost.costs_and_gradient(batch)?;
+    check_costs(&descent.costs, batch, iteration)?;
+    assert_eq!(
+        descent.gradient.len(),
+        batch.values.len(),
+        "a cost model returned a gradient of another size"
+    );
+    match descent.gradient.iter().find(|slope| !slope.is_finite()) {
+        Some(slope) => Err(Error::Invalid {
+            what: format!("gradient of the cost in planner iteration {iteration}"),
+            detail: format!("a component is {slope}, not a finite number"),
+        }),
+        None => Ok(descent),
+    }
+}
+
+fn check_costs(costs: &[f64], batch: &ActionBatch, iteration: usize) -> Result<()> {
     assert_eq!(
         costs.len(),
         batch.samples,
@@ -233,7 +314,7 @@ fn evaluate(cost: &mut dyn CostModel, batch: &ActionBatch, iteration: usize) -> 
             what: format!("cost of candidate {candidate} in planner iteration {iteration}"),
             detail: format!("it is {}, not a finite number", costs[candidate]),
         }),
-        None => Ok(costs),
+        None => Ok(()),
     }
 }
 
@@ -262,48 +343,6 @@ fn moments(values: &[f64]) -> (f64, f64) {
         .map(|value| (value - mean) * (value - mean))
         .sum();
     (mean, (squares / (n - 1.0)).sqrt())
-}
-
-#[cfg(test)]
-pub(crate) mod testing {
-    //! Costs and noise for planner tests.
-
-    use jepa_datasets::Stream;
-
-    use super::{ActionBatch, CostModel, Noise};
-    use crate::Result;
-
-    /// A cost that is a function of one candidate's flattened sequence.
-    pub(crate) struct FnCost<F: Fn(&[f64]) -> f64>(pub(crate) F);
-
-    impl<F: Fn(&[f64]) -> f64> CostModel for FnCost<F> {
-        fn costs(&mut self, actions: &ActionBatch) -> Result<Vec<f64>> {
-            Ok((0..actions.samples)
-                .map(|index| (self.0)(actions.candidate(index)))
-                .collect())
-        }
-    }
-
-    /// Mean squared distance to `target`.
-    pub(crate) fn quadratic(target: &[f64]) -> FnCost<impl Fn(&[f64]) -> f64 + '_> {
-        FnCost(move |x| {
-            let squares = x.iter().zip(target).map(|(x, t)| (x - t) * (x - t));
-            squares.sum::<f64>() / target.len() as f64
-        })
-    }
-
-    /// Noise keyed by a seed and the iteration.
-    pub(crate) struct SeededNoise(pub(crate) u64);
-
-    impl Noise for SeededNoise {
-        fn normals(&mut self, iteration: usize, out: &mut [f64]) {
-            Stream::new(self.0, &["test", &iteration.to_string()]).fill_normal(out);
-        }
-
-        fn uniform(&mut self, iteration: usize) -> f64 {
-            Stream::new(self.0, &["test", "uniform", &iteration.to_string()]).uniform()
-        }
-    }
 }
 
 #[cfg(test)]
@@ -375,13 +414,67 @@ mod tests {
 
     #[test]
     fn unknown_settings_are_named_with_the_closest_one() {
-        let table = "candidate = 3".parse().unwrap();
+        let table = "iteration = 3".parse().unwrap();
         for entry in PLANNERS {
             let Err(error) = (entry.build)(&table) else {
                 panic!("{} took it", entry.name)
             };
             let hint = error.hint().unwrap();
-            assert!(hint.starts_with("did you mean `candidates`?"), "{hint}");
+            assert!(hint.starts_with("did you mean `iterations`?"), "{hint}");
+        }
+    }
+
+    /// A cost without gradients.
+    struct Rough;
+
+    impl CostModel for Rough {
+        fn costs(&mut self, actions: &ActionBatch) -> Result<Vec<f64>> {
+            Ok(vec![1.0; actions.samples])
+        }
+    }
+
+    #[test]
+    fn planners_say_whether_they_need_gradients_and_whoever_has_none_says_so() {
+        for entry in PLANNERS {
+            let planner = (entry.build)(&toml::Table::new()).unwrap();
+            let found = planner.plan(SHAPE, &mut Rough, &mut SeededNoise(1));
+            assert_eq!(found.is_err(), planner.needs_gradients(), "{}", entry.name);
+            if let Err(error) = found {
+                assert!(error.to_string().contains("offers no gradients"), "{error}");
+            }
+        }
+    }
+
+    /// A cost whose slope cannot be told.
+    struct Cliff;
+
+    impl CostModel for Cliff {
+        fn costs(&mut self, actions: &ActionBatch) -> Result<Vec<f64>> {
+            Ok(vec![1.0; actions.samples])
+        }
+
+        fn with_gradients(&mut self) -> Result<&mut dyn GradientCostModel> {
+            Ok(self)
+        }
+    }
+
+    impl GradientCostModel for Cliff {
+        fn costs_and_gradient(&mut self, actions: &ActionBatch) -> Result<Descent> {
+            Ok(Descent {
+                costs: self.costs(actions)?,
+                gradient: vec![f64::NAN; actions.values.len()],
+            })
+        }
+    }
+
+    #[test]
+    fn gradients_that_are_not_finite_end_the_plan_with_their_place() {
+        for entry in [gradient::GD, gradient::ADAM, gradient::ADAM_AS_RELEASED] {
+            let error = plan(&entry, 1, &mut Cliff).unwrap_err().to_string();
+            assert!(
+                error.contains("gradient of the cost in planner iteration 0"),
+                "{error}"
+            );
         }
     }
 

@@ -9,12 +9,14 @@ mod compare;
 mod encoder;
 mod head;
 mod pixels;
+mod planning;
 pub(crate) mod predictor;
 mod training;
 mod transform;
 
 pub use case::{Case, ReadWeights};
 pub use compare::{Comparison, Tolerance, compare, compare_number, compare_to_largest};
+pub use planning::{Planning, world_model};
 pub use predictor::planner;
 
 use crate::{Error, Result};
