@@ -23,7 +23,7 @@ pub use error::{Error, Result};
 pub use token_planner::TokenPlanner;
 pub use train::load;
 pub use world_model::{
-    ActionBatch, CostGradients, CostSpec, Distance, Frame, Latent, ModelInfo, Rollout, Steps, TrainingInfo,
-    WorldModel,
+    ActionBatch, CostGradients, CostSpec, Distance, Frame, Latent, ModelInfo, Rollout, Steps,
+    TrainingInfo, WorldModel,
 };
 pub use zoo::{MODELS, ModelEntry, RECIPES, Recipe};

@@ -10,9 +10,9 @@ pub mod check;
 pub(crate) mod export;
 pub(crate) mod fill;
 pub(crate) mod gradients;
+pub mod import;
 pub(crate) mod packed;
 pub(crate) mod read_out;
-pub mod import;
 
 use std::collections::BTreeMap;
 

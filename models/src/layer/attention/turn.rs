@@ -88,7 +88,11 @@ fn each_pair(
         }
         Pairing::Halves => {
             let (low, high) = target.split_at_mut(half);
-            let (x, c, s) = (&values[..2 * half], &cosines[..2 * half], &sines[..2 * half]);
+            let (x, c, s) = (
+                &values[..2 * half],
+                &cosines[..2 * half],
+                &sines[..2 * half],
+            );
             let (low, high) = (&mut low[..half], &mut high[..half]);
             for a in 0..half {
                 let b = a + half;
