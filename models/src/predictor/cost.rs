@@ -21,7 +21,7 @@ const SHORTEST: f64 = 1e-8;
 ///
 /// # Shapes
 /// - `states`: `T` frames of `S` candidates; `goal`: one frame of one; output `[S, T]`
-pub(crate) fn frame_costs(states: &TokenState, goal: &TokenState, spec: &CostSpec) -> Tensor<2> {
+pub(crate) fn frame_costs(states: &TokenState, goal: &TokenState, spec: CostSpec) -> Tensor<2> {
     let visual = distance(states.visual.clone(), goal.visual.clone(), spec.distance);
     match (&states.proprio, &goal.proprio) {
         (Some(states), Some(goal)) if spec.proprio_weight != 0.0 => {
@@ -82,7 +82,7 @@ mod tests {
             steps: Steps::Last,
             proprio_weight,
         };
-        frame_costs(&states(), &goal(), &spec)
+        frame_costs(&states(), &goal(), spec)
             .into_data()
             .iter::<f32>()
             .collect()

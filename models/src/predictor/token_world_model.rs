@@ -189,7 +189,6 @@ impl TokenWorldModelConfig {
 
 /// One of the predictors.
 #[derive(Module, Debug)]
-#[expect(clippy::large_enum_variant, reason = "there is one per model")]
 enum Predictor {
     Feature(FeaturePredictor),
     Sequence(SequencePredictor),
@@ -402,113 +401,31 @@ mod tests {
         })
     }
 
+    #[rustfmt::skip]
     fn released() -> Vec<Released> {
         let row = |id, predictor, action_dim, proprio_dim, counts: [usize; 3]| Released {
             id,
-            config: TokenWorldModelConfig {
-                predictor,
-                action_dim,
-                proprio_dim,
-                normalize_reps: false,
-            },
+            config: TokenWorldModelConfig { predictor, action_dim, proprio_dim, normalize_reps: false },
             predictor: counts[0],
             action_encoder: counts[1],
             proprio_encoder: counts[2],
         };
         let pose = ProprioInput::RawToken { dim: 7 };
         vec![
-            row(
-                "jepa_wm_wall",
-                adaln(384, 6, 10, 16),
-                10,
-                2,
-                [17_626_480, 0, 48],
-            ),
-            row(
-                "jepa_wm_pointmaze",
-                adaln(384, 6, 10, 16),
-                10,
-                4,
-                [17_626_480, 0, 80],
-            ),
-            row(
-                "jepa_wm_pusht",
-                adaln(384, 6, 10, 16),
-                10,
-                4,
-                [17_626_480, 0, 80],
-            ),
-            row(
-                "jepa_wm_metaworld",
-                adaln(384, 6, 20, 16),
-                20,
-                4,
-                [17_630_480, 0, 80],
-            ),
-            row(
-                "jepa_wm_droid",
-                adaln(1024, 12, 7, 0),
-                7,
-                0,
-                [228_835_328, 0, 0],
-            ),
-            row(
-                "simulator without proprio",
-                adaln(384, 6, 10, 0),
-                10,
-                0,
-                [16_269_696, 0, 0],
-            ),
-            row(
-                "dino_wm_wall",
-                dino_wm(10, 10),
-                10,
-                2,
-                [20_298_744, 110, 30],
-            ),
-            row(
-                "dino_wm_pointmaze",
-                dino_wm(20, 10),
-                10,
-                4,
-                [20_800_884, 110, 100],
-            ),
-            row(
-                "dino_wm_pusht",
-                dino_wm(20, 10),
-                10,
-                4,
-                [20_800_884, 110, 100],
-            ),
-            row(
-                "dino_wm_metaworld",
-                dino_wm(20, 20),
-                20,
-                4,
-                [21_303_024, 420, 100],
-            ),
+            row("jepa_wm_wall", adaln(384, 6, 10, 16), 10, 2, [17_626_480, 0, 48]),
+            row("jepa_wm_pointmaze", adaln(384, 6, 10, 16), 10, 4, [17_626_480, 0, 80]),
+            row("jepa_wm_pusht", adaln(384, 6, 10, 16), 10, 4, [17_626_480, 0, 80]),
+            row("jepa_wm_metaworld", adaln(384, 6, 20, 16), 20, 4, [17_630_480, 0, 80]),
+            row("jepa_wm_droid", adaln(1024, 12, 7, 0), 7, 0, [228_835_328, 0, 0]),
+            row("simulator without proprio", adaln(384, 6, 10, 0), 10, 0, [16_269_696, 0, 0]),
+            row("dino_wm_wall", dino_wm(10, 10), 10, 2, [20_298_744, 110, 30]),
+            row("dino_wm_pointmaze", dino_wm(20, 10), 10, 4, [20_800_884, 110, 100]),
+            row("dino_wm_pusht", dino_wm(20, 10), 10, 4, [20_800_884, 110, 100]),
+            row("dino_wm_metaworld", dino_wm(20, 20), 20, 4, [21_303_024, 420, 100]),
             row("dino_wm_droid", dino_wm(0, 10), 7, 0, [19_796_604, 80, 0]),
-            row(
-                "vjepa2_ac_droid",
-                vjepa2_ac(ProprioInput::None, false),
-                7,
-                0,
-                [305_205_632, 0, 0],
-            ),
-            row(
-                "vjepa2_ac_oss",
-                vjepa2_ac(pose, false),
-                7,
-                7,
-                [305_213_824, 0, 0],
-            ),
-            row(
-                "with the camera",
-                vjepa2_ac(pose, true),
-                7,
-                13,
-                [305_220_992, 0, 0],
-            ),
+            row("vjepa2_ac_droid", vjepa2_ac(ProprioInput::None, false), 7, 0, [305_205_632, 0, 0]),
+            row("vjepa2_ac_oss", vjepa2_ac(pose, false), 7, 7, [305_213_824, 0, 0]),
+            row("with the camera", vjepa2_ac(pose, true), 7, 13, [305_220_992, 0, 0]),
         ]
     }
 

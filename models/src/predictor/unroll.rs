@@ -57,11 +57,11 @@ impl Unroll {
         self,
         model: &impl TokenModel,
         context: TokenState,
-        past: Option<Tensor<3>>,
+        past: Option<&Tensor<3>>,
         actions: Tensor<3>,
     ) -> Result<TokenState> {
         let known = context.frames();
-        let given = past.as_ref().map_or(0, |past| past.dims()[1]);
+        let given = past.map_or(0, |past| past.dims()[1]);
         if given + 1 != known || self.window == 0 {
             return Err(Error::Shape {
                 what: "past actions of an unroll",
@@ -74,7 +74,7 @@ impl Unroll {
         }
         let horizon = actions.dims()[1];
         let actions = match past {
-            Some(past) => Tensor::cat(vec![past, actions], 1),
+            Some(past) => Tensor::cat(vec![past.clone(), actions], 1),
             None => actions,
         };
         let mut frames: Vec<TokenState> = (0..known).map(|t| context.slice(t, t + 1)).collect();
@@ -192,7 +192,12 @@ mod tests {
             ..Unroll::default()
         };
         let past = past.map(|past| tensor(past, [1, past.len(), 1]));
-        let all = unroll.run(&Toy, state, past, tensor(actions, [1, actions.len(), 1]))?;
+        let all = unroll.run(
+            &Toy,
+            state,
+            past.as_ref(),
+            tensor(actions, [1, actions.len(), 1]),
+        )?;
         Ok(all.visual.into_data().iter::<f32>().collect())
     }
 
@@ -235,7 +240,7 @@ mod tests {
             1.0,
             0.0,
             -1.0,
-            -0.106_037_775,
+            -0.106_037_78,
             -0.157_193_12,
             0.044_590_574,
             0.5,

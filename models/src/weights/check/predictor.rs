@@ -45,6 +45,10 @@ pub(super) const ENTRIES: &[CheckEntry] = &[
 
 /// The configuration of a JEPA-WMs predictor, in its own words.
 #[derive(Debug, Deserialize)]
+#[expect(
+    clippy::struct_excessive_bools,
+    reason = "the fields are those of the reference"
+)]
 struct ReleasedConfig {
     pred_type: String,
     grid: [usize; 2],
