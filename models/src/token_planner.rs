@@ -184,7 +184,7 @@ impl TokenPlanner {
             } else {
                 leaf
             };
-            let all = self.unroll.run(&self.model, context, None, leaf.clone())?;
+            let all = self.unroll.run(&self.model, &context, None, leaf.clone())?;
             take(leaf, all.slice(1, actions.horizon + 1));
         }
         Ok(())

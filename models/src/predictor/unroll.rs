@@ -56,7 +56,7 @@ impl Unroll {
     pub(crate) fn run(
         self,
         model: &impl TokenModel,
-        context: TokenState,
+        context: &TokenState,
         past: Option<&Tensor<3>>,
         actions: Tensor<3>,
     ) -> Result<TokenState> {
@@ -250,7 +250,7 @@ mod tests {
             ..Unroll::default()
         };
         let all = unroll
-            .run(&Toy, state, None, tensor(&step, [1, 1, 7]))
+            .run(&Toy, &state, None, tensor(&step, [1, 1, 7]))
             .unwrap();
         let poses: Vec<f32> = all.proprio.unwrap().into_data().iter::<f32>().collect();
         // datasets.md section 17; the eighth number is no part of the pose.

@@ -344,7 +344,7 @@ fn unroll(case: &Case<'_>, model: &TokenWorldModel, inputs: &Inputs) -> Result<T
         visual: first(start.visual),
         proprio: start.proprio.map(first),
     };
-    how_to_unroll(case).run(model, context, None, inputs.unroll_actions.clone())
+    how_to_unroll(case).run(model, &context, None, inputs.unroll_actions.clone())
 }
 
 fn unroll_tolerance(case: &Case<'_>) -> Tolerance {
