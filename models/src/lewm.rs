@@ -447,12 +447,16 @@ mod tests {
         let actions = Tensor::<3>::random([2, 4, 4], normal, &device);
         let latents = net.rollout(start, actions.clone());
         assert_eq!(latents.dims(), [2, 5, 6]);
-        // The last of them again, from the two frames before it alone.
+        // The last of them again, from the two frames before it alone; both of them count.
         let window = latents.clone().slice_dim(1, 2..4);
-        let again = net.rollout(window, actions.slice_dim(1, 2..4));
+        let last = |window: Tensor<3>| {
+            let again = net.rollout(window, actions.clone().slice_dim(1, 2..4));
+            again.slice_dim(1, 2..3).into_data()
+        };
         let close = burn::tensor::Tolerance::<f32>::absolute(1e-6);
-        let (ours, alone) = (latents.slice_dim(1, 4..5), again.slice_dim(1, 2..3));
-        ours.into_data()
-            .assert_approx_eq::<f32>(&alone.into_data(), close);
+        let ours = latents.slice_dim(1, 4..5).into_data();
+        ours.assert_approx_eq::<f32>(&last(window.clone()), close);
+        let zeros = Tensor::zeros([2, 1, 6], &device);
+        assert_ne!(ours, last(window.slice_assign([0..2, 0..1, 0..6], zeros)));
     }
 }
