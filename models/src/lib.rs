@@ -13,6 +13,7 @@ mod loss;
 pub mod pldm;
 pub mod pldm_maze;
 mod predictor;
+pub mod token;
 mod token_planner;
 pub mod train;
 pub mod weights;

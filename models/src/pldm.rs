@@ -29,7 +29,7 @@ use crate::layer::mlp::{Mlp, MlpConfig};
 use crate::loss::prediction::{mean_distance, mean_squared, time_similarity};
 use crate::loss::variance_covariance::{covariance, std_hinge};
 use crate::predictor::residual_mlp::{ResidualMlp, ResidualMlpConfig};
-use crate::train::{LossTerm, SliceTensors, Trainable};
+use crate::train::{LossTerm, Moment, Rollouts, SliceTensors, Trainable};
 use crate::world_model::{
     ActionBatch, CostGradients, CostSpec, Distance, Frame, Latent, ModelInfo, Rollout, SHORTEST,
     Steps, WorldModel, minus_cosine,
@@ -178,19 +178,43 @@ impl PldmNet {
     }
 }
 
-impl Trainable for PldmNet {
-    type Weights = LossWeights;
-
+impl PldmNet {
+    /// Latents `[n, D]` of images `[n, 3, h, w]`.
     fn encode(&self, images: Tensor<4>) -> Tensor<2> {
         self.encoder.forward(images)
     }
 
-    fn unroll(&self, start: Tensor<2>, actions: &Tensor<3>) -> Vec<Tensor<3>> {
-        self.predictor
-            .unroll(&self.predictor.spread(start), actions)
+    /// The image encoder, to be frozen under another model.
+    pub(crate) fn into_encoder(self) -> ConvEncoder {
+        self.encoder
+    }
+}
+
+impl Trainable for PldmNet {
+    type Weights = LossWeights;
+
+    fn rollouts(&self, slices: &SliceTensors, _weights: &LossWeights) -> Result<Rollouts> {
+        let encoded = self.encode(slices.images.clone());
+        let [count, width] = encoded.dims();
+        let frames = slices.actions.dims()[1] + 1;
+        let batch = count / frames;
+        let latents = encoded.clone().reshape([batch, frames, width]);
+        let start = latents.slice([0..batch, 0..1]).reshape([batch, width]);
+        Ok(Rollouts {
+            predicted: self
+                .predictor
+                .unroll(&self.predictor.spread(start), &slices.actions),
+            encoded,
+            tokens: 1,
+        })
     }
 
-    fn losses(&self, slices: &SliceTensors, weights: &LossWeights) -> Vec<LossTerm> {
+    fn losses(
+        &self,
+        slices: &SliceTensors,
+        weights: &LossWeights,
+        _moment: &Moment,
+    ) -> Result<Vec<LossTerm>> {
         let [batch, horizon, block] = slices.actions.dims();
         let frames = horizon + 1;
         let pooled = self.encode(slices.images.clone());
@@ -237,7 +261,7 @@ impl Trainable for PldmNet {
         };
         let floor = weights.prediction_floor;
         let prediction = mean_distance(predicted, repeated, floor);
-        vec![
+        Ok(vec![
             term("prediction", weights.prediction, prediction),
             term("std", weights.std, std_hinge(pooled.clone())),
             term("covariance", weights.covariance, covariance(pooled)),
@@ -253,7 +277,7 @@ impl Trainable for PldmNet {
                 weights.rollout_proprio,
                 mean_distance(moving, moved, floor),
             ),
-        ]
+        ])
     }
 }
 

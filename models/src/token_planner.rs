@@ -14,8 +14,9 @@ use crate::predictor::{TokenModel, TokenState};
 use crate::world_model::{ActionBatch, CostGradients, CostSpec, Latent, Rollout, Steps};
 use crate::{Error, Result};
 
-/// Candidates that are unrolled at a time: their attention scores are what fills memory.
-const CANDIDATES: usize = 16;
+/// Tokens that a call of the predictor sees at most, over all candidates that are unrolled at a time: their
+/// attention scores are what fills memory.
+const TOKENS: usize = 8192;
 
 /// A predictor with its weights, and how it is unrolled.
 #[derive(Debug)]
@@ -159,6 +160,12 @@ impl TokenPlanner {
         }
     }
 
+    /// Candidates that are unrolled at a time.
+    fn candidates(&self) -> usize {
+        let seen = self.unroll.window * self.model.config().grid().tokens();
+        (TOKENS / seen.max(1)).max(1)
+    }
+
     /// Hands the actions and the predicted frames of a few candidates after the other to `take`; the actions
     /// are leaves of a graph where the device is differentiable.
     fn each_chunk(
@@ -170,7 +177,7 @@ impl TokenPlanner {
         actions.check(self.block_width())?;
         let start = self.state("start latent", start)?;
         let candidate = actions.horizon * actions.width;
-        for values in actions.values.chunks(CANDIDATES * candidate) {
+        for values in actions.values.chunks(self.candidates() * candidate) {
             let samples = values.len() / candidate;
             let shape = [samples, actions.horizon, actions.width];
             let data = TensorData::new(values.to_vec(), shape);
@@ -318,7 +325,7 @@ mod tests {
         let planner = adaln();
         let (start, goal) = (latent(&planner, "start"), latent(&planner, "goal"));
         // More candidates than are unrolled at a time.
-        let count = CANDIDATES + 1;
+        let count = planner.candidates() + 1;
         let values = floats(random("actions", [count * 3 * ACTION_DIM]));
         for (distance, steps) in [
             (Distance::L2, Steps::Last),
@@ -346,7 +353,7 @@ mod tests {
             assert_eq!(found.gradient.len(), values.len());
             // The first candidate, and the one that was unrolled by itself. Single precision leaves too little
             // of so small slopes for single numbers; along the gradient the cost rises by its length.
-            for candidate in [0, CANDIDATES] {
+            for candidate in [0, planner.candidates()] {
                 let own = candidate * 3 * ACTION_DIM..(candidate + 1) * 3 * ACTION_DIM;
                 let gradient = &found.gradient[own.clone()];
                 let length = gradient
@@ -380,7 +387,7 @@ mod tests {
             steps: Steps::Last,
             proprio_weight: 0.1,
         };
-        let count = CANDIDATES + 3;
+        let count = planner.candidates() + 3;
         let values = floats(random("actions", [count * 3 * ACTION_DIM]));
         let together = planner
             .costs(&start, &goal, &spec, batch(&values, count))

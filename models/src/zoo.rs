@@ -20,8 +20,32 @@ pub(crate) const PLDM: ModelEntry = ModelEntry {
     source: "PLDM, arXiv 2502.14819; losses of models.md section 7.3, recipe of recipes.md",
 };
 
+const OURS: ModelEntry = ModelEntry {
+    name: "ours",
+    summary: "frozen encoder; AdaLN predictor with rotary positions, two steps of rollout: the paper's proposal",
+    source: "arXiv 2512.24497; models.md sections 2.4 and 4.3",
+};
+
+const DINO_WM: ModelEntry = ModelEntry {
+    name: "dino-wm",
+    summary: "frozen encoder; actions and proprio as channels, learned positions, teacher forcing",
+    source: "DINO-WM, arXiv 2411.04983, as retrained in arXiv 2512.24497; models.md section 2.1",
+};
+
+const VJEPA2_AC: ModelEntry = ModelEntry {
+    name: "vjepa2-ac",
+    summary: "frozen encoder; actions as tokens, absolute differences, rollout loss with its error fixed",
+    source: "V-JEPA 2, arXiv 2506.09985, as retrained in arXiv 2512.24497; models.md sections 2.2 and 4.5",
+};
+
+const VJEPA2_AC_BUGGY: ModelEntry = ModelEntry {
+    name: "vjepa2-ac-buggy",
+    summary: "vjepa2-ac with the rollout loss of the first release, one frame late: for the ablation",
+    source: "V-JEPA 2, arXiv 2506.09985; models.md section 4.5",
+};
+
 /// Every model.
-pub const MODELS: &[ModelEntry] = &[PLDM];
+pub const MODELS: &[ModelEntry] = &[PLDM, OURS, DINO_WM, VJEPA2_AC, VJEPA2_AC_BUGGY];
 
 /// The entry called `name`.
 pub fn find(name: &str) -> Result<&'static ModelEntry> {
@@ -56,5 +80,25 @@ pub const RECIPES: &[Recipe] = &[
         name: "wall-long",
         summary: "pldm on Wall, four times the steps; not scored yet",
         toml: include_str!("../recipes/wall-long.toml"),
+    },
+    Recipe {
+        name: "ours-tiny",
+        summary: "the paper's model on Wall, on tokens of a small encoder that is trained first",
+        toml: include_str!("../recipes/ours-tiny.toml"),
+    },
+    Recipe {
+        name: "dino-wm-tiny",
+        summary: "DINO-WM on Wall, on the same tokens",
+        toml: include_str!("../recipes/dino-wm-tiny.toml"),
+    },
+    Recipe {
+        name: "vjepa2-ac-tiny",
+        summary: "V-JEPA-2-AC (fixed) on Wall, on the same tokens",
+        toml: include_str!("../recipes/vjepa2-ac-tiny.toml"),
+    },
+    Recipe {
+        name: "vjepa2-ac-buggy-tiny",
+        summary: "V-JEPA-2-AC with the rollout loss of its first release on Wall, on the same tokens",
+        toml: include_str!("../recipes/vjepa2-ac-buggy-tiny.toml"),
     },
 ];

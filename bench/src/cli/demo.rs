@@ -83,7 +83,7 @@ pub fn run(args: &Args, ctx: &Context) -> anyhow::Result<ExitCode> {
 
 fn training(args: &Args) -> anyhow::Result<TrainConfig> {
     let recipe = train::recipe_table(&args.recipe)?;
-    let mut config = train::configuration(Some(recipe), changes(None, &args.settings)?)?;
+    let mut config = train::configuration(None, Some(recipe), changes(None, &args.settings)?)?;
     config.training.seed = args.seed;
     Ok(config)
 }

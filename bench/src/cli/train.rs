@@ -20,9 +20,9 @@ use crate::{Error, Result};
     after_help = "Example:\n  jepa-bench train --model pldm --recipe wall --data data/wall --out runs/train/wall-0"
 )]
 pub struct Args {
-    /// Model of the zoo (`jepa-bench list models`).
-    #[arg(long, default_value = "pldm")]
-    pub model: String,
+    /// Model of the zoo (`jepa-bench list models`); the recipe's, or `pldm` without one.
+    #[arg(long)]
+    pub model: Option<String>,
     /// Dataset folder.
     #[arg(long, value_name = "DIR")]
     pub data: PathBuf,
@@ -80,12 +80,18 @@ pub fn run(args: &Args, ctx: &Context) -> anyhow::Result<ExitCode> {
 /// Trains with a progress bar.
 pub(crate) fn train(request: &TrainRequest<'_>, ctx: &Context) -> anyhow::Result<Finished> {
     let bar = ctx.progress(request.config.training.steps, "train");
+    let on_stage = |name: &str, steps: u64| {
+        bar.set_length(steps);
+        bar.set_position(0);
+        bar.set_prefix(name.to_string());
+    };
     let on_step = |step: u64, loss: f64| {
         bar.set_position(step);
         bar.set_message(format!("loss {loss:.3}"));
     };
     let interrupted = || ctx.interrupted();
     let hooks = Hooks {
+        on_stage: &on_stage,
         on_step: &on_step,
         interrupted: &interrupted,
     };
@@ -97,8 +103,8 @@ pub(crate) fn train(request: &TrainRequest<'_>, ctx: &Context) -> anyhow::Result
 /// Defaults, then the recipe, then the file, then `--set`, then the flags.
 fn resolve(args: &Args) -> Result<TrainConfig> {
     let recipe = args.recipe.as_deref().map(recipe_table).transpose()?;
-    let mut config = configuration(recipe, changes(args.config.as_deref(), &args.settings)?)?;
-    config.model.clone_from(&args.model);
+    let changes = changes(args.config.as_deref(), &args.settings)?;
+    let mut config = configuration(args.model.as_deref(), recipe, changes)?;
     config.training.seed = args.seed.unwrap_or(config.training.seed);
     config.training.steps = args.steps.unwrap_or(config.training.steps);
     if let Some(epochs) = args.epochs {
@@ -107,8 +113,10 @@ fn resolve(args: &Args) -> Result<TrainConfig> {
     Ok(config)
 }
 
-/// The default configuration with a recipe and other changes laid over it.
+/// The default configuration of a model with a recipe and other changes laid over it. The model is the one asked
+/// for, or the recipe's.
 pub(crate) fn configuration(
+    model: Option<&str>,
     recipe: Option<toml::Table>,
     changes: toml::Table,
 ) -> Result<TrainConfig> {
@@ -117,29 +125,85 @@ pub(crate) fn configuration(
         detail: error.to_string(),
         hint: Some("`jepa-bench train --dry-run` prints every key with its value".into()),
     };
-    let mut table = toml::Table::try_from(TrainConfig::default()).map_err(|e| text(&e))?;
-    // TOML has no null: a table that is absent by default is a key all the same.
-    if let Some(training) = table
-        .get_mut("training")
-        .and_then(toml::Value::as_table_mut)
-    {
-        training
-            .entry("crossing")
-            .or_insert_with(|| toml::Value::Boolean(false));
-    }
-    for layer in recipe.into_iter().chain([changes]) {
+    let layers: Vec<toml::Table> = recipe.into_iter().chain([changes]).collect();
+    let name = model_of(model, &layers)?;
+    let mut table = toml::Table::try_from(TrainConfig::of(&name)?).map_err(|e| text(&e))?;
+    for layer in layers {
+        choose_variants(&mut table, &layer);
+        // TOML has no null: a table that is absent by default is a key all the same.
+        for training in TRAINING_TABLES {
+            if let Some(training) = table_at(&mut table, training) {
+                training
+                    .entry("crossing")
+                    .or_insert(toml::Value::Boolean(false));
+            }
+        }
         overlay(&mut table, layer, "")?;
     }
-    if let Some(training) = table
-        .get_mut("training")
-        .and_then(toml::Value::as_table_mut)
-        && training.get("crossing") == Some(&toml::Value::Boolean(false))
-    {
-        training.remove("crossing");
+    for training in TRAINING_TABLES {
+        if let Some(training) = table_at(&mut table, training)
+            && training.get("crossing") == Some(&toml::Value::Boolean(false))
+        {
+            training.remove("crossing");
+        }
     }
     table
         .try_into()
         .map_err(|e: toml::de::Error| text(&e.message()))
+}
+
+/// Where a configuration holds settings of a training.
+const TRAINING_TABLES: [&[&str]; 2] = [&["training"], &["token", "encoder", "training"]];
+
+/// The table at `path`.
+fn table_at<'a>(table: &'a mut toml::Table, path: &[&str]) -> Option<&'a mut toml::Table> {
+    path.iter()
+        .try_fold(table, |table, key| table.get_mut(*key)?.as_table_mut())
+}
+
+/// The model that the flag and the layers of a configuration agree on.
+fn model_of(flag: Option<&str>, layers: &[toml::Table]) -> Result<String> {
+    let named = layers
+        .iter()
+        .filter_map(|layer| layer.get("model")?.as_str())
+        .next_back();
+    match (flag, named) {
+        (Some(flag), Some(named)) if flag != named => Err(Error::Config {
+            what: "`--model`".into(),
+            detail: format!("it means `{flag}`, the recipe or configuration says `{named}`"),
+            hint: Some("leave one of them out".into()),
+        }),
+        (Some(name), _) | (None, Some(name)) => Ok(name.to_string()),
+        (None, None) => Ok(DEFAULT_MODEL.to_string()),
+    }
+}
+
+/// Without `--model` and recipe.
+const DEFAULT_MODEL: &str = "pldm";
+
+/// Takes over the encoder and the objective of a layer whole where they are of another kind than the table's: their
+/// keys are others.
+fn choose_variants(table: &mut toml::Table, layer: &toml::Table) {
+    let Some(changes) = layer.get("token").and_then(toml::Value::as_table) else {
+        return;
+    };
+    let Some(token) = table_at(table, &["token"]) else {
+        return;
+    };
+    let kind = |table: &toml::Table| {
+        let kind = table.get("encoder")?.get("kind")?.as_str()?;
+        Some(kind.to_string())
+    };
+    if kind(changes).is_some_and(|kind_of_layer| Some(kind_of_layer) != kind(token)) {
+        token.insert("encoder".into(), changes["encoder"].clone());
+    }
+    let objective = |table: &toml::Table| {
+        let objective = table.get("objective")?.as_table()?;
+        objective.keys().next().cloned()
+    };
+    if objective(changes).is_some_and(|of_layer| Some(of_layer) != objective(token)) {
+        token.insert("objective".into(), changes["objective"].clone());
+    }
 }
 
 /// The TOML of a recipe.
@@ -236,13 +300,18 @@ fn print_summary(args: &Args, finished: &Finished, ctx: &Context) -> anyhow::Res
 
 #[cfg(test)]
 mod tests {
+    use jepa_models::token::{EncoderChoice, ObjectiveChoice};
+
     use super::*;
 
     #[test]
     fn every_recipe_resolves() {
         for recipe in RECIPES {
-            let config =
-                configuration(Some(recipe_table(recipe.name).unwrap()), toml::Table::new());
+            let config = configuration(
+                None,
+                Some(recipe_table(recipe.name).unwrap()),
+                toml::Table::new(),
+            );
             assert!(
                 config.unwrap().training.crossing.is_some(),
                 "{}",
@@ -258,7 +327,7 @@ mod tests {
             "training.crossing.share=0.5".to_string(),
         ];
         let layer = changes(None, &settings).unwrap();
-        let config = configuration(Some(recipe_table("wall").unwrap()), layer).unwrap();
+        let config = configuration(None, Some(recipe_table("wall").unwrap()), layer).unwrap();
         assert_eq!(config.training.steps, 7);
         assert!((config.training.crossing.unwrap().share - 0.5).abs() < 1e-12);
     }
@@ -266,7 +335,7 @@ mod tests {
     #[test]
     fn an_unknown_key_names_what_exists() {
         let layer = changes(None, &["training.step=7".to_string()]).unwrap();
-        let error = configuration(None, layer).unwrap_err();
+        let error = configuration(None, None, layer).unwrap_err();
         assert!(error.to_string().contains("training.step"), "{error}");
         assert!(
             error
@@ -276,6 +345,48 @@ mod tests {
             "{:?}",
             error.hint()
         );
+    }
+
+    #[test]
+    fn a_model_brings_its_own_settings_and_a_recipe_its_model() {
+        let config = configuration(Some("ours"), None, toml::Table::new()).unwrap();
+        assert_eq!(config.model, "ours");
+        let set = |settings: &[&str]| {
+            let settings: Vec<String> = settings.iter().map(|s| (*s).to_string()).collect();
+            configuration(Some("ours"), None, changes(None, &settings).unwrap())
+        };
+        let deeper = set(&["token.predictor.depth=5"]).unwrap();
+        assert_eq!(deeper.token.unwrap().predictor.depth, 5);
+        let random = set(&[
+            "token.encoder.kind=random-patch",
+            "token.encoder.patch=8",
+            "token.encoder.width=32",
+        ]);
+        let encoder = random.unwrap().token.unwrap().encoder;
+        assert_eq!(
+            encoder,
+            EncoderChoice::RandomPatch {
+                patch: 8,
+                width: 32
+            }
+        );
+        let other = set(&["token.objective.vjepa2-ac.start=buggy"]).unwrap();
+        let objective = other.token.unwrap().objective;
+        assert!(
+            matches!(objective, ObjectiveChoice::Vjepa2Ac(_)),
+            "{objective:?}"
+        );
+        assert!(set(&["token.predictor.deep=5"]).is_err());
+
+        let recipe = || Some(recipe_table("ours-tiny").unwrap());
+        assert_eq!(
+            configuration(None, recipe(), toml::Table::new())
+                .unwrap()
+                .model,
+            "ours"
+        );
+        let error = configuration(Some("pldm"), recipe(), toml::Table::new()).unwrap_err();
+        assert!(error.to_string().contains("`ours`"), "{error}");
     }
 
     #[test]

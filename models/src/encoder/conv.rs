@@ -136,8 +136,17 @@ pub(crate) struct ConvEncoder {
 
 impl ConvEncoder {
     pub(crate) fn forward(&self, images: Tensor<4>) -> Tensor<2> {
-        let features = self.blocks.iter().fold(images, |x, block| block.forward(x));
-        self.project.forward(features.flatten(1, 3))
+        self.project.forward(self.features(images).flatten(1, 3))
+    }
+
+    /// Numbers that the last feature map takes.
+    pub(crate) fn feature_parameters(&self) -> usize {
+        self.blocks.num_params()
+    }
+
+    /// The last feature map, `[B, filters, h, w]`.
+    pub(crate) fn features(&self, images: Tensor<4>) -> Tensor<4> {
+        self.blocks.iter().fold(images, |x, block| block.forward(x))
     }
 }
 

@@ -19,7 +19,7 @@ const SMALLEST_NORM: f64 = 1e-8;
 /// How a predicted token is compared with an encoded one.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
-pub(crate) enum ElementLoss {
+pub enum ElementLoss {
     /// Squared difference.
     #[default]
     Mse,
@@ -61,7 +61,7 @@ impl ElementLoss {
 /// What the proprio part counts against the visual part.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
-pub(crate) enum ProprioShare {
+pub enum ProprioShare {
     /// The same, whatever the number of channels: `visual + weight * proprio`.
     #[default]
     Equal,
@@ -72,7 +72,7 @@ pub(crate) enum ProprioShare {
 /// Loss between predicted and encoded frames.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
-pub(crate) struct StateLossConfig {
+pub struct StateLossConfig {
     /// Comparison of tokens, the same for both parts.
     pub element: ElementLoss,
     /// Weight of the proprio part; 0 leaves it out.

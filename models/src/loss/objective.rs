@@ -22,7 +22,7 @@ use crate::{Error, Result};
 /// How the terms are added up.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
-pub(crate) enum LossWeighting {
+pub enum LossWeighting {
     /// Divided as in the released code.
     #[default]
     Code,
@@ -43,7 +43,7 @@ impl LossWeighting {
 /// Which encoded frames a sequential rollout starts from. A prefix `t` is the frames `0..=t`.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
-pub(crate) enum RolloutPrefix {
+pub enum RolloutPrefix {
     /// One, drawn for the whole batch.
     #[default]
     Random,
@@ -56,7 +56,7 @@ pub(crate) enum RolloutPrefix {
 /// Where the proprio of a predicted frame comes from when the frame is fed back.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
-pub(crate) enum ProprioRollout {
+pub enum ProprioRollout {
     /// From the model.
     #[default]
     Predicted,
@@ -67,7 +67,7 @@ pub(crate) enum ProprioRollout {
 /// Training objective of a token-grid model. The defaults are those of the paper's proposed model.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
-pub(crate) struct ObjectiveConfig {
+pub struct ObjectiveConfig {
     /// Prediction orders `k`; 1 is teacher forcing alone.
     pub steps: usize,
     /// How the orders above 1 are made.
@@ -171,10 +171,6 @@ impl ObjectiveConfig {
     }
 
     /// Makes the random choices of one step, after the share `progress` of the steps.
-    #[cfg_attr(
-        not(test),
-        expect(dead_code, reason = "called by the training loop of token models")
-    )]
     pub(crate) fn draw(
         &self,
         stream: &mut Stream,

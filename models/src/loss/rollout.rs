@@ -21,7 +21,7 @@ use crate::{Error, Result};
 /// How predictions of order 2 and above are made.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
-pub(crate) enum RolloutStrategy {
+pub enum RolloutStrategy {
     /// One frame after the other, from a prefix of encoded frames.
     #[default]
     LastGradientOnly,

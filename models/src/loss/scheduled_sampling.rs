@@ -8,7 +8,7 @@ use crate::{Error, Result};
 /// The path from the first probability to the last.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
-pub(crate) enum SamplingCurve {
+pub enum SamplingCurve {
     /// `s - (s - e) x`
     #[default]
     Linear,
@@ -22,7 +22,7 @@ pub(crate) enum SamplingCurve {
 /// every recipe of the paper.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
-pub(crate) struct ScheduledSampling {
+pub struct ScheduledSampling {
     /// Path between the two.
     pub curve: SamplingCurve,
     /// Probability `s` at the beginning of training, `[0, 1]`.

@@ -20,7 +20,7 @@ use crate::{Error, Result};
 /// The teacher-forcing prediction that a rollout begins with.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
-pub(crate) enum RolloutStart {
+pub enum RolloutStart {
     /// That of the second frame.
     #[default]
     Fixed,
@@ -31,7 +31,7 @@ pub(crate) enum RolloutStart {
 /// Loss of V-JEPA-2-AC.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
-pub(crate) struct Vjepa2AcLossConfig {
+pub struct Vjepa2AcLossConfig {
     /// Exponent `e` of the difference.
     pub loss_exp: f64,
     /// Frames of the rollout, the first one from teacher forcing.

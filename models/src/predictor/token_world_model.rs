@@ -213,10 +213,6 @@ impl TokenWorldModel {
 
     /// The same model with fresh weights (models.md sections 2.1 to 2.4).
     #[must_use]
-    #[cfg_attr(
-        not(test),
-        expect(dead_code, reason = "for training, which loads weights so far")
-    )]
     pub(crate) fn initialise(self, seed: u64) -> Self {
         let config = self.config.clone();
         initialise_with(self, seed, |path| config.draw(path))

@@ -3,6 +3,7 @@
 use serde::{Deserialize, Serialize};
 
 use crate::pldm::PldmConfig;
+use crate::token::TokenConfig;
 use crate::{Error, Result};
 
 /// Optimisation settings (recipes.md section 4).
@@ -55,6 +56,23 @@ pub struct CrossingConfig {
     pub share: f64,
 }
 
+impl TrainingConfig {
+    /// Settings of the JEPA-WMs (models.md section 5.1), with batches that two cores take.
+    fn token_grid() -> Self {
+        Self {
+            steps: 3000,
+            batch: 64,
+            horizon: 3,
+            learning_rate: 5e-4,
+            warmup_fraction: 0.0,
+            final_fraction: 1.0,
+            weight_decay: 1e-6,
+            clip_norm: 1.0,
+            ..Self::default()
+        }
+    }
+}
+
 impl Default for TrainingConfig {
     fn default() -> Self {
         Self {
@@ -82,8 +100,11 @@ impl Default for TrainingConfig {
 pub struct TrainConfig {
     /// Zoo name.
     pub model: String,
-    /// Architecture and losses.
+    /// Architecture and losses of `pldm`, and of the encoder that a token-grid model trains for itself.
     pub pldm: PldmConfig,
+    /// Architecture and objective of a token-grid model; absent for other models.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub token: Option<TokenConfig>,
     /// Optimisation.
     pub training: TrainingConfig,
 }
@@ -93,12 +114,40 @@ impl Default for TrainConfig {
         Self {
             model: crate::zoo::PLDM.name.to_string(),
             pldm: PldmConfig::default(),
+            token: None,
             training: TrainingConfig::default(),
         }
     }
 }
 
 impl TrainConfig {
+    /// The default configuration of a model of the zoo.
+    ///
+    /// # Errors
+    /// [`Error::UnknownModel`].
+    pub fn of(model: &str) -> Result<Self> {
+        let name = crate::zoo::find(model)?.name;
+        let token = crate::token::config::preset(name);
+        let training = match token {
+            Some(_) => TrainingConfig::token_grid(),
+            None => TrainingConfig::default(),
+        };
+        Ok(Self {
+            model: name.to_string(),
+            pldm: PldmConfig::default(),
+            token,
+            training,
+        })
+    }
+
+    /// Native steps per model step.
+    pub fn frameskip(&self) -> usize {
+        match &self.token {
+            Some(token) => token.frameskip,
+            None => self.pldm.frameskip,
+        }
+    }
+
     /// Hash (blake3, hex) of everything but the training seed: what makes two runs the same recipe.
     ///
     /// # Errors
@@ -117,6 +166,20 @@ impl TrainConfig {
     pub(crate) fn check(&self) -> Result<()> {
         crate::zoo::find(&self.model)?;
         self.pldm.check()?;
+        let is_token_grid = crate::token::config::preset(&self.model).is_some();
+        match &self.token {
+            Some(token) if is_token_grid => token.check(self.training.horizon)?,
+            None if !is_token_grid => {}
+            _ => {
+                return Err(Error::Config {
+                    key: "token",
+                    detail: format!(
+                        "is there for token-grid models and no other; this is `{}`",
+                        self.model
+                    ),
+                });
+            }
+        }
         let t = &self.training;
         let positive = [
             ("training.steps", t.steps),

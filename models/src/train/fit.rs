@@ -1,5 +1,6 @@
 //! The training loop.
 
+use std::collections::BTreeMap;
 use std::path::Path;
 use std::time::Instant;
 
@@ -17,7 +18,7 @@ use super::optimizer::{adamw, clip_global_norm};
 use super::run::Hooks;
 use super::schedule::learning_rate;
 use super::validation::{ValidationErrors, batches, validate};
-use super::{LossTerm, Trainable};
+use super::{LossTerm, Moment, Trainable};
 use crate::{Error, Result};
 
 /// Metrics of a run, in its folder.
@@ -45,11 +46,12 @@ pub(crate) struct StepLosses {
 }
 
 impl StepLosses {
-    fn term(&self, name: &str) -> f64 {
-        self.terms
-            .iter()
-            .find(|(n, _)| *n == name)
-            .map_or(0.0, |(_, value)| *value)
+    /// The terms as a line of the metrics names them.
+    fn named(&self) -> BTreeMap<String, f64> {
+        let terms = self.terms.iter();
+        terms
+            .map(|(name, value)| (format!("loss_{name}"), *value))
+            .collect()
     }
 }
 
@@ -111,7 +113,8 @@ impl<M: Trainable> Fit<'_, M> {
             };
             let last = step == config.steps;
             let validation = (last || step.is_multiple_of(config.validate_every))
-                .then(|| reference.errors(&model.valid(), self));
+                .then(|| reference.errors(&model.valid(), self))
+                .transpose()?;
             if validation.is_some() || step.is_multiple_of(config.log_every) {
                 metrics.append(&self.line(&losses, progress, waited / session, validation))?;
             }
@@ -140,7 +143,12 @@ impl<M: Trainable> Fit<'_, M> {
         step: u64,
         device: &Device,
     ) -> Result<(M, StepLosses)> {
-        let terms = model.losses(&batch.to_device(device), weights);
+        let moment = Moment {
+            seed: config.seed,
+            step,
+            progress: (step - 1) as f64 / config.steps as f64,
+        };
+        let terms = model.losses(&batch.to_device(device), weights, &moment)?;
         let values = terms
             .iter()
             .map(|t| (t.name, scalar(t)))
@@ -195,13 +203,7 @@ impl<M: Trainable> Fit<'_, M> {
             step: progress.step,
             epoch: seen / self.training.len() as f64,
             loss: losses.total,
-            loss_prediction: losses.term("prediction"),
-            loss_std: losses.term("std"),
-            loss_covariance: losses.term("covariance"),
-            loss_similarity: losses.term("similarity"),
-            loss_inverse: losses.term("inverse"),
-            loss_proprio: losses.term("proprio"),
-            loss_rollout_proprio: losses.term("rollout_proprio"),
+            terms: losses.named(),
             lr: learning_rate(self.config, progress.step),
             grad_norm: losses.grad_norm,
             seconds: progress.seconds,
@@ -237,9 +239,10 @@ impl ValidationSlices {
         })
     }
 
-    fn errors<M: Trainable>(&self, model: &M, fit: &Fit<'_, M>) -> ValidationErrors {
+    fn errors<M: Trainable>(&self, model: &M, fit: &Fit<'_, M>) -> Result<ValidationErrors> {
         validate(
             model,
+            &fit.weights,
             &self.probe,
             &self.held_out,
             fit.config.horizon,

@@ -13,8 +13,8 @@ use jepa_datasets::{
     Column, Dataset, Normalizer, Order, PROPRIO, SliceIndex, SliceRef, SliceSpec, Stream,
 };
 
-use super::SliceTensors;
 use super::config::{CrossingConfig, TrainConfig};
+use super::{FrameInput, SliceTensors};
 use crate::encoder::conv::frames_to_input;
 use crate::pldm::DataShape;
 use crate::{Error, Result};
@@ -24,7 +24,24 @@ const READ_AHEAD: usize = 4;
 
 /// The slices that a run trains on.
 pub fn training_slices(config: &TrainConfig) -> SliceSpec {
-    slices("train", config.pldm.frameskip, config.training.horizon)
+    slices("train", config.frameskip(), config.training.horizon)
+}
+
+/// The pixels of frames of one size.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Pixels {
+    pub height: usize,
+    pub width: usize,
+}
+
+impl FrameInput for Pixels {
+    fn shape(&self) -> [usize; 3] {
+        [3, self.height, self.width]
+    }
+
+    fn convert(&self, rgb: &[u8]) -> Result<Vec<f32>> {
+        Ok(frames_to_input(rgb, self.height, self.width))
+    }
 }
 
 fn slices(split: &str, frameskip: usize, horizon: usize) -> SliceSpec {
@@ -47,6 +64,7 @@ pub(crate) struct SliceSource {
     action: Normalizer,
     proprio: Normalizer,
     shape: DataShape,
+    input: Arc<dyn FrameInput>,
     /// Slices drawn for part of each batch, see [`CrossingConfig`].
     crossing: Option<(f64, Arc<Vec<SliceRef>>)>,
 }
@@ -54,8 +72,10 @@ pub(crate) struct SliceSource {
 /// Slices in host memory.
 #[derive(Debug, Clone)]
 pub(crate) struct SliceArrays {
-    /// `[B * (H + 1), 3, h, w]`
+    /// `[B * (H + 1), C, h, w]`
     images: Vec<f32>,
+    /// `[C, h, w]`
+    input: [usize; 3],
     /// `[B, H, A]`, normalised
     actions: Vec<f32>,
     /// Proprio of the frames, `[B, H + 1, P]`, native units
@@ -78,10 +98,11 @@ impl SliceArrays {
         noise: &mut dyn FnMut(usize) -> Vec<f32>,
     ) -> Self {
         let (slices, horizon) = (config.training.batch, config.training.horizon);
-        let (frames, rows) = (horizon + 1, horizon * config.pldm.frameskip + 1);
-        let block = config.pldm.frameskip * shape.action_dim;
+        let (frames, rows) = (horizon + 1, horizon * config.frameskip() + 1);
+        let block = config.frameskip() * shape.action_dim;
         Self {
             images: noise(slices * frames * 3 * shape.height * shape.width),
+            input: [3, shape.height, shape.width],
             actions: noise(slices * horizon * block),
             proprio: noise(slices * frames * shape.proprio_dim),
             rows_proprio: noise(slices * rows * shape.proprio_dim),
@@ -95,9 +116,9 @@ impl SliceArrays {
 
     /// Copies to the device.
     pub(crate) fn to_device(&self, device: &Device) -> SliceTensors {
-        let DataShape { height, width, .. } = self.shape;
+        let [channels, height, width] = self.input;
         let frames = self.slices * (self.horizon + 1);
-        let images = TensorData::new(self.images.clone(), [frames, 3, height, width]);
+        let images = TensorData::new(self.images.clone(), [frames, channels, height, width]);
         let actions = TensorData::new(
             self.actions.clone(),
             [self.slices, self.horizon, self.block],
@@ -130,6 +151,7 @@ impl SliceSource {
         horizon: usize,
         normalizers: (Normalizer, Normalizer),
         shape: DataShape,
+        input: Arc<dyn FrameInput>,
     ) -> Result<Self> {
         let (action, proprio) = normalizers;
         let spec = slices(split, frameskip, horizon);
@@ -150,6 +172,7 @@ impl SliceSource {
             action,
             proprio,
             shape,
+            input,
             crossing: None,
         })
     }
@@ -226,9 +249,8 @@ impl SliceSource {
         let horizon = self.spec.context;
         let block = self.spec.frameskip * self.shape.action_dim;
         let mut arrays = SliceArrays {
-            images: Vec::with_capacity(
-                count * (horizon + 1) * 3 * self.shape.height * self.shape.width,
-            ),
+            images: Vec::new(),
+            input: self.input.shape(),
             actions: Vec::with_capacity(count * horizon * block),
             proprio: Vec::with_capacity(count * (horizon + 1) * self.shape.proprio_dim),
             rows_proprio: Vec::with_capacity(count * self.spec.rows() * self.shape.proprio_dim),
@@ -238,12 +260,11 @@ impl SliceSource {
             shape: self.shape,
             block,
         };
+        let mut frames =
+            Vec::with_capacity(count * (horizon + 1) * 3 * self.shape.height * self.shape.width);
         for at in self.draw(stream, count) {
             let slice = self.dataset.read_slice(&self.spec, at)?;
-            let (height, width) = (slice.height, slice.width);
-            arrays
-                .images
-                .extend(frames_to_input(&slice.frames.into_u8(), height, width));
+            frames.extend(slice.frames.into_u8());
             arrays.actions.extend(slice.action);
             arrays.proprio.extend(slice.proprio);
             let rows = self
@@ -253,6 +274,7 @@ impl SliceSource {
                 .rows_proprio
                 .extend(rows.get(PROPRIO).map(Column::to_f32).unwrap_or_default());
         }
+        arrays.images = self.input.convert(&frames)?;
         self.action.normalize(&mut arrays.actions);
         Ok(arrays)
     }

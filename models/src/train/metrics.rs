@@ -1,5 +1,6 @@
 //! `metrics.jsonl`: one JSON object per line, written as training goes.
 
+use std::collections::BTreeMap;
 use std::fs::{self, OpenOptions};
 use std::io::Write;
 use std::path::Path;
@@ -19,20 +20,9 @@ pub struct MetricsLine {
     pub epoch: f64,
     /// Weighted total loss.
     pub loss: f64,
-    /// Unweighted prediction distance.
-    pub loss_prediction: f64,
-    /// Unweighted hinge on the standard deviation.
-    pub loss_std: f64,
-    /// Unweighted squared covariances.
-    pub loss_covariance: f64,
-    /// Unweighted change between consecutive latents.
-    pub loss_similarity: f64,
-    /// Unweighted inverse-dynamics error.
-    pub loss_inverse: f64,
-    /// Unweighted squared error of normalised proprio.
-    pub loss_proprio: f64,
-    /// Unweighted distance of normalised proprio after every native action of the unroll.
-    pub loss_rollout_proprio: f64,
+    /// Unweighted value of every loss term, called `loss_` and its name.
+    #[serde(flatten)]
+    pub terms: BTreeMap<String, f64>,
     /// Learning rate of the step.
     pub lr: f64,
     /// Norm of the whole gradient before clipping.
@@ -101,13 +91,7 @@ mod tests {
             step,
             epoch: 0.5,
             loss: 1.0,
-            loss_prediction: 0.1,
-            loss_std: 0.2,
-            loss_covariance: 0.3,
-            loss_similarity: 0.4,
-            loss_inverse: 0.5,
-            loss_proprio: 0.6,
-            loss_rollout_proprio: 0.7,
+            terms: BTreeMap::from([("loss_prediction".to_string(), 0.1)]),
             lr: 1e-3,
             grad_norm: 2.0,
             seconds: 3.0,
@@ -137,5 +121,6 @@ mod tests {
             .map(|l| serde_json::from_str::<MetricsLine>(l).unwrap().step)
             .collect();
         assert_eq!(steps, [10, 20, 30]);
+        assert!(text.contains("\"loss_prediction\":0.1"), "{text}");
     }
 }

@@ -19,6 +19,8 @@ mod validation;
 use burn::module::Module;
 use burn::tensor::Tensor;
 
+use crate::Result;
+
 pub use config::{CrossingConfig, TrainConfig, TrainingConfig};
 pub use loader::training_slices;
 pub use metrics::MetricsLine;
@@ -40,7 +42,8 @@ pub(crate) struct LossTerm {
 /// A batch of trajectory slices on the device.
 #[derive(Debug, Clone)]
 pub(crate) struct SliceTensors {
-    /// Network input of every frame, `[B * (H + 1), 3, h, w]`, slice after slice.
+    /// Network input of every frame, `[B * (H + 1), C, h, w]`, slice after slice: pixels, or the tokens of a frozen
+    /// encoder.
     pub images: Tensor<4>,
     /// Normalised action blocks, `[B, H, A]`.
     pub actions: Tensor<3>,
@@ -50,18 +53,49 @@ pub(crate) struct SliceTensors {
     pub rows_proprio: Tensor<3>,
 }
 
-/// What the training loop needs of a model with one latent vector per frame.
+/// Turns frames into network input, where slices are read.
+pub(crate) trait FrameInput: Send + Sync + std::fmt::Debug {
+    /// Sizes of the input of one frame, `[C, h, w]`.
+    fn shape(&self) -> [usize; 3];
+
+    /// Input of RGB frames, one after the other: `[n, C, h, w]`.
+    fn convert(&self, rgb: &[u8]) -> Result<Vec<f32>>;
+}
+
+/// When in its run a step is, and what its random choices are drawn from.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub(crate) struct Moment {
+    /// Training seed.
+    pub seed: u64,
+    /// Optimiser step, from 1.
+    pub step: u64,
+    /// Share of the steps that are done, `[0, 1)`.
+    pub progress: f64,
+}
+
+/// Encodings of slices and predictions from their first frames.
+pub(crate) struct Rollouts {
+    /// Latents of all frames, `[B * (H + 1), D]`.
+    pub encoded: Tensor<2>,
+    /// Latents after each of the `H` action blocks of each of `E` predictors, `[E, B, D]`.
+    pub predicted: Vec<Tensor<3>>,
+    /// Tokens that lie one after the other in a latent; 1 for models with one vector per frame.
+    pub tokens: usize,
+}
+
+/// What the training loop needs of a model.
 pub(crate) trait Trainable: Module + Send + 'static {
-    /// Weights of the loss terms.
-    type Weights: Copy + Send + Sync;
-
-    /// Latents `[n, D]` of images `[n, 3, h, w]`.
-    fn encode(&self, images: Tensor<4>) -> Tensor<2>;
-
-    /// Latents `[E, B, D]` of `E` predictors after each of the `H` action blocks `[B, H, A]`, from
-    /// latents `[B, D]`.
-    fn unroll(&self, start: Tensor<2>, actions: &Tensor<3>) -> Vec<Tensor<3>>;
+    /// What the loss needs beside the network: weights of its terms, the objective.
+    type Weights: Clone + Send + Sync;
 
     /// Terms of the training loss.
-    fn losses(&self, slices: &SliceTensors, weights: &Self::Weights) -> Vec<LossTerm>;
+    fn losses(
+        &self,
+        slices: &SliceTensors,
+        weights: &Self::Weights,
+        moment: &Moment,
+    ) -> Result<Vec<LossTerm>>;
+
+    /// Encodings and predictions for a validation.
+    fn rollouts(&self, slices: &SliceTensors, weights: &Self::Weights) -> Result<Rollouts>;
 }

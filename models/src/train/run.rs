@@ -9,15 +9,20 @@ use burn::tensor::Device;
 use jepa_datasets::{ACTION, Dataset, Normalizer, PROPRIO};
 use serde::{Deserialize, Serialize};
 
+use super::FrameInput;
 use super::checkpoint::{Progress, hash, weights_from_bytes, weights_to_bytes};
-use super::config::TrainConfig;
+use super::config::{TrainConfig, TrainingConfig};
 use super::files::{create_dir, damaged, partial, read_json, write_atomic, write_json};
 use super::fit::{Fit, METRICS};
-use super::loader::SliceSource;
+use super::loader::{Pixels, SliceSource};
 use super::metrics::MetricsLine;
 use super::validation::ValidationErrors;
 use crate::layer::init::initialise;
 use crate::pldm::{DataShape, Pldm, PldmConfig, PldmNet};
+use crate::token::config::{EncoderChoice, TokenConfig};
+use crate::token::encoder::{PldmGrid, RandomPatch};
+use crate::token::net::{TokenNet, TokenSettings};
+use crate::token::planner::TokenGridModel;
 use crate::world_model::{ModelInfo, TrainingInfo, WorldModel};
 use crate::{Error, Result};
 
@@ -25,6 +30,8 @@ const CONFIG: &str = "config.json";
 const WEIGHTS: &str = "model.safetensors";
 const MODEL: &str = "model.json";
 const SUMMARY: &str = "training.json";
+/// Folder of the run that trained the encoder of a token-grid model.
+const ENCODER: &str = "encoder";
 
 /// What to train, on what, and where to put it.
 #[derive(Debug)]
@@ -38,7 +45,10 @@ pub struct TrainRequest<'a> {
 }
 
 /// How a training run talks to its caller.
+#[derive(Clone, Copy)]
 pub struct Hooks<'a> {
+    /// Called when a part of the run begins, with its name and the steps it has.
+    pub on_stage: &'a (dyn Fn(&str, u64) + Sync),
     /// Called after every step with the step, from 1, and the total loss.
     pub on_step: &'a (dyn Fn(u64, f64) + Sync),
     /// Polled after every step; `true` saves a checkpoint and stops.
@@ -85,8 +95,22 @@ struct RunIdentity {
 struct ModelFile {
     format_version: u32,
     pldm: PldmConfig,
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    token: Option<TokenFile>,
     shape: DataShape,
     info: ModelInfo,
+}
+
+/// What a token-grid model adds to [`ModelFile`].
+#[derive(Debug, Clone, Serialize, Deserialize)]
+struct TokenFile {
+    config: TokenConfig,
+    /// Model steps of a training slice.
+    horizon: usize,
+    /// Training seed, which a random encoder is drawn from.
+    seed: u64,
+    /// blake3 of the weights of an encoder that was trained for it.
+    encoder_hash: Option<String>,
 }
 
 /// Trains a model, or finishes a run that was stopped.
@@ -109,9 +133,103 @@ pub fn run(request: &TrainRequest<'_>, hooks: &Hooks<'_>) -> Result<Finished> {
     if let Ok(finished) = read_json(&request.out.join(SUMMARY)) {
         return Ok(finished);
     }
-    let data = TrainingData::open(&dataset, request.config)?;
-    let (net, progress) = fit(request, &data, hooks)?;
-    write_model(request, identity, &data, &net, progress)
+    let Some(token) = &request.config.token else {
+        let shape = data_shape(&dataset)?;
+        let pixels = Pixels {
+            height: shape.height,
+            width: shape.width,
+        };
+        let data = TrainingData::open(&dataset, request.config, Arc::new(pixels))?;
+        (hooks.on_stage)("train", request.config.training.steps);
+        let (net, progress) = fit(request, &data, hooks)?;
+        return write_model(
+            request,
+            identity,
+            &data,
+            &net,
+            &pldm_facts(request.config, &net),
+            progress,
+        );
+    };
+    let frozen = frozen_encoder(request, token, &dataset, hooks)?;
+    let data = TrainingData::open(&dataset, request.config, Arc::clone(&frozen.input))?;
+    (hooks.on_stage)("train", request.config.training.steps);
+    let (net, progress) = fit_tokens(request, token, &frozen, &data, hooks)?;
+    let facts = token_facts(request.config, token, &frozen, &net);
+    write_model(request, identity, &data, &net, &facts, progress)
+}
+
+/// A frozen encoder, ready to read slices through.
+struct Frozen {
+    input: Arc<dyn FrameInput>,
+    parameters: usize,
+    /// blake3 of its weights, where they were trained.
+    hash: Option<String>,
+}
+
+/// The encoder of a token-grid model. One that has to be trained first is trained in a folder of the run, and goes
+/// on there like the run itself.
+fn frozen_encoder(
+    request: &TrainRequest<'_>,
+    token: &TokenConfig,
+    dataset: &Dataset,
+    hooks: &Hooks<'_>,
+) -> Result<Frozen> {
+    let shape = data_shape(dataset)?;
+    let seed = request.config.training.seed;
+    match &token.encoder {
+        EncoderChoice::RandomPatch { .. } => random_patch(token, &shape, seed),
+        EncoderChoice::PldmGrid { training } => {
+            let config = TrainConfig {
+                pldm: request.config.pldm.clone(),
+                training: TrainingConfig {
+                    seed,
+                    ..training.clone()
+                },
+                ..TrainConfig::default()
+            };
+            let request = TrainRequest {
+                config: &config,
+                data: request.data,
+                out: &request.out.join(ENCODER),
+            };
+            let named = |_: &str, steps: u64| (hooks.on_stage)("train the encoder", steps);
+            let hooks = Hooks {
+                on_stage: &named,
+                ..*hooks
+            };
+            run(&request, &hooks)?;
+            pldm_grid(request.out)
+        }
+    }
+}
+
+fn random_patch(token: &TokenConfig, shape: &DataShape, seed: u64) -> Result<Frozen> {
+    let EncoderChoice::RandomPatch { patch, width } = token.encoder else {
+        unreachable!("asked for by its own kind only");
+    };
+    let encoder = RandomPatch::new(patch, width, [shape.height, shape.width], seed)?;
+    Ok(Frozen {
+        input: Arc::new(encoder),
+        parameters: 3 * patch * patch * width,
+        hash: None,
+    })
+}
+
+/// The convolutions of the finished `pldm` run in `folder`.
+fn pldm_grid(folder: &Path) -> Result<Frozen> {
+    let (file, net) = load_pldm(folder)?;
+    let encoder = net.into_encoder();
+    Ok(Frozen {
+        parameters: encoder.feature_parameters(),
+        input: Arc::new(PldmGrid::new(
+            encoder,
+            file.shape.height,
+            file.shape.width,
+            Device::flex(),
+        )),
+        hash: Some(file.info.weights_hash),
+    })
 }
 
 /// A dataset as the trainer sees it.
@@ -125,7 +243,11 @@ struct TrainingData {
 }
 
 impl TrainingData {
-    fn open(dataset: &Arc<Dataset>, config: &TrainConfig) -> Result<Self> {
+    fn open(
+        dataset: &Arc<Dataset>,
+        config: &TrainConfig,
+        input: Arc<dyn FrameInput>,
+    ) -> Result<Self> {
         let shape = data_shape(dataset)?;
         let normalizer = |field| -> Result<Normalizer> {
             Ok(Normalizer::from_statistics(
@@ -134,9 +256,18 @@ impl TrainingData {
         };
         let (action, proprio) = (normalizer(ACTION)?, normalizer(PROPRIO)?);
         let slices = |split| {
-            let (frameskip, horizon) = (config.pldm.frameskip, config.training.horizon);
+            let (frameskip, horizon) = (config.frameskip(), config.training.horizon);
             let normalizers = (action.clone(), proprio.clone());
-            SliceSource::new(dataset, split, frameskip, horizon, normalizers, shape)
+            let input = Arc::clone(&input);
+            SliceSource::new(
+                dataset,
+                split,
+                frameskip,
+                horizon,
+                normalizers,
+                shape,
+                input,
+            )
         };
         let mut training = slices("train")?;
         if let Some(crossing) = &config.training.crossing {
@@ -249,12 +380,80 @@ fn fit(
     fit.train(net, hooks)
 }
 
+fn fit_tokens(
+    request: &TrainRequest<'_>,
+    token: &TokenConfig,
+    frozen: &Frozen,
+    data: &TrainingData,
+    hooks: &Hooks<'_>,
+) -> Result<(TokenNet, Progress)> {
+    let config = &request.config.training;
+    let device = Device::flex().autodiff();
+    let tokens = frozen.input.shape();
+    let net = TokenNet::new(
+        token,
+        tokens,
+        &data.shape,
+        config.horizon,
+        config.seed,
+        &device,
+    )?;
+    let fit = Fit {
+        run: request.out,
+        config,
+        weights: TokenSettings::new(token),
+        training: &data.training,
+        validation: &data.validation,
+        proprio_dim: data.shape.proprio_dim,
+        device,
+    };
+    fit.train(net, hooks)
+}
+
+/// What only the network of a run knows about its model.
+struct Facts {
+    /// Numbers that planning uses.
+    parameters: usize,
+    latent_width: usize,
+    uses_proprio: bool,
+    token: Option<TokenFile>,
+}
+
+fn pldm_facts(config: &TrainConfig, net: &PldmNet) -> Facts {
+    Facts {
+        parameters: net.planning_parameters(),
+        latent_width: config.pldm.latent_width(),
+        uses_proprio: false,
+        token: None,
+    }
+}
+
+fn token_facts(
+    config: &TrainConfig,
+    token: &TokenConfig,
+    frozen: &Frozen,
+    net: &TokenNet,
+) -> Facts {
+    Facts {
+        parameters: frozen.parameters + net.num_params(),
+        latent_width: frozen.input.shape().iter().product(),
+        uses_proprio: token.uses_proprio(),
+        token: Some(TokenFile {
+            config: token.clone(),
+            horizon: config.training.horizon,
+            seed: config.training.seed,
+            encoder_hash: frozen.hash.clone(),
+        }),
+    }
+}
+
 /// Writes the model's files; `training.json`, which marks the run as finished, comes last.
-fn write_model(
+fn write_model<M: Module>(
     request: &TrainRequest<'_>,
     identity: RunIdentity,
     data: &TrainingData,
-    net: &PldmNet,
+    net: &M,
+    facts: &Facts,
     progress: Progress,
 ) -> Result<Finished> {
     let RunIdentity {
@@ -274,7 +473,7 @@ fn write_model(
             0.0
         },
         trained_parameters: net.num_params() as u64,
-        parameters: net.planning_parameters() as u64,
+        parameters: facts.parameters as u64,
         dataset_hash,
         train_split_hash,
         weights_hash: hash(&weights),
@@ -283,7 +482,7 @@ fn write_model(
     write_atomic(&request.out.join(WEIGHTS), &weights)?;
     write_json(
         &request.out.join(MODEL),
-        &model_file(&config, data, &finished, request.out)?,
+        &model_file(&config, data, facts, &finished, request.out)?,
     )?;
     write_json(&request.out.join(SUMMARY), &finished)?;
     Ok(finished)
@@ -292,18 +491,19 @@ fn write_model(
 fn model_file(
     config: &TrainConfig,
     data: &TrainingData,
+    facts: &Facts,
     finished: &Finished,
     out: &Path,
 ) -> Result<ModelFile> {
     let info = ModelInfo {
         name: config.model.clone(),
         action_dim: data.shape.action_dim,
-        frameskip: config.pldm.frameskip,
+        frameskip: config.frameskip(),
         proprio_dim: data.shape.proprio_dim,
-        uses_proprio: false,
+        uses_proprio: facts.uses_proprio,
         image_height: data.shape.height,
         image_width: data.shape.width,
-        latent_width: config.pldm.latent_width(),
+        latent_width: facts.latent_width,
         parameters: finished.parameters,
         weights_hash: finished.weights_hash.clone(),
         action: data.action.clone(),
@@ -322,6 +522,7 @@ fn model_file(
     Ok(ModelFile {
         format_version: 1,
         pldm: config.pldm.clone(),
+        token: facts.token.clone(),
         shape: data.shape,
         info,
     })
@@ -346,6 +547,21 @@ fn last_validation(out: &Path) -> Result<Option<ValidationErrors>> {
 /// # Errors
 /// [`Error::Run`] when the folder is not a finished run, or its weights do not fit.
 pub fn load(run: &Path) -> Result<Box<dyn WorldModel>> {
+    let file = read_model(run)?;
+    if file.token.is_some() {
+        return load_tokens(run, file);
+    }
+    let (file, net) = load_pldm(run)?;
+    Ok(Box::new(Pldm::new(
+        &file.pldm,
+        file.info,
+        net,
+        Device::flex(),
+    )))
+}
+
+/// `model.json` of a finished run.
+fn read_model(run: &Path) -> Result<ModelFile> {
     let path = run.join(MODEL);
     if !path.is_file() {
         return Err(unfinished(run));
@@ -361,17 +577,56 @@ pub fn load(run: &Path) -> Result<Box<dyn WorldModel>> {
             hint: "use a newer version of the program".into(),
         });
     }
-    let weights_path: PathBuf = run.join(WEIGHTS);
-    let bytes = fs::read(&weights_path).map_err(Error::io("read", &weights_path))?;
+    Ok(file)
+}
+
+/// The weights of a finished run, of the hash in its `model.json`.
+fn read_weights(run: &Path, file: &ModelFile) -> Result<(PathBuf, Vec<u8>)> {
+    let path = run.join(WEIGHTS);
+    let bytes = fs::read(&path).map_err(Error::io("read", &path))?;
     if hash(&bytes) != file.info.weights_hash {
+        return Err(damaged(&path, "its hash is not the one in model.json"));
+    }
+    Ok((path, bytes))
+}
+
+fn load_pldm(run: &Path) -> Result<(ModelFile, PldmNet)> {
+    let file = read_model(run)?;
+    let (path, bytes) = read_weights(run, &file)?;
+    let device = Device::flex();
+    let net = weights_from_bytes(file.pldm.init(&file.shape, &device)?, bytes, &path)?;
+    Ok((file, net))
+}
+
+fn load_tokens(run: &Path, file: ModelFile) -> Result<Box<dyn WorldModel>> {
+    let (path, bytes) = read_weights(run, &file)?;
+    let Some(token) = &file.token else {
+        return Err(damaged(&path, "model.json has no token-grid model"));
+    };
+    let config = &token.config;
+    let frozen = match &config.encoder {
+        EncoderChoice::RandomPatch { .. } => random_patch(config, &file.shape, token.seed)?,
+        EncoderChoice::PldmGrid { .. } => pldm_grid(&run.join(ENCODER))?,
+    };
+    if frozen.hash != token.encoder_hash {
         return Err(damaged(
-            &weights_path,
-            "its hash is not the one in model.json",
+            &run.join(ENCODER),
+            "its weights are not the ones that the model was trained with",
         ));
     }
     let device = Device::flex();
-    let net = weights_from_bytes(file.pldm.init(&file.shape, &device)?, bytes, &weights_path)?;
-    Ok(Box::new(Pldm::new(&file.pldm, file.info, net, device)))
+    let tokens = frozen.input.shape();
+    let net = TokenNet::new(
+        config,
+        tokens,
+        &file.shape,
+        token.horizon,
+        token.seed,
+        &device,
+    )?;
+    let net = weights_from_bytes(net, bytes, &path)?;
+    let model = TokenGridModel::new(config, file.info, frozen.input, net, &device)?;
+    Ok(Box::new(model))
 }
 
 fn unfinished(run: &Path) -> Error {

@@ -1,15 +1,21 @@
 //! Validation rollouts: how far predicted latents are from the encodings of what happened
 //! (evaluation.md section 4.3).
 
+use std::borrow::Cow;
+
 use burn::tensor::{Device, Tensor};
 use serde::{Deserialize, Serialize};
 
 use super::Trainable;
 use super::loader::SliceArrays;
 use super::probe::LinearProbe;
+use crate::Result;
 
 /// Frames encoded at a time, to bound memory.
 const SLICES_AT_A_TIME: usize = 32;
+
+/// A probe reads latents of up to this width; of wider ones the mean over their tokens.
+const WIDEST_PROBE: usize = 1024;
 
 /// Errors of the unroll after 1, 2, .. steps from the first frame of validation slices.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -19,7 +25,8 @@ pub struct ValidationErrors {
     /// Mean absolute latent error per step.
     pub visual_l1: Vec<f64>,
     /// Mean absolute error of proprio read from the predicted latent by a linear probe that was fitted
-    /// on encodings of training frames, in native units, per step; empty when no probe could be fitted.
+    /// on encodings of training frames (on the mean of their tokens where a latent is wider than 1,024), in native
+    /// units, per step; empty when no probe could be fitted.
     pub proprio: Vec<f64>,
     /// Mean variance of the latent's dimensions; errors are small when this is.
     pub variance: f64,
@@ -32,19 +39,22 @@ struct Latents {
     /// `[B, H, D]` of every predictor
     predicted: Vec<Vec<f32>>,
     width: usize,
+    /// Tokens in a latent.
+    tokens: usize,
 }
 
 /// Unrolls over the validation slices, with a probe fitted on the training slices.
 pub(crate) fn validate<M: Trainable>(
     model: &M,
+    weights: &M::Weights,
     training: &[SliceArrays],
     validation: &[SliceArrays],
     horizon: usize,
     proprio_dim: usize,
     device: &Device,
-) -> ValidationErrors {
-    let fitted = latents(model, training, horizon, device);
-    let seen = latents(model, validation, horizon, device);
+) -> Result<ValidationErrors> {
+    let fitted = latents(model, weights, training, device)?;
+    let seen = latents(model, weights, validation, device)?;
     let proprio = |slices: &[SliceArrays]| -> Vec<f32> {
         slices
             .iter()
@@ -52,14 +62,14 @@ pub(crate) fn validate<M: Trainable>(
             .collect()
     };
     let probe = LinearProbe::fit(
-        &fitted.encoded,
-        fitted.width,
+        &fitted.probed(&fitted.encoded),
+        fitted.probe_width(),
         &proprio(training),
         proprio_dim,
     );
     let targets = proprio(validation);
     let steps = 0..horizon;
-    ValidationErrors {
+    Ok(ValidationErrors {
         visual_l2: steps
             .clone()
             .map(|h| seen.error(h, horizon, |d| d * d))
@@ -73,38 +83,38 @@ pub(crate) fn validate<M: Trainable>(
                 let target = pick(&targets, proprio_dim, horizon + 1, h + 1);
                 let errors = seen.predicted.iter().map(|of_one| {
                     let predicted = pick(of_one, seen.width, horizon, h);
-                    probe.as_ref()?.mean_absolute_error(&predicted, &target)
+                    probe
+                        .as_ref()?
+                        .mean_absolute_error(&seen.probed(&predicted), &target)
                 });
                 mean(&errors.collect::<Option<Vec<f64>>>()?)
             })
             .collect(),
         variance: seen.variance(),
-    }
+    })
 }
 
 fn latents<M: Trainable>(
     model: &M,
+    weights: &M::Weights,
     slices: &[SliceArrays],
-    horizon: usize,
     device: &Device,
-) -> Latents {
+) -> Result<Latents> {
     let mut all = Latents {
         encoded: Vec::new(),
         predicted: Vec::new(),
         width: 0,
+        tokens: 1,
     };
     for slices in slices {
-        let tensors = slices.to_device(device);
-        let pooled = model.encode(tensors.images);
-        let [frames, width] = pooled.dims();
-        let batch = frames / (horizon + 1);
-        let encoded = pooled.clone().reshape([batch, horizon + 1, width]);
-        let start = encoded.slice([0..batch, 0..1]).reshape([batch, width]);
-        let predicted = Tensor::stack::<4>(model.unroll(start, &tensors.actions), 2);
+        let rollouts = model.rollouts(&slices.to_device(device), weights)?;
+        let predicted = Tensor::stack::<4>(rollouts.predicted, 2);
         let ensemble = predicted.dims()[0];
         let values: Vec<f32> = predicted.into_data().iter::<f32>().collect();
-        all.width = width;
-        all.encoded.extend(pooled.into_data().iter::<f32>());
+        all.width = rollouts.encoded.dims()[1];
+        all.tokens = rollouts.tokens;
+        all.encoded
+            .extend(rollouts.encoded.into_data().iter::<f32>());
         all.predicted.resize(ensemble, Vec::new());
         for (of_one, values) in all
             .predicted
@@ -114,7 +124,7 @@ fn latents<M: Trainable>(
             of_one.extend(values);
         }
     }
-    all
+    Ok(all)
 }
 
 /// Column `index` of rows of `count` items of `width` numbers.
@@ -125,6 +135,38 @@ fn pick(values: &[f32], width: usize, count: usize, index: usize) -> Vec<f32> {
 }
 
 impl Latents {
+    /// Whether a probe reads whole latents, and not the mean of their tokens.
+    fn is_probed_whole(&self) -> bool {
+        self.width <= WIDEST_PROBE
+    }
+
+    /// Numbers that a probe reads of one latent.
+    fn probe_width(&self) -> usize {
+        if self.is_probed_whole() {
+            self.width
+        } else {
+            self.width / self.tokens
+        }
+    }
+
+    /// What a probe reads of latents.
+    fn probed<'a>(&self, latents: &'a [f32]) -> Cow<'a, [f32]> {
+        if self.is_probed_whole() {
+            return Cow::Borrowed(latents);
+        }
+        let width = self.probe_width();
+        let means = latents.chunks_exact(self.width).flat_map(|latent| {
+            let mut mean = vec![0.0; width];
+            for token in latent.chunks_exact(width) {
+                for (sum, value) in mean.iter_mut().zip(token) {
+                    *sum += value / self.tokens as f32;
+                }
+            }
+            mean
+        });
+        Cow::Owned(means.collect())
+    }
+
     /// Mean of `measure(difference)` after `step + 1` predictions, over all predictors.
     fn error(&self, step: usize, horizon: usize, measure: impl Fn(f64) -> f64) -> f64 {
         let target = pick(&self.encoded, self.width, horizon + 1, step + 1);
@@ -186,6 +228,7 @@ mod tests {
             encoded: vec![0.0, 1.0, 3.0],
             predicted: vec![vec![1.5, 2.0]],
             width: 1,
+            tokens: 1,
         };
         assert!((latents.error(0, 2, |d| d * d) - 0.25).abs() < 1e-12);
         assert!((latents.error(1, 2, f64::abs) - 1.0).abs() < 1e-12);

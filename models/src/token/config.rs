@@ -1,0 +1,343 @@
+//! What a token-grid model is made of, in the form it is saved with a run.
+
+use serde::{Deserialize, Serialize};
+
+use crate::layer::rope::Variant;
+use crate::loss::elementwise::{ElementLoss, StateLossConfig};
+use crate::loss::objective::{ObjectiveConfig, RolloutPrefix};
+use crate::loss::vjepa2_ac::{RolloutStart, Vjepa2AcLossConfig};
+use crate::pldm::DataShape;
+use crate::predictor::adaln::AdaLnConfig;
+use crate::predictor::feature::{FeatureConfig, PositionCode};
+use crate::predictor::sequence::{ActionInput, SequenceConfig};
+use crate::predictor::token_world_model::{PredictorConfig, TokenWorldModelConfig};
+use crate::predictor::{Grid, ProprioInput};
+use crate::train::TrainingConfig;
+use crate::{Error, Result};
+
+/// Where the tokens of a frame come from.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(tag = "kind", rename_all = "kebab-case", deny_unknown_fields)]
+pub enum EncoderChoice {
+    /// The convolutions of a `pldm` that is trained first, on the same data, and then frozen: each place of its
+    /// last feature map is a token, with a layer norm without parameters (models.md section 7.5, preset 4).
+    PldmGrid {
+        /// How that `pldm` is trained; its seed is that of the run.
+        #[serde(default)]
+        training: TrainingConfig,
+    },
+    /// Square patches times a fixed random matrix, with a layer norm without parameters (preset 3).
+    RandomPatch {
+        /// Side of a patch in pixels; what is left of a frame at its right and lower edge is not seen.
+        patch: usize,
+        /// Width of a token.
+        width: usize,
+    },
+}
+
+/// Which predictor.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum PredictorKind {
+    /// `AdaLN` with rotary positions (models.md section 2.4).
+    Adaln,
+    /// Actions and proprio as channels, learned positions (section 2.1).
+    Feature,
+    /// Actions as tokens, rotary positions (section 2.2).
+    Sequence,
+    /// Actions as channels, rotary positions (section 2.3).
+    SequenceFeature,
+}
+
+/// Sizes of the predictor.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct PredictorChoice {
+    /// Which one.
+    pub kind: PredictorKind,
+    /// Width of the visual part of its tokens; the `feature` predictor keeps that of the encoder.
+    pub width: usize,
+    /// Blocks.
+    pub depth: usize,
+    /// Attention heads.
+    pub heads: usize,
+    /// Width of a head, of the `feature` predictor only.
+    pub head_width: usize,
+    /// Width of the hidden layer of its perceptrons, of the `feature` predictor only.
+    pub hidden: usize,
+    /// Width of the action embedding where actions are channels.
+    pub action_width: usize,
+    /// Width of the proprio embedding, which is channels of every token; 0 for a model without proprio.
+    pub proprio_width: usize,
+    /// Rotary code.
+    pub rope: Variant,
+    /// Scale of the fresh modulation of the `adaln` predictor; 0 makes its blocks the identity.
+    pub init_scale: f64,
+}
+
+/// Which training objective.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum ObjectiveChoice {
+    /// Teacher forcing and a rollout, as the JEPA-WMs are trained (models.md sections 4.2 to 4.4).
+    Rollout(ObjectiveConfig),
+    /// As V-JEPA-2-AC's authors train it (section 4.5), fixed or with the error of the first release.
+    #[serde(rename = "vjepa2-ac")]
+    Vjepa2Ac(Vjepa2AcLossConfig),
+}
+
+/// Architecture and objective of a token-grid model.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct TokenConfig {
+    /// Native steps per model step.
+    pub frameskip: usize,
+    /// Frames that the predictor sees when it plans.
+    pub window: usize,
+    /// Whether tokens, encoded and predicted, go through a layer norm without parameters.
+    pub normalize_reps: bool,
+    /// Frozen image encoder.
+    pub encoder: EncoderChoice,
+    /// Predictor.
+    pub predictor: PredictorChoice,
+    /// Training objective.
+    pub objective: ObjectiveChoice,
+}
+
+/// A token-grid model of the zoo and its configuration, at a size that two processor cores train.
+#[derive(Clone, Copy)]
+pub struct Preset {
+    /// Name in the zoo.
+    pub name: &'static str,
+    /// Its configuration.
+    pub config: fn() -> TokenConfig,
+}
+
+/// The token-grid models of the zoo.
+pub const PRESETS: &[Preset] = &[
+    Preset {
+        name: "ours",
+        config: ours,
+    },
+    Preset {
+        name: "dino-wm",
+        config: dino_wm,
+    },
+    Preset {
+        name: "vjepa2-ac",
+        config: vjepa2_ac,
+    },
+    Preset {
+        name: "vjepa2-ac-buggy",
+        config: vjepa2_ac_buggy,
+    },
+];
+
+/// The proposed model of the paper: `AdaLN`, rotary positions, two steps of rollout.
+fn ours() -> TokenConfig {
+    TokenConfig {
+        frameskip: 5,
+        window: 2,
+        normalize_reps: false,
+        encoder: EncoderChoice::PldmGrid {
+            training: TrainingConfig::default(),
+        },
+        predictor: PredictorChoice {
+            kind: PredictorKind::Adaln,
+            width: 64,
+            depth: 3,
+            heads: 4,
+            head_width: 16,
+            hidden: 256,
+            action_width: 0,
+            proprio_width: 16,
+            rope: Variant::default(),
+            init_scale: 10.0,
+        },
+        objective: ObjectiveChoice::Rollout(ObjectiveConfig::default()),
+    }
+}
+
+/// DINO-WM: actions and proprio as channels, teacher forcing alone.
+fn dino_wm() -> TokenConfig {
+    let ours = ours();
+    TokenConfig {
+        predictor: PredictorChoice {
+            kind: PredictorKind::Feature,
+            action_width: 10,
+            proprio_width: 10,
+            ..ours.predictor
+        },
+        objective: ObjectiveChoice::Rollout(ObjectiveConfig {
+            steps: 1,
+            ..ObjectiveConfig::default()
+        }),
+        ..ours
+    }
+}
+
+/// V-JEPA-2-AC with another objective: actions as tokens, no proprio, normalised tokens.
+fn sequence(objective: ObjectiveChoice) -> TokenConfig {
+    let ours = ours();
+    TokenConfig {
+        normalize_reps: true,
+        predictor: PredictorChoice {
+            kind: PredictorKind::Sequence,
+            proprio_width: 0,
+            ..ours.predictor
+        },
+        objective,
+        ..ours
+    }
+}
+
+/// What the paper calls its fixed V-JEPA-2-AC (models.md section 4.5): absolute differences, a rollout of two steps
+/// from the first frame, with the gradient through it.
+fn vjepa2_ac() -> TokenConfig {
+    let defaults = ObjectiveConfig::default();
+    sequence(ObjectiveChoice::Rollout(ObjectiveConfig {
+        prefix: RolloutPrefix::First,
+        rollout_stop_gradient: false,
+        ctxt_window_train_rollout: 8,
+        state: StateLossConfig {
+            element: ElementLoss::L1,
+            proprio_weight: 0.0,
+            ..defaults.state
+        },
+        ..defaults
+    }))
+}
+
+/// The objective of the first release, whose rollout begins one frame late. With
+/// `token.objective.vjepa2-ac.start = "fixed"` it is that of the second.
+fn vjepa2_ac_buggy() -> TokenConfig {
+    sequence(ObjectiveChoice::Vjepa2Ac(Vjepa2AcLossConfig {
+        start: RolloutStart::Buggy,
+        ..Vjepa2AcLossConfig::default()
+    }))
+}
+
+/// The configuration of the token-grid model `name`; `None` for other models.
+pub(crate) fn preset(name: &str) -> Option<TokenConfig> {
+    let preset = PRESETS.iter().find(|preset| preset.name == name)?;
+    Some((preset.config)())
+}
+
+impl TokenConfig {
+    /// Checks the values that no type bounds, for slices of `horizon` model steps.
+    pub(crate) fn check(&self, horizon: usize) -> Result<()> {
+        for (key, value) in [
+            ("token.frameskip", self.frameskip),
+            ("token.window", self.window),
+            ("token.predictor.width", self.predictor.width),
+            ("token.predictor.depth", self.predictor.depth),
+            ("token.predictor.heads", self.predictor.heads),
+            ("token.predictor.head_width", self.predictor.head_width),
+            ("token.predictor.hidden", self.predictor.hidden),
+        ] {
+            if value == 0 {
+                return Err(Error::Config {
+                    key,
+                    detail: "must be at least 1".into(),
+                });
+            }
+        }
+        match &self.objective {
+            ObjectiveChoice::Rollout(objective) => objective.check(horizon + 1),
+            ObjectiveChoice::Vjepa2Ac(objective) => objective.check(horizon + 1),
+        }
+    }
+
+    /// Whether the model sees proprio.
+    pub(crate) fn uses_proprio(&self) -> bool {
+        self.predictor.proprio_width > 0
+    }
+
+    /// Sizes of the network for tokens `[width, rows, columns]` and what the data fixes.
+    ///
+    /// # Errors
+    /// [`Error::Config`] for sizes that do not fit together.
+    pub(crate) fn network(
+        &self,
+        tokens: [usize; 3],
+        shape: &DataShape,
+        horizon: usize,
+    ) -> Result<TokenWorldModelConfig> {
+        let [encoder_width, rows, columns] = tokens;
+        let grid = Grid { rows, columns };
+        let action_dim = self.frameskip * shape.action_dim;
+        // A plan may be seen through a window that is longer than a training sample.
+        let frames = (horizon + 1).max(self.window);
+        let network = TokenWorldModelConfig {
+            predictor: self.predictor(grid, encoder_width, action_dim, frames),
+            action_dim,
+            proprio_dim: if self.uses_proprio() {
+                shape.proprio_dim
+            } else {
+                0
+            },
+            normalize_reps: self.normalize_reps,
+        };
+        network.check()?;
+        Ok(network)
+    }
+
+    fn predictor(
+        &self,
+        grid: Grid,
+        encoder_width: usize,
+        action_dim: usize,
+        frames: usize,
+    ) -> PredictorConfig {
+        let sizes = self.predictor;
+        let proprio = match sizes.proprio_width {
+            0 => ProprioInput::None,
+            width => ProprioInput::Feature { width },
+        };
+        let sequence = |action| {
+            PredictorConfig::Sequence(SequenceConfig {
+                grid,
+                frames,
+                encoder_width,
+                width: sizes.width,
+                depth: sizes.depth,
+                heads: sizes.heads,
+                action,
+                proprio,
+                camera: false,
+                rope_variant: sizes.rope,
+            })
+        };
+        match sizes.kind {
+            PredictorKind::Adaln => PredictorConfig::AdaLn(AdaLnConfig {
+                grid,
+                frames,
+                encoder_width,
+                width: sizes.width,
+                depth: sizes.depth,
+                heads: sizes.heads,
+                action_dim,
+                proprio,
+                rope_variant: sizes.rope,
+                init_scale: sizes.init_scale,
+            }),
+            PredictorKind::Feature => PredictorConfig::Feature(FeatureConfig {
+                grid,
+                extra_tokens: 0,
+                frames,
+                encoder_width,
+                proprio_width: sizes.proprio_width,
+                action_width: sizes.action_width,
+                depth: sizes.depth,
+                heads: sizes.heads,
+                head_width: sizes.head_width,
+                hidden: sizes.hidden,
+                position: PositionCode::Learned,
+            }),
+            PredictorKind::Sequence => sequence(ActionInput::Token { dim: action_dim }),
+            PredictorKind::SequenceFeature => sequence(ActionInput::Feature {
+                width: sizes.action_width,
+            }),
+        }
+    }
+}

@@ -1,0 +1,191 @@
+//! A token-grid model in training.
+
+use burn::module::Module;
+use burn::tensor::{Device, Tensor};
+use jepa_datasets::Stream;
+
+use super::config::{ObjectiveChoice, TokenConfig};
+use crate::Result;
+use crate::loss::objective::{ObjectiveConfig, TokenBatch};
+use crate::loss::vjepa2_ac::Vjepa2AcLossConfig;
+use crate::pldm::DataShape;
+use crate::predictor::token_world_model::TokenWorldModel;
+use crate::predictor::unroll::{ProprioStep, Unroll};
+use crate::predictor::{TokenModel, TokenState};
+use crate::train::{LossTerm, Moment, Rollouts, SliceTensors, Trainable};
+
+/// Names of the rollout terms, orders 2 and above.
+const ORDERS: [&str; 15] = [
+    "rollout_2",
+    "rollout_3",
+    "rollout_4",
+    "rollout_5",
+    "rollout_6",
+    "rollout_7",
+    "rollout_8",
+    "rollout_9",
+    "rollout_10",
+    "rollout_11",
+    "rollout_12",
+    "rollout_13",
+    "rollout_14",
+    "rollout_15",
+    "rollout_16",
+];
+
+/// What the objective needs beside the network.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct TokenSettings {
+    pub objective: ObjectiveChoice,
+    /// Frames that the predictor sees in validation rollouts.
+    pub window: usize,
+    pub uses_proprio: bool,
+}
+
+impl TokenSettings {
+    pub(crate) fn new(config: &TokenConfig) -> Self {
+        Self {
+            objective: config.objective,
+            window: config.window,
+            uses_proprio: config.uses_proprio(),
+        }
+    }
+}
+
+/// The predictor with its outer encoders; the image encoder is not part of it.
+#[derive(Module, Debug)]
+pub(crate) struct TokenNet {
+    pub model: TokenWorldModel,
+}
+
+impl TokenNet {
+    /// A network with fresh weights for tokens `[width, rows, columns]`.
+    pub(crate) fn new(
+        config: &TokenConfig,
+        tokens: [usize; 3],
+        shape: &DataShape,
+        horizon: usize,
+        seed: u64,
+        device: &Device,
+    ) -> Result<Self> {
+        let model = config.network(tokens, shape, horizon)?.init(device)?;
+        Ok(Self {
+            model: model.initialise(seed),
+        })
+    }
+
+    /// The encoded frames of a batch.
+    fn batch(&self, slices: &SliceTensors, settings: &TokenSettings) -> TokenBatch {
+        let [samples, horizon, block] = slices.actions.dims();
+        let frames = horizon + 1;
+        // The action after the last frame has no target: any number does.
+        let last = Tensor::zeros([samples, 1, block], &slices.actions.device());
+        let proprio = settings.uses_proprio.then(|| {
+            let width = slices.proprio.dims()[1];
+            slices.proprio.clone().reshape([samples, frames, width])
+        });
+        TokenBatch {
+            visual: tokens(slices.images.clone(), frames),
+            proprio,
+            actions: Tensor::cat(vec![slices.actions.clone(), last], 1),
+        }
+    }
+
+    fn rollout_terms(
+        &self,
+        objective: &ObjectiveConfig,
+        batch: TokenBatch,
+        moment: &Moment,
+    ) -> Result<Vec<LossTerm>> {
+        let [samples, frames, ..] = batch.visual.dims();
+        let mut stream = Stream::new(moment.seed, &["objective", &moment.step.to_string()]);
+        let draws = objective.draw(&mut stream, samples, frames, moment.progress);
+        let losses = objective.losses(&self.model, batch, &draws)?;
+        let (first, later) = objective.loss_weighting.weights(objective.steps);
+        let teacher = LossTerm {
+            name: "teacher_forcing",
+            weight: first,
+            value: losses.teacher_forcing.total,
+        };
+        let rollout = ORDERS
+            .iter()
+            .zip(losses.rollout)
+            .map(|(name, value)| LossTerm {
+                name,
+                weight: later,
+                value,
+            });
+        Ok(std::iter::once(teacher).chain(rollout).collect())
+    }
+
+    fn vjepa2_ac_terms(
+        &self,
+        objective: &Vjepa2AcLossConfig,
+        batch: TokenBatch,
+    ) -> Result<Vec<LossTerm>> {
+        let truth = TokenState {
+            visual: batch.visual,
+            proprio: batch.proprio.and_then(|p| self.model.embed_proprio(p)),
+        };
+        let losses = objective.losses(&self.model, &truth, &batch.actions)?;
+        let term = |name, value| LossTerm {
+            name,
+            weight: 1.0,
+            value,
+        };
+        Ok(vec![
+            term("teacher_forcing", losses.teacher_forcing),
+            term("rollout", losses.rollout),
+        ])
+    }
+}
+
+/// Network input `[B T, De, rows, columns]` as tokens `[B, T, N, De]`.
+fn tokens(images: Tensor<4>, frames: usize) -> Tensor<4> {
+    let [count, width, rows, columns] = images.dims();
+    images
+        .permute([0, 2, 3, 1])
+        .reshape([count / frames, frames, rows * columns, width])
+}
+
+impl Trainable for TokenNet {
+    type Weights = TokenSettings;
+
+    fn losses(
+        &self,
+        slices: &SliceTensors,
+        settings: &TokenSettings,
+        moment: &Moment,
+    ) -> Result<Vec<LossTerm>> {
+        let batch = self.batch(slices, settings);
+        match &settings.objective {
+            ObjectiveChoice::Rollout(objective) => self.rollout_terms(objective, batch, moment),
+            ObjectiveChoice::Vjepa2Ac(objective) => self.vjepa2_ac_terms(objective, batch),
+        }
+    }
+
+    fn rollouts(&self, slices: &SliceTensors, settings: &TokenSettings) -> Result<Rollouts> {
+        let batch = self.batch(slices, settings);
+        let [samples, frames, count, width] = batch.visual.dims();
+        let flat = count * width;
+        let first = TokenState {
+            visual: batch.visual.clone(),
+            proprio: batch.proprio.and_then(|p| self.model.embed_proprio(p)),
+        }
+        .slice(0, 1);
+        let unroll = Unroll {
+            window: settings.window,
+            proprio: ProprioStep::Predicted,
+        };
+        let states = unroll.run(&self.model, first, None, slices.actions.clone())?;
+        let predicted = (1..frames).map(|t| {
+            let visual = states.visual.clone().slice_dim(1, t..t + 1);
+            visual.reshape([1, samples, flat])
+        });
+        Ok(Rollouts {
+            encoded: batch.visual.reshape([samples * frames, flat]),
+            predicted: predicted.collect(),
+            tokens: count,
+        })
+    }
+}

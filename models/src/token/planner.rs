@@ -1,0 +1,111 @@
+//! A trained token-grid model and its frozen encoder, ready to plan with.
+
+use std::sync::Arc;
+
+use super::config::TokenConfig;
+use super::net::TokenNet;
+use crate::predictor::unroll::{ProprioStep, Unroll};
+use crate::token_planner::TokenPlanner;
+use crate::train::FrameInput;
+use crate::world_model::{
+    ActionBatch, CostGradients, CostSpec, Frame, Latent, ModelInfo, Rollout, WorldModel,
+};
+use crate::{Error, Result};
+
+/// A [`WorldModel`] of frames: the encoder in front of a [`TokenPlanner`].
+#[derive(Debug)]
+pub(crate) struct TokenGridModel {
+    info: ModelInfo,
+    encoder: Arc<dyn FrameInput>,
+    planner: TokenPlanner,
+}
+
+impl TokenGridModel {
+    /// `net` must be on `device`, without gradients.
+    pub(crate) fn new(
+        config: &TokenConfig,
+        info: ModelInfo,
+        encoder: Arc<dyn FrameInput>,
+        net: TokenNet,
+        device: &burn::tensor::Device,
+    ) -> Result<Self> {
+        let unroll = Unroll {
+            window: config.window,
+            proprio: ProprioStep::Predicted,
+        };
+        Ok(Self {
+            info,
+            encoder,
+            planner: TokenPlanner::new(net.model, unroll, device)?,
+        })
+    }
+
+    fn check_frame(&self, frame: Frame<'_>) -> Result<()> {
+        let (height, width) = (self.info.image_height, self.info.image_width);
+        if (frame.height, frame.width) == (height, width) && frame.rgb.len() == 3 * height * width {
+            return Ok(());
+        }
+        Err(Error::Shape {
+            what: "frame",
+            expected: format!("{height}x{width} RGB"),
+            actual: format!(
+                "{}x{}, {} bytes",
+                frame.height,
+                frame.width,
+                frame.rgb.len()
+            ),
+        })
+    }
+}
+
+impl WorldModel for TokenGridModel {
+    fn info(&self) -> &ModelInfo {
+        &self.info
+    }
+
+    fn encode(&self, frame: Frame<'_>, proprio: &[f32]) -> Result<Latent> {
+        self.check_frame(frame)?;
+        let [width, rows, columns] = self.encoder.shape();
+        let count = rows * columns;
+        // Channels first in the network's input, tokens first in a latent.
+        let planes = self.encoder.convert(frame.rgb)?;
+        let visual = (0..count * width).map(|i| planes[i % width * count + i / width]);
+        if !self.info.uses_proprio {
+            return self.planner.latent(visual.collect(), &[]);
+        }
+        if proprio.len() != self.info.proprio_dim {
+            return Err(Error::Shape {
+                what: "proprio",
+                expected: format!("{} numbers", self.info.proprio_dim),
+                actual: format!("{} numbers", proprio.len()),
+            });
+        }
+        let mut normalised = proprio.to_vec();
+        self.info.proprio.normalize(&mut normalised);
+        self.planner.latent(visual.collect(), &normalised)
+    }
+
+    fn unroll(&self, start: &Latent, actions: ActionBatch<'_>) -> Result<Rollout> {
+        self.planner.unroll(start, actions)
+    }
+
+    fn costs(
+        &self,
+        start: &Latent,
+        goal: &Latent,
+        spec: &CostSpec,
+        actions: ActionBatch<'_>,
+    ) -> Result<Vec<f64>> {
+        self.planner.costs(start, goal, spec, actions)
+    }
+
+    fn cost_gradients(
+        &self,
+        start: &Latent,
+        goal: &Latent,
+        spec: &CostSpec,
+        actions: ActionBatch<'_>,
+    ) -> Result<CostGradients> {
+        self.planner.cost_gradients(start, goal, spec, actions)
+    }
+}
