@@ -401,7 +401,7 @@ fn one_key_too_many_is_enough_to_refuse_a_file() {
 fn a_small_file_that_names_its_numbers_again_and_again_is_refused() {
     let folder = tempfile::tempdir().unwrap();
     let (file, out) = (folder.path().join("vgg.pth"), folder.path().join("out"));
-    torch::save_repeated(&file, 100, &[0.5; 10_000]);
+    torch::save_repeated(&file, 100, &vec![0.5; 10_000]);
     let args = ["weights", "import", text(&file), "--model", "lpips_vgg"];
     let stderr = exits_with(2, &[&args[..], &["--out", text(&out)]].concat());
     assert!(stderr.contains("1000000 numbers in a file of"), "{stderr}");

@@ -194,6 +194,7 @@ fn problems(root: &Path, manifest: &Manifest) -> Vec<String> {
 /// It cannot be computed again without the frames of the source.
 #[test]
 fn a_stated_loss_that_no_frames_can_have_is_a_problem() {
+    type Change = fn(&mut StatedLoss);
     let folder = tempfile::tempdir().unwrap();
     let root = folder.path().join("set");
     let good = write(&root, 90).manifest().clone();
@@ -203,7 +204,6 @@ fn a_stated_loss_that_no_frames_can_have_is_a_problem() {
         change(manifest.loss.get_mut("top").unwrap());
         problems(&root, &manifest)
     };
-    type Change = fn(&mut StatedLoss);
     let changes: [(Change, &str); 5] = [
         (
             |loss| loss.psnr_db = Some(90.0),

@@ -336,7 +336,7 @@ impl Pldm {
     }
 
     /// Latents after the steps that count, `[E, S, D]` each.
-    fn counted(&self, start: &Latent, spec: &CostSpec, actions: &Tensor<3>) -> Vec<Tensor<3>> {
+    fn counted(&self, start: &Latent, spec: CostSpec, actions: &Tensor<3>) -> Vec<Tensor<3>> {
         let steps = self.unroll_tensors(start, actions);
         match spec.steps {
             Steps::Last => steps.into_iter().next_back().into_iter().collect(),
@@ -453,7 +453,7 @@ impl WorldModel for Pldm {
         actions: ActionBatch<'_>,
     ) -> Result<Vec<f64>> {
         self.check(start, goal, &actions)?;
-        let steps = self.counted(start, spec, &self.actions(&actions));
+        let steps = self.counted(start, *spec, &self.actions(&actions));
         Ok(self.costs_of(&steps, &self.tensor(goal), spec.distance, actions.samples))
     }
 
@@ -468,7 +468,7 @@ impl WorldModel for Pldm {
     ) -> Result<CostGradients> {
         self.check(start, goal, &actions)?;
         let leaf = self.actions(&actions).autodiff().require_grad();
-        let (steps, goal) = (self.counted(start, spec, &leaf), self.tensor(goal));
+        let (steps, goal) = (self.counted(start, *spec, &leaf), self.tensor(goal));
         let costs = self.costs_of(&steps, &goal, spec.distance, actions.samples);
         let total = total_distance(steps, &goal, spec.distance);
         let slopes = leaf.grad(&total.backward());

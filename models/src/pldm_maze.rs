@@ -434,7 +434,7 @@ impl Inverse {
     }
 }
 
-/// Layers of a file are numbered with their norms, ReLUs and poolings; ours are not.
+/// Layers of a file are numbered with their norms, rectifiers and poolings; ours are not.
 pub(crate) struct KeyMap {
     /// Beginnings of the file's keys and of ours.
     pairs: Vec<(String, String)>,

@@ -120,7 +120,7 @@ impl TokenPlanner {
         let goal = self.state("goal latent", goal)?;
         let mut costs = Vec::with_capacity(actions.samples);
         self.each_chunk(start, actions, |_, predicted| {
-            costs.extend(sum_steps(counted_costs(&predicted, &goal, spec)));
+            costs.extend(sum_steps(counted_costs(&predicted, &goal, *spec)));
         })?;
         Ok(costs)
     }
@@ -140,7 +140,7 @@ impl TokenPlanner {
         let goal = differentiable.state("goal latent", goal)?;
         let (mut costs, mut gradient) = (Vec::new(), Vec::new());
         differentiable.each_chunk(start, actions, |leaf, predicted| {
-            let steps = counted_costs(&predicted, &goal, spec);
+            let steps = counted_costs(&predicted, &goal, *spec);
             let slopes = leaf.grad(&steps.clone().sum().backward());
             // Costs in which no action takes part are flat.
             let slopes = slopes.map_or_else(|| vec![0.0; leaf.shape().num_elements()], floats);
@@ -215,7 +215,7 @@ impl TokenPlanner {
 }
 
 /// Costs `[S, T]` of the predicted steps that count.
-fn counted_costs(predicted: &TokenState, goal: &TokenState, spec: &CostSpec) -> Tensor<2> {
+fn counted_costs(predicted: &TokenState, goal: &TokenState, spec: CostSpec) -> Tensor<2> {
     let horizon = predicted.frames();
     let first = match spec.steps {
         Steps::Last => horizon - 1,

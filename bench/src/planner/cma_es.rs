@@ -101,6 +101,7 @@ pub struct CmaEs {
 /// One generation, after its update.
 pub(crate) struct Generation<'a> {
     /// Number of the generation, from 0.
+    #[cfg_attr(not(test), expect(dead_code, reason = "recorded searches number them"))]
     pub(crate) iteration: usize,
     /// Distribution that the next generation is drawn from.
     pub(crate) state: &'a Separable,

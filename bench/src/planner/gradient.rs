@@ -345,5 +345,4 @@ impl Averages {
 }
 
 #[cfg(test)]
-#[expect(clippy::float_cmp, reason = "the numbers must agree to the last bit")]
 mod tests;

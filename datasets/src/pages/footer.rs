@@ -89,14 +89,16 @@ fn check_footer(footer: &[u8]) -> std::result::Result<(), String> {
 /// Where every index is, and what it is.
 fn indexes(metadata: &ParquetMetaData) -> impl Iterator<Item = (Range<u64>, Fields)> {
     let groups = metadata.row_groups().iter();
-    groups.flat_map(|group| group.columns()).flat_map(|column| {
-        let values = column.column_index_range();
-        let places = column.offset_index_range();
-        let values = values.map(|range| (range, COLUMN_INDEX));
-        values
-            .into_iter()
-            .chain(places.map(|range| (range, OFFSET_INDEX)))
-    })
+    groups
+        .flat_map(parquet::file::metadata::RowGroupMetaData::columns)
+        .flat_map(|column| {
+            let values = column.column_index_range();
+            let places = column.offset_index_range();
+            let values = values.map(|range| (range, COLUMN_INDEX));
+            values
+                .into_iter()
+                .chain(places.map(|range| (range, OFFSET_INDEX)))
+        })
 }
 
 /// Adds the page index, which lies before `end`.

@@ -218,9 +218,10 @@ fn table(values: u32, compression: Compression, dictionary: bool, index: bool) -
     let values = Int64Array::from_iter_values(0..i64::from(values));
     let batch = RecordBatch::try_from_iter([("a", Arc::new(values) as ArrayRef)]).expect("rows");
     // Statistics of pages are an index, and bring the other one with them.
-    let statistics = match index {
-        true => EnabledStatistics::Page,
-        false => EnabledStatistics::Chunk,
+    let statistics = if index {
+        EnabledStatistics::Page
+    } else {
+        EnabledStatistics::Chunk
     };
     let properties = WriterProperties::builder()
         .set_compression(compression)

@@ -7,6 +7,7 @@
 //! - [`Rope::axial`]: `DINOv3`'s code over rows and columns (section 1.3), a true rotation of the two halves of
 //!   the head.
 
+#[cfg(test)]
 use burn::tensor::{Tensor, TensorData};
 use serde::{Deserialize, Serialize};
 
@@ -140,10 +141,12 @@ impl Rope {
         [&self.cosines[row.clone()], &self.sines[row]]
     }
 
-    /// Queries or keys with their positions in.
+    /// Queries or keys with their positions in, made of the back end's own operations: what the kernels are
+    /// compared with.
     ///
     /// # Shapes
     /// - input and output: `[B, heads, L, h]`
+    #[cfg(test)]
     pub(crate) fn apply(&self, input: Tensor<4>) -> Tensor<4> {
         let device = input.device();
         let table = |values: &[f32]| {
@@ -159,6 +162,7 @@ impl Rope {
 }
 
 /// `[x0, x1, x2, x3, ..]` to `[-x1, x0, -x3, x2, ..]`; an odd last channel becomes zero.
+#[cfg(test)]
 fn turn_pairs(input: Tensor<4>) -> Tensor<4> {
     let [batch, heads, tokens, width] = input.dims();
     let even = width / 2 * 2;
@@ -176,6 +180,7 @@ fn turn_pairs(input: Tensor<4>) -> Tensor<4> {
 }
 
 /// `[a, b]` to `[-b, a]`, where both are half of the head.
+#[cfg(test)]
 fn turn_halves(input: Tensor<4>) -> Tensor<4> {
     let width = input.dims()[3];
     let first = input.clone().slice_dim(3, 0..width / 2);

@@ -194,7 +194,7 @@ mod tests {
         let past = past.map(|past| tensor(past, [1, past.len(), 1]));
         let all = unroll.run(
             &Toy,
-            state,
+            &state,
             past.as_ref(),
             tensor(actions, [1, actions.len(), 1]),
         )?;

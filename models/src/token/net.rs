@@ -75,7 +75,7 @@ impl TokenNet {
     }
 
     /// The encoded frames of a batch.
-    fn batch(&self, slices: &SliceTensors, settings: &TokenSettings) -> TokenBatch {
+    fn batch(slices: &SliceTensors, settings: &TokenSettings) -> TokenBatch {
         let [samples, horizon, block] = slices.actions.dims();
         let frames = horizon + 1;
         // The action after the last frame has no target: any number does.
@@ -157,7 +157,7 @@ impl Trainable for TokenNet {
         settings: &TokenSettings,
         moment: &Moment,
     ) -> Result<Vec<LossTerm>> {
-        let batch = self.batch(slices, settings);
+        let batch = Self::batch(slices, settings);
         match &settings.objective {
             ObjectiveChoice::Rollout(objective) => self.rollout_terms(objective, batch, moment),
             ObjectiveChoice::Vjepa2Ac(objective) => self.vjepa2_ac_terms(objective, batch),
@@ -165,7 +165,7 @@ impl Trainable for TokenNet {
     }
 
     fn rollouts(&self, slices: &SliceTensors, settings: &TokenSettings) -> Result<Rollouts> {
-        let batch = self.batch(slices, settings);
+        let batch = Self::batch(slices, settings);
         let [samples, frames, count, width] = batch.visual.dims();
         let flat = count * width;
         let first = TokenState {
@@ -177,7 +177,7 @@ impl Trainable for TokenNet {
             window: settings.window,
             proprio: ProprioStep::Predicted,
         };
-        let states = unroll.run(&self.model, first, None, slices.actions.clone())?;
+        let states = unroll.run(&self.model, &first, None, slices.actions.clone())?;
         let predicted = (1..frames).map(|t| {
             let visual = states.visual.clone().slice_dim(1, t..t + 1);
             visual.reshape([1, samples, flat])

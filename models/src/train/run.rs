@@ -135,11 +135,11 @@ pub fn run(request: &TrainRequest<'_>, hooks: &Hooks<'_>) -> Result<Finished> {
     }
     let Some(token) = &request.config.token else {
         let shape = data_shape(&dataset)?;
-        let pixels = Pixels {
+        let pixels: Arc<dyn FrameInput> = Arc::new(Pixels {
             height: shape.height,
             width: shape.width,
-        };
-        let data = TrainingData::open(&dataset, request.config, Arc::new(pixels))?;
+        });
+        let data = TrainingData::open(&dataset, request.config, &pixels)?;
         (hooks.on_stage)("train", request.config.training.steps);
         let (net, progress) = fit(request, &data, hooks)?;
         return write_model(
@@ -152,7 +152,7 @@ pub fn run(request: &TrainRequest<'_>, hooks: &Hooks<'_>) -> Result<Finished> {
         );
     };
     let frozen = frozen_encoder(request, token, &dataset, hooks)?;
-    let data = TrainingData::open(&dataset, request.config, Arc::clone(&frozen.input))?;
+    let data = TrainingData::open(&dataset, request.config, &frozen.input)?;
     (hooks.on_stage)("train", request.config.training.steps);
     let (net, progress) = fit_tokens(request, token, &frozen, &data, hooks)?;
     let facts = token_facts(request.config, token, &frozen, &net);
@@ -246,7 +246,7 @@ impl TrainingData {
     fn open(
         dataset: &Arc<Dataset>,
         config: &TrainConfig,
-        input: Arc<dyn FrameInput>,
+        input: &Arc<dyn FrameInput>,
     ) -> Result<Self> {
         let shape = data_shape(dataset)?;
         let normalizer = |field| -> Result<Normalizer> {
@@ -258,7 +258,7 @@ impl TrainingData {
         let slices = |split| {
             let (frameskip, horizon) = (config.frameskip(), config.training.horizon);
             let normalizers = (action.clone(), proprio.clone());
-            let input = Arc::clone(&input);
+            let input = Arc::clone(input);
             SliceSource::new(
                 dataset,
                 split,

@@ -37,7 +37,7 @@ impl Constants {
     /// Constants for plans of `numbers` numbers and generations of `candidates`, at least 2.
     pub(crate) fn new(numbers: usize, candidates: usize, rule: SigmaRule) -> Self {
         let n = numbers as f64;
-        let middle = libm::log((candidates as f64 + 1.0) / 2.0);
+        let middle = libm::log(f64::midpoint(candidates as f64, 1.0));
         let mut weights: Vec<f64> = (1..=candidates)
             .map(|rank| middle - libm::log(rank as f64))
             .collect();

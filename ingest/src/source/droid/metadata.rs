@@ -235,7 +235,7 @@ mod tests {
             r#"{"a": -NaN}"#,
             r#"{"a": 1NaN}"#,
             r#"{"a": NaNa}"#,
-            r#"{NaN: 1}"#,
+            r"{NaN: 1}",
             r#"{"a": +Infinity}"#,
             r#"{"a": nan}"#,
             "{\"a\": \"NaN",

@@ -117,17 +117,17 @@ mod tests {
         let input = leaf.clone() * 1.0;
         let kept = input.clone();
         let output = gelu(input);
-        assert_eq!(kept.into_data().to_vec::<f32>().unwrap(), numbers);
+        assert_eq!(kept.into_data().try_to_vec::<f32>().unwrap(), numbers);
         // Both uses of the leaf count: gelu'(0.5) = Phi(0.5) + 0.5 phi(0.5) = 0.691462 + 0.176033, and 1.
         let grads = (output + leaf.clone()).sum().backward();
         let grad = leaf
             .grad(&grads)
             .unwrap()
             .into_data()
-            .to_vec::<f32>()
+            .try_to_vec::<f32>()
             .unwrap();
         assert!((grad[1] - 1.867_495).abs() < 1e-5, "{grad:?}");
-        assert_eq!(leaf.into_data().to_vec::<f32>().unwrap(), numbers);
+        assert_eq!(leaf.into_data().try_to_vec::<f32>().unwrap(), numbers);
     }
 
     #[test]
