@@ -12,7 +12,7 @@ use crate::metric::METRICS;
 use crate::planner::PLANNERS;
 use crate::protocol::{TASKS, Task};
 
-/// List models, tasks, planners, datasets, sources, metrics and environments.
+/// List models, encoders, tasks, planners, datasets, sources, metrics and environments.
 #[derive(clap::Args, Debug)]
 #[command(after_help = "Example:\n  jepa-bench list planners --json")]
 pub struct Args {
@@ -23,6 +23,7 @@ pub struct Args {
 #[derive(clap::ValueEnum, Debug, Clone, Copy)]
 enum What {
     Models,
+    Encoders,
     Tasks,
     Planners,
     Datasets,
@@ -45,6 +46,7 @@ struct Item {
 pub fn run(args: &Args, ctx: &Context) -> anyhow::Result<ExitCode> {
     let items = match args.what {
         What::Models => models(),
+        What::Encoders => encoders(),
         What::Tasks => tasks()?,
         What::Planners => planners()?,
         What::Datasets => datasets(),
@@ -94,6 +96,21 @@ fn models() -> Vec<Item> {
         .iter()
         .map(|(name, summary)| item(name, summary, json!({ "source": "built in, no training" })));
     zoo.chain(baselines).collect()
+}
+
+/// Frozen image encoders with released weights.
+fn encoders() -> Vec<Item> {
+    let describe = |entry: &jepa_models::encoder::EncoderEntry| {
+        let details = json!({
+            "files": entry.files,
+            "parameters": entry.config.parameters(),
+        });
+        item(entry.name, entry.summary, details)
+    };
+    jepa_models::encoder::ENCODERS
+        .iter()
+        .map(describe)
+        .collect()
 }
 
 /// Formats that `ingest` reads.

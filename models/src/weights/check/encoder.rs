@@ -9,8 +9,8 @@ use serde::Deserialize;
 use super::{Case, CheckEntry, Comparison};
 use crate::Result;
 use crate::encoder::{
-    Dinov2, Dinov2Config, Dinov3, Dinov3Config, FrameEncoder, PositionResize, Section,
-    TransformerConfig, Vjepa, Vjepa2, Vjepa2Config, VjepaConfig,
+    Dinov2, Dinov2Config, Dinov3, Dinov3Config, EncoderConfig, FrameEncoder, PositionResize,
+    Section, TransformerConfig, Vjepa, Vjepa2, Vjepa2Config, VjepaConfig,
 };
 use crate::layer::rope::Variant;
 use crate::weights::{Array, Checkpoint};
@@ -238,6 +238,22 @@ fn vjepa2(case: &Case<'_>) -> Result<Vec<Comparison>> {
     let encoder = Vjepa2::load(sizes.vjepa2(case)?, weights(case)?, &Device::flex())?;
     let expected = case.arrays(OUTPUTS)?;
     compare_all(case, &sizes, &encoder, &expected, |_, _| None)
+}
+
+/// The encoder of a case, for another case that sees through it.
+pub(super) fn frozen(case: &Case<'_>) -> Result<Box<dyn FrameEncoder>> {
+    let sizes: Sizes = case.config()?;
+    let config = match (case.class(), case.source()) {
+        (class, _) if class.starts_with("Dinov2") => EncoderConfig::Dinov2(sizes.dinov2()),
+        (class, _) if class.starts_with("DINOv3") => EncoderConfig::Dinov3(sizes.dinov3()),
+        (class, source) if class.starts_with("Dino") && source.contains("dinov3") => {
+            EncoderConfig::Dinov3(sizes.dinov3())
+        }
+        (class, _) if class.starts_with("Dino") => EncoderConfig::Dinov2(sizes.dinov2()),
+        (class, _) if class.contains("V-JEPA 1") => EncoderConfig::Vjepa(sizes.vjepa(case)?),
+        _ => EncoderConfig::Vjepa2(sizes.vjepa2(case)?),
+    };
+    config.load(weights(case)?, &Device::flex())
 }
 
 /// The one file of the case that is not its outputs.

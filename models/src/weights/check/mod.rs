@@ -8,6 +8,7 @@ mod case;
 mod compare;
 mod encoder;
 mod head;
+mod pipeline;
 mod pixels;
 mod planning;
 pub(crate) mod predictor;
@@ -38,6 +39,7 @@ pub const CHECKS: &[&[CheckEntry]] = &[
     encoder::ENTRIES,
     training::ENTRIES,
     predictor::ENTRIES,
+    pipeline::ENTRIES,
     pixels::ENTRIES,
     head::ENTRIES,
     transform::ENTRIES,

@@ -1,0 +1,180 @@
+//! Token-grid models through the program: trained, stopped and gone on, planned with.
+
+use std::path::Path;
+
+use crate::support::{SMALL_PLANNER, collect, exits_with, only_run, succeeds, text};
+
+/// Settings that train any of them in a few seconds.
+const SMALL: &[&str] = &[
+    "token.predictor.depth=1",
+    "token.predictor.width=24",
+    "token.predictor.heads=2",
+    "token.predictor.hidden=32",
+    "token.encoder.kind=random-patch",
+    "token.encoder.patch=16",
+    "token.encoder.width=12",
+    "training.batch=4",
+    "training.validation_slices=4",
+    "training.checkpoint_every=3",
+    "training.log_every=1",
+];
+
+/// A command that trains `model`.
+fn train(model: &str, data: &Path, out: &Path, more: &[&str]) -> Vec<String> {
+    let mut args: Vec<String> = [
+        "train",
+        "--model",
+        model,
+        "--data",
+        text(data),
+        "--out",
+        text(out),
+    ]
+    .map(String::from)
+    .to_vec();
+    args.extend(more.iter().map(|s| (*s).to_string()));
+    for setting in SMALL {
+        args.extend(["--set".to_string(), (*setting).to_string()]);
+    }
+    args
+}
+
+fn weights(run: &Path) -> Vec<u8> {
+    std::fs::read(run.join("model.safetensors")).unwrap()
+}
+
+/// Episodes of an evaluation of a model with a small planner.
+fn evaluate(run: &Path, out: &Path, more: &[&str]) -> Vec<u8> {
+    let mut args = vec![
+        "eval",
+        "--model",
+        text(run),
+        "--task",
+        "wall",
+        "--out",
+        text(out),
+    ];
+    args.extend(["--episodes", "2", "--seed", "1001"]);
+    args.extend(SMALL_PLANNER);
+    args.extend(more);
+    succeeds(&args);
+    std::fs::read(only_run(out).join("episodes.parquet")).unwrap()
+}
+
+#[test]
+fn every_token_grid_model_trains_and_plans_the_same_at_any_number_of_threads() {
+    let folder = tempfile::tempdir().unwrap();
+    let data = collect(folder.path(), 24);
+    for model in ["ours", "dino-wm", "vjepa2-ac", "vjepa2-ac-buggy"] {
+        let run = folder.path().join(model);
+        succeeds(&train(
+            model,
+            &data,
+            &run,
+            &["--steps", "4", "--threads", "1"],
+        ));
+        let again = folder.path().join(format!("{model}-3"));
+        succeeds(&train(
+            model,
+            &data,
+            &again,
+            &["--steps", "4", "--threads", "3"],
+        ));
+        assert!(
+            weights(&run) == weights(&again),
+            "{model}: 1 and 3 threads disagree"
+        );
+        let metrics = std::fs::read_to_string(run.join("metrics.jsonl")).unwrap();
+        assert!(
+            metrics.contains("\"loss_teacher_forcing\":"),
+            "{model}: {metrics}"
+        );
+        let one = evaluate(
+            &run,
+            &folder.path().join(format!("{model}-one")),
+            &["--threads", "1"],
+        );
+        let two = evaluate(
+            &run,
+            &folder.path().join(format!("{model}-two")),
+            &["--threads", "2"],
+        );
+        assert!(one == two, "{model}: 1 and 2 threads plan differently");
+    }
+}
+
+#[test]
+fn half_the_steps_and_then_the_other_half_are_all_of_them() {
+    let folder = tempfile::tempdir().unwrap();
+    let data = collect(folder.path(), 24);
+    let whole = folder.path().join("whole");
+    succeeds(&train("ours", &data, &whole, &["--steps", "40"]));
+    // Killed at some step, and then the same command.
+    let parts = folder.path().join("parts");
+    let args = train("ours", &data, &parts, &["--steps", "40"]);
+    let mut hits = 0;
+    for wait in [300, 500, 700, 900, 1100, 1300] {
+        let delay = std::time::Duration::from_millis(wait);
+        hits += usize::from(!crate::support::killed_after(&args, delay));
+    }
+    succeeds(&args);
+    assert!(hits > 0, "no kill hit the training");
+    assert!(
+        weights(&whole) == weights(&parts),
+        "a training that was killed ends elsewhere"
+    );
+}
+
+#[test]
+fn an_encoder_is_trained_first_and_kept_with_the_run() {
+    let folder = tempfile::tempdir().unwrap();
+    let data = collect(folder.path(), 24);
+    let run = folder.path().join("run");
+    let mut args: Vec<&str> = vec!["train", "--model", "ours", "--data", text(&data)];
+    args.extend(["--out", text(&run), "--steps", "2"]);
+    for setting in [
+        "token.encoder.training.steps=3",
+        "token.encoder.training.batch=4",
+        "token.encoder.training.validation_slices=4",
+        "token.predictor.depth=1",
+        "training.batch=4",
+        "training.validation_slices=4",
+    ] {
+        args.extend(["--set", setting]);
+    }
+    succeeds(&args);
+    assert!(run.join("encoder/model.safetensors").is_file());
+    evaluate(&run, &folder.path().join("runs"), &[]);
+
+    // With the weights of another encoder the model is not what was trained.
+    let other = folder.path().join("other");
+    let mut train = vec![
+        "train",
+        "--data",
+        text(&data),
+        "--out",
+        text(&other),
+        "--steps",
+        "2",
+    ];
+    train.extend(crate::support::SMALL_MODEL);
+    succeeds(&train);
+    std::fs::remove_dir_all(run.join("encoder")).unwrap();
+    std::fs::rename(&other, run.join("encoder")).unwrap();
+    let stderr = exits_with(
+        2,
+        &[
+            "eval",
+            "--model",
+            text(&run),
+            "--task",
+            "wall",
+            "--episodes",
+            "1",
+        ],
+    );
+    assert!(
+        stderr.contains("not the ones that the model was trained with"),
+        "{stderr}"
+    );
+}
