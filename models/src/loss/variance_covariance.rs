@@ -26,8 +26,16 @@ pub(crate) fn std_hinge_over_time(latents: Tensor<3>) -> Tensor<1> {
 /// # Shapes
 /// - `latents`: `[n, D]`, `n >= 2`, `D >= 2`; output `[1]`
 pub(crate) fn covariance(latents: Tensor<2>) -> Tensor<1> {
-    let centred = latents.clone() - latents.mean_dim(0);
-    off_diagonal(centred.unsqueeze_dim(0))
+    let [count, width] = latents.dims();
+    let centred = latents.clone() - latents.clone().mean_dim(0);
+    if count < width {
+        return off_diagonal(centred.unsqueeze_dim(0));
+    }
+    // Written out, not as a group of one: the published weights of `pldm` depend on the order of these operations.
+    let matrix = centred.clone().transpose().matmul(centred) / (count as f64 - 1.0);
+    let everything = matrix.square().sum();
+    let diagonal = unbiased_variance(latents, 0).square().sum();
+    (everything - diagonal) / (width * (width - 1)) as f64
 }
 
 /// `mean max(0, 1 - sqrt(variance + 1e-4))` over all variances given.
