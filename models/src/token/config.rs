@@ -242,6 +242,15 @@ impl TokenConfig {
                 });
             }
         }
+        // What the encoder and the data decide later does not matter to these sizes: a mistake in them must not show
+        // only after an encoder was trained.
+        let any = DataShape {
+            height: 1,
+            width: 1,
+            action_dim: 1,
+            proprio_dim: 1,
+        };
+        self.network([self.predictor.width, 1, 1], &any, horizon)?;
         match &self.objective {
             ObjectiveChoice::Rollout(objective) => objective.check(horizon + 1),
             ObjectiveChoice::Vjepa2Ac(objective) => objective.check(horizon + 1),
@@ -339,5 +348,21 @@ impl TokenConfig {
                 width: sizes.action_width,
             }),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_preset_is_sound_and_heads_that_do_not_fit_are_an_error_before_any_training() {
+        for preset in PRESETS {
+            (preset.config)().check(3).unwrap();
+        }
+        let mut config = ours();
+        config.predictor.heads = 7;
+        let error = config.check(3).unwrap_err().to_string();
+        assert!(error.contains("must divide the inner width 80"), "{error}");
     }
 }
