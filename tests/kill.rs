@@ -13,8 +13,9 @@ use jepa_datasets::Stream;
 use crate::support::{
     SMALL_MODEL, SMALL_PLANNER, collect, finished_runs, killed_after, succeeds, text, torch, tree,
 };
+use crate::token_grid;
 
-/// Kills per command; there are four commands.
+/// Kills per command; there are five commands.
 const KILLS: usize = 6;
 
 /// Kills on the way to one result; the command is then run to its end.
@@ -96,11 +97,21 @@ fn train_survives() {
         ];
         words(&[&run, SMALL_MODEL])
     };
-    let result = |out: &Path| {
-        let weights = std::fs::read(out.join("model.safetensors")).unwrap();
-        (blake3::hash(&weights).to_hex().to_string(), metrics(out))
-    };
-    survives("train", folder.path(), &command, &result);
+    survives("train", folder.path(), &command, &trained);
+}
+
+#[test]
+fn training_of_a_token_grid_model_survives() {
+    let folder = tempfile::tempdir().unwrap();
+    let data = collect(folder.path(), 24);
+    let command = |out: &Path| token_grid::train("ours", &data, out, &["--steps", "200"]);
+    survives("train-ours", folder.path(), &command, &trained);
+}
+
+/// What a training leaves: the hash of its weights, and its metrics.
+fn trained(out: &Path) -> (String, Vec<serde_json::Value>) {
+    let weights = std::fs::read(out.join("model.safetensors")).unwrap();
+    (blake3::hash(&weights).to_hex().to_string(), metrics(out))
 }
 
 /// Lines of the metrics without what a clock decides.

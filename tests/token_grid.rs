@@ -1,4 +1,4 @@
-//! Token-grid models through the program: trained, stopped and gone on, planned with.
+//! Token-grid models through the program: trained and planned with. That they survive kills is in [`crate::kill`].
 
 use std::path::Path;
 
@@ -20,7 +20,7 @@ const SMALL: &[&str] = &[
 ];
 
 /// A command that trains `model`.
-fn train(model: &str, data: &Path, out: &Path, more: &[&str]) -> Vec<String> {
+pub(crate) fn train(model: &str, data: &Path, out: &Path, more: &[&str]) -> Vec<String> {
     let mut args: Vec<String> = [
         "train",
         "--model",
@@ -101,28 +101,6 @@ fn every_token_grid_model_trains_and_plans_the_same_at_any_number_of_threads() {
         );
         assert!(one == two, "{model}: 1 and 2 threads plan differently");
     }
-}
-
-#[test]
-fn half_the_steps_and_then_the_other_half_are_all_of_them() {
-    let folder = tempfile::tempdir().unwrap();
-    let data = collect(folder.path(), 24);
-    let whole = folder.path().join("whole");
-    succeeds(&train("ours", &data, &whole, &["--steps", "40"]));
-    // Killed at some step, and then the same command.
-    let parts = folder.path().join("parts");
-    let args = train("ours", &data, &parts, &["--steps", "40"]);
-    let mut hits = 0;
-    for wait in [300, 500, 700, 900, 1100, 1300] {
-        let delay = std::time::Duration::from_millis(wait);
-        hits += usize::from(!crate::support::killed_after(&args, delay));
-    }
-    succeeds(&args);
-    assert!(hits > 0, "no kill hit the training");
-    assert!(
-        weights(&whole) == weights(&parts),
-        "a training that was killed ends elsewhere"
-    );
 }
 
 #[test]

@@ -3,8 +3,8 @@
     cargo build --release -p jepa-bench -p jepa-models --example transformer_step
     python against_pytorch.py PROGRAM [--heads 3 16] [--threads 1 2] [--rounds 7] [--steps 3]
 
-PROGRAM is the example that was built. Both sides train the same network (4 blocks of width 192 with adaptive layer norm,
-rotary positions and a frame-causal mask, 4 frames of 64 tokens, batch 16) from the same weights on the same batch: forward,
+PROGRAM is the example that was built. Both sides train the same network (the AdaLN predictor: 4 blocks of width 192, rotary positions,
+a frame-causal mask, 4 frames of 64 tokens, batch 16) from the same weights on the same batch: forward,
 mean squared error, backward, clipping by the norm of the gradient, AdamW. The losses of the first steps must agree. Then both
 train a few steps in turn, so that what else the machine does meets both. Prints a Markdown table of medians per step; exit
 code 1 if the losses do not agree.
@@ -110,18 +110,18 @@ def build(torch, heads, arrays):
     class Network(nn.Module):
         def __init__(self):
             super().__init__()
-            self.embed = nn.Linear(WIDTH, WIDTH)
+            self.predictor_embed = nn.Linear(WIDTH, WIDTH)
             self.action_encoder = nn.Linear(ACTIONS, WIDTH)
-            self.blocks = nn.ModuleList([Block() for _ in range(DEPTH)])
-            self.norm = nn.LayerNorm(WIDTH, EPSILON)
-            self.proj = nn.Linear(WIDTH, WIDTH)
+            self.predictor_blocks = nn.ModuleList([Block() for _ in range(DEPTH)])
+            self.predictor_norm = nn.LayerNorm(WIDTH, EPSILON)
+            self.predictor_proj = nn.Linear(WIDTH, WIDTH)
 
         def forward(self, tokens, actions, tables, mask):
             condition = functional.silu(self.action_encoder(actions))
-            x = self.embed(tokens)
-            for block in self.blocks:
+            x = self.predictor_embed(tokens)
+            for block in self.predictor_blocks:
                 x = block(x, condition, tables, mask)
-            return self.proj(self.norm(x))
+            return self.predictor_proj(self.predictor_norm(x))
 
     network = Network()
     with torch.no_grad():
@@ -143,7 +143,7 @@ class PyTorch:
         torch.set_num_threads(threads)
         arrays = read_arrays(folder)
         batch = [torch.from_numpy(arrays.pop(name)) for name in ["tokens", "actions", "targets"]]
-        self.tokens, self.actions, self.targets = batch
+        self.tokens, self.actions, self.targets = [batch[0].flatten(1, 2), batch[1], batch[2].flatten(1, 2)]
         self.network = build(torch, heads, arrays)
         self.tables = rope_tables(torch, WIDTH // heads)
         frame = torch.arange(LENGTH) // PATCHES

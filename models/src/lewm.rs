@@ -21,6 +21,7 @@ use crate::encoder::vit_tiny::{self, VitTiny, VitTinyConfig};
 use crate::layer::batch_norm::BatchNorm;
 use crate::layer::gelu::gelu;
 use crate::layer::init::initialise;
+use crate::layer::linear::linear;
 use crate::loss::prediction::mean_squared;
 use crate::loss::sigreg::{Knots, sigreg};
 use crate::predictor::adaln_time::{AdaLnTime, AdaLnTimeConfig};
@@ -96,19 +97,19 @@ impl LewmConfig {
         self.encoder.check()?;
         let width = self.encoder.width;
         let hidden = self.action_hidden_factor * width;
-        let linear = |inputs, outputs| LinearConfig::new(inputs, outputs).init(device);
+        let layer = |inputs, outputs| LinearConfig::new(inputs, outputs).init(device);
         let projector = || Projector {
-            fc1: linear(width, self.projector_hidden),
+            fc1: layer(width, self.projector_hidden),
             norm: BatchNorm::new(self.projector_hidden, self.batch_norm_epsilon, device),
-            fc2: linear(self.projector_hidden, width),
+            fc2: layer(self.projector_hidden, width),
         };
         Ok(LewmNet {
             encoder: self.encoder.init(device),
             projector: projector(),
             actions: ActionEmbedder {
-                smooth: linear(block, self.smoothed),
-                fc1: linear(self.smoothed, hidden),
-                fc2: linear(hidden, width),
+                smooth: layer(block, self.smoothed),
+                fc1: layer(self.smoothed, hidden),
+                fc2: layer(hidden, width),
             },
             predictor: self.predictor.init(width, device),
             out: projector(),
@@ -346,8 +347,8 @@ struct ActionEmbedder {
 
 impl ActionEmbedder {
     fn forward(&self, actions: Tensor<3>) -> Tensor<3> {
-        let hidden = self.fc1.forward(self.smooth.forward(actions));
-        self.fc2.forward(activation::silu(hidden))
+        let hidden = linear(&self.fc1, linear(&self.smooth, actions));
+        linear(&self.fc2, activation::silu(hidden))
     }
 
     /// Outputs and inputs of the first layer.

@@ -20,8 +20,10 @@ use super::frame_tokens::{FrameTokens, channels, with_features};
 use super::{Grid, ProprioInput, TokenState};
 use crate::layer::attention::{Attention, FrameCausal};
 use crate::layer::block::FeedForward;
+use crate::layer::gate::gated_sum;
 use crate::layer::init::Draw;
 use crate::layer::layer_norm::LayerNorm;
+use crate::layer::linear::linear;
 use crate::layer::rope::{Rope, Variant};
 
 /// Added to the variance in norms.
@@ -68,28 +70,27 @@ impl AdaLnConfig {
 
     pub(crate) fn init(&self, device: &Device) -> AdaLnPredictor {
         let width = self.inner_width();
-        let linear =
-            |inputs: usize, outputs: usize| LinearConfig::new(inputs, outputs).init(device);
+        let layer = |inputs: usize, outputs: usize| LinearConfig::new(inputs, outputs).init(device);
         let block = |_| AdaLnBlock {
             norm1: LayerNorm::new(width, EPSILON, device),
             attn: Attention::new(width, self.heads, device),
             norm2: LayerNorm::new(width, EPSILON, device),
             mlp: FeedForward::new(width, 4 * width, device),
-            modulation: linear(width, 6 * width),
+            modulation: layer(width, 6 * width),
         };
         let proprio_encoder = match self.proprio {
-            ProprioInput::RawToken { dim } => Some(linear(dim, width)),
+            ProprioInput::RawToken { dim } => Some(layer(dim, width)),
             _ => None,
         };
         let conditions = self.proprio.tokens();
         let head = width / self.heads;
         AdaLnPredictor {
-            predictor_embed: linear(self.encoder_width, self.width),
-            action_encoder: linear(self.action_dim, width),
+            predictor_embed: layer(self.encoder_width, self.width),
+            action_encoder: layer(self.action_dim, width),
             proprio_encoder,
             predictor_blocks: (0..self.depth).map(block).collect(),
             predictor_norm: LayerNorm::new(width, EPSILON, device),
-            predictor_proj: linear(self.width, self.encoder_width),
+            predictor_proj: layer(self.width, self.encoder_width),
             tokens: FrameTokens::new(self.grid, conditions, head, self.rope_variant, self.frames),
             config: self.clone(),
         }
@@ -115,10 +116,10 @@ pub(crate) struct AdaLnPredictor {
 
 impl AdaLnPredictor {
     pub(crate) fn forward(&self, state: TokenState, actions: Tensor<3>) -> TokenState {
-        let patches = self.predictor_embed.forward(state.visual);
+        let patches = linear(&self.predictor_embed, state.visual);
         let (features, conditions) = self.place(state.proprio);
         let frames = patches.dims()[1];
-        let condition = activation::silu(self.action_encoder.forward(actions));
+        let condition = activation::silu(linear(&self.action_encoder, actions));
         let mut x = self
             .tokens
             .join(conditions, with_features(patches, features));
@@ -136,7 +137,7 @@ impl AdaLnPredictor {
             (ProprioInput::None, _) => (Vec::new(), Vec::new()),
             (ProprioInput::Feature { .. }, _) => (given(), Vec::new()),
             (_, Some(encoder)) => {
-                let tokens = proprio.into_iter().map(|p| encoder.forward(p));
+                let tokens = proprio.into_iter().map(|p| linear(encoder, p));
                 (Vec::new(), tokens.collect())
             }
             (_, None) => (Vec::new(), given()),
@@ -155,7 +156,7 @@ impl AdaLnPredictor {
         };
         let visual = channels(patches, 0, self.config.width);
         TokenState {
-            visual: self.predictor_proj.forward(visual),
+            visual: linear(&self.predictor_proj, visual),
             proprio,
         }
     }
@@ -199,31 +200,15 @@ impl AdaLnBlock {
         rope: &Rope,
         mask: FrameCausal,
     ) -> Tensor<3> {
-        let [batch, length, width] = x.dims();
-        let frames = condition.dims()[1];
-        let split = |x: Tensor<3>| x.reshape([batch, frames, length / frames, width]);
-        let join = |x: Tensor<4>| x.reshape([batch, length, width]);
-        let parts = self
-            .modulation
-            .forward(condition)
-            .reshape([batch, frames, 1, 6 * width]);
-        let part = |i: usize| parts.clone().slice_dim(3, i * width..(i + 1) * width);
-
-        let input = modulate(split(self.norm1.forward(x.clone())), part(0), part(1));
-        let attended = self.attn.forward(join(input), Some(rope), Some(mask));
-        let x = x + join(split(attended) * part(2));
-        let input = modulate(split(self.norm2.forward(x.clone())), part(3), part(4));
-        let changed = self.mlp.forward(join(input));
-        x + join(split(changed) * part(5))
+        let width = x.dims()[2];
+        let parts = linear(&self.modulation, condition);
+        let part = |i: usize| parts.clone().slice_dim(2, i * width..(i + 1) * width);
+        let input = self.norm1.modulated(x.clone(), part(0), part(1));
+        let attended = self.attn.forward(input, Some(rope), Some(mask));
+        let x = gated_sum(x, part(2), attended);
+        let input = self.norm2.modulated(x.clone(), part(3), part(4));
+        gated_sum(x, part(5), self.mlp.forward(input))
     }
-}
-
-/// Shifts and scales the tokens of every frame, `x * (1 + scale) + shift`.
-///
-/// # Shapes
-/// - `normed`: `[B, T, n, D]`; `shift`, `scale`: `[B, T, 1, D]`, one per frame
-fn modulate(normed: Tensor<4>, shift: Tensor<4>, scale: Tensor<4>) -> Tensor<4> {
-    normed * (scale + 1.0) + shift
 }
 
 /// The key in released files of a parameter of this predictor.

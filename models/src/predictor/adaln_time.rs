@@ -18,6 +18,7 @@ use serde::{Deserialize, Serialize};
 use crate::layer::attention::{FrameCausal, attend};
 use crate::layer::gelu::gelu;
 use crate::layer::layer_norm::{LayerNorm, plain_norm};
+use crate::layer::linear::linear;
 
 /// Added to the variance of the norms without parameters.
 const OUTER_EPSILON: f64 = 1e-6;
@@ -132,7 +133,7 @@ impl Block {
     /// - `input`, output: `[B, T, D]`; `conditions`: `[B, T, D]`, actions after SiLU
     fn forward(&self, input: Tensor<3>, conditions: &Tensor<3>) -> Tensor<3> {
         let width = input.dims()[2];
-        let modulation = self.modulation.forward(conditions.clone());
+        let modulation = linear(&self.modulation, conditions.clone());
         let part = |index: usize| {
             modulation
                 .clone()
@@ -160,10 +161,9 @@ struct NormedAttention {
 
 impl NormedAttention {
     fn forward(&self, input: Tensor<3>) -> Tensor<3> {
-        let packed = self.packed.forward(self.norm.forward(input));
+        let packed = linear(&self.packed, self.norm.forward(input));
         let causal = FrameCausal { tokens: 1 };
-        self.proj
-            .forward(attend(packed, self.heads, None, Some(causal)))
+        linear(&self.proj, attend(packed, self.heads, None, Some(causal)))
     }
 }
 
@@ -177,8 +177,8 @@ struct NormedMlp {
 
 impl NormedMlp {
     fn forward(&self, input: Tensor<3>) -> Tensor<3> {
-        let hidden = self.fc1.forward(self.norm.forward(input));
-        self.fc2.forward(gelu(hidden))
+        let hidden = linear(&self.fc1, self.norm.forward(input));
+        linear(&self.fc2, gelu(hidden))
     }
 }
 

@@ -22,6 +22,7 @@ use crate::layer::attention::{FrameCausal, attend};
 use crate::layer::block::FeedForward;
 use crate::layer::init::Draw;
 use crate::layer::layer_norm::LayerNorm;
+use crate::layer::linear::linear;
 
 /// Added to the variance in norms.
 const EPSILON: f64 = 1e-5;
@@ -210,9 +211,8 @@ impl FeatureAttention {
     }
 
     fn forward(&self, x: Tensor<3>, mask: FrameCausal) -> Tensor<3> {
-        let packed = self.to_qkv.forward(self.norm.forward(x));
-        self.to_out
-            .forward(attend(packed, self.heads, None, Some(mask)))
+        let packed = linear(&self.to_qkv, self.norm.forward(x));
+        linear(&self.to_out, attend(packed, self.heads, None, Some(mask)))
     }
 }
 

@@ -19,6 +19,7 @@ use super::frame_tokens::{FrameTokens, channels, with_features};
 use super::{Grid, ProprioInput, TokenState};
 use crate::layer::block::{Block, BlockConfig};
 use crate::layer::layer_norm::LayerNorm;
+use crate::layer::linear::linear;
 use crate::layer::rope::Variant;
 
 /// Added to the variance in norms.
@@ -79,8 +80,7 @@ impl SequenceConfig {
 
     pub(crate) fn init(&self, device: &Device) -> SequencePredictor {
         let width = self.inner_width();
-        let linear =
-            |inputs: usize, outputs: usize| LinearConfig::new(inputs, outputs).init(device);
+        let layer = |inputs: usize, outputs: usize| LinearConfig::new(inputs, outputs).init(device);
         let block = BlockConfig {
             width,
             heads: self.heads,
@@ -89,23 +89,23 @@ impl SequenceConfig {
             layer_scale: false,
         };
         let action_encoder = match self.action {
-            ActionInput::Token { dim } => Some(linear(dim, width)),
+            ActionInput::Token { dim } => Some(layer(dim, width)),
             ActionInput::Feature { .. } => None,
         };
         let proprio_encoder = match self.proprio {
-            ProprioInput::RawToken { dim } => Some(linear(dim, width)),
+            ProprioInput::RawToken { dim } => Some(layer(dim, width)),
             _ => None,
         };
         let head = width / self.heads;
         let (frames, variant) = (self.frames, self.rope_variant);
         SequencePredictor {
-            predictor_embed: linear(self.encoder_width, self.width),
+            predictor_embed: layer(self.encoder_width, self.width),
             action_encoder,
             proprio_encoder,
-            extrinsics_encoder: self.camera.then(|| linear(CAMERA, width)),
+            extrinsics_encoder: self.camera.then(|| layer(CAMERA, width)),
             predictor_blocks: (0..self.depth).map(|_| block.init(device)).collect(),
             predictor_norm: LayerNorm::new(width, EPSILON, device),
-            predictor_proj: linear(self.width, self.encoder_width),
+            predictor_proj: layer(self.width, self.encoder_width),
             tokens: FrameTokens::new(self.grid, self.conditions(), head, variant, frames),
             config: self.clone(),
         }
@@ -133,7 +133,7 @@ pub(crate) struct SequencePredictor {
 
 impl SequencePredictor {
     pub(crate) fn forward(&self, state: TokenState, actions: Tensor<3>) -> TokenState {
-        let patches = self.predictor_embed.forward(state.visual);
+        let patches = linear(&self.predictor_embed, state.visual);
         let frames = patches.dims()[1];
         let (features, conditions) = self.place(state.proprio, actions.unsqueeze_dim(2));
         let mut x = self
@@ -162,8 +162,8 @@ impl SequencePredictor {
             camera = self
                 .extrinsics_encoder
                 .as_ref()
-                .map(|encoder| encoder.forward(channels(raw.clone(), pose, pose + CAMERA)));
-            encoder.forward(channels(raw, 0, pose))
+                .map(|encoder| linear(encoder, channels(raw.clone(), pose, pose + CAMERA)));
+            linear(encoder, channels(raw, 0, pose))
         });
         match self.config.proprio {
             ProprioInput::None => {}
@@ -171,7 +171,7 @@ impl SequencePredictor {
             ProprioInput::Token | ProprioInput::RawToken { .. } => conditions.extend(proprio),
         }
         match &self.action_encoder {
-            Some(encoder) => conditions.insert(0, encoder.forward(actions)),
+            Some(encoder) => conditions.insert(0, linear(encoder, actions)),
             None => features.push(actions),
         }
         conditions.extend(camera);
@@ -192,7 +192,7 @@ impl SequencePredictor {
             }
         };
         TokenState {
-            visual: self.predictor_proj.forward(channels(patches, 0, width)),
+            visual: linear(&self.predictor_proj, channels(patches, 0, width)),
             proprio,
         }
     }

@@ -8,6 +8,7 @@ use burn::module::Module;
 use burn::nn::{Linear, LinearConfig};
 use burn::tensor::{Device, Tensor};
 
+use crate::layer::linear::linear;
 use crate::weights::Checkpoint;
 
 /// # Shapes
@@ -25,7 +26,7 @@ impl StepEmbedding {
     }
 
     pub(crate) fn forward<const D: usize>(&self, input: Tensor<D>) -> Tensor<D> {
-        self.patch_embed.forward(input)
+        linear(&self.patch_embed, input)
     }
 }
 

@@ -1,23 +1,16 @@
 //! Optimiser steps of a token predictor on a made-up batch, for benches and for comparison with other programs.
 
 use burn::module::{Module, ModuleVisitor, Param};
-use burn::nn::{Linear, LinearConfig};
 use burn::optim::{GradientsParams, ModuleOptimizer};
-use burn::tensor::{Device, Tensor, TensorData, activation};
+use burn::tensor::{Device, Tensor, TensorData};
 use jepa_datasets::Stream;
 
 use super::config::TrainingConfig;
 use super::optimizer::{adamw, clip_global_norm};
-use crate::layer::attention::{Attention, FrameCausal};
-use crate::layer::block::FeedForward;
-use crate::layer::gate::gated_sum;
-use crate::layer::init::initialise;
-use crate::layer::layer_norm::LayerNorm;
-use crate::layer::linear::linear;
-use crate::layer::rope::{Position, Rope, Variant};
-
-/// Added to the variance in norms (models.md section 2.4).
-const EPSILON: f64 = 1e-6;
+use crate::layer::init::initialise_with;
+use crate::layer::rope::Variant;
+use crate::predictor::adaln::{AdaLnConfig, AdaLnPredictor};
+use crate::predictor::{Grid, ProprioInput, TokenState};
 
 /// Sizes of a [`SyntheticTransformer`].
 #[derive(Debug, Clone, Copy)]
@@ -52,92 +45,23 @@ impl TransformerSizes {
         }
     }
 
-    fn positions(&self) -> Vec<Position> {
-        let place = |i: usize| Some(i as f64);
-        let patches = self.side * self.side;
-        (0..self.frames * patches)
-            .map(|token| Position {
-                frame: place(token / patches),
-                row: place(token % patches / self.side),
-                column: place(token % self.side),
-            })
-            .collect()
-    }
-}
-
-/// Blocks with adaptive layer norm and rotary positions, as in models.md section 2.4.
-#[derive(Module, Debug)]
-struct Network {
-    embed: Linear,
-    action_encoder: Linear,
-    blocks: Vec<AdaptiveBlock>,
-    norm: LayerNorm,
-    proj: Linear,
-}
-
-#[derive(Module, Debug)]
-struct AdaptiveBlock {
-    norm1: LayerNorm,
-    attn: Attention,
-    norm2: LayerNorm,
-    mlp: FeedForward,
-    modulation: Linear,
-}
-
-impl AdaptiveBlock {
-    fn forward(
-        &self,
-        x: Tensor<3>,
-        condition: Tensor<3>,
-        rope: &Rope,
-        mask: FrameCausal,
-    ) -> Tensor<3> {
-        let width = x.dims()[2];
-        let parts = linear(&self.modulation, condition);
-        let part = |i: usize| parts.clone().slice_dim(2, i * width..(i + 1) * width);
-        let input = self.norm1.modulated(x.clone(), part(0), part(1));
-        let attended = self.attn.forward(input, Some(rope), Some(mask));
-        let x = gated_sum(x, part(2), attended);
-        let input = self.norm2.modulated(x.clone(), part(3), part(4));
-        gated_sum(x, part(5), self.mlp.forward(input))
-    }
-}
-
-impl Network {
-    fn new(sizes: &TransformerSizes, device: &Device) -> Self {
-        let width = sizes.width;
-        let layer = |inputs, outputs| LinearConfig::new(inputs, outputs).init(device);
-        let block = |_| AdaptiveBlock {
-            norm1: LayerNorm::new(width, EPSILON, device),
-            attn: Attention::new(width, sizes.heads, device),
-            norm2: LayerNorm::new(width, EPSILON, device),
-            mlp: FeedForward::new(width, 4 * width, device),
-            modulation: layer(width, 6 * width),
-        };
-        Self {
-            embed: layer(width, width),
-            action_encoder: layer(sizes.action_dim, width),
-            blocks: (0..sizes.depth).map(block).collect(),
-            norm: LayerNorm::new(width, EPSILON, device),
-            proj: layer(width, width),
+    /// The `AdaLN` predictor without proprio, as wide inside as outside.
+    fn config(&self) -> AdaLnConfig {
+        AdaLnConfig {
+            grid: Grid {
+                rows: self.side,
+                columns: self.side,
+            },
+            frames: self.frames,
+            encoder_width: self.width,
+            width: self.width,
+            depth: self.depth,
+            heads: self.heads,
+            action_dim: self.action_dim,
+            proprio: ProprioInput::None,
+            rope_variant: Variant::VjepaCompat,
+            init_scale: 1.0,
         }
-    }
-
-    fn forward(
-        &self,
-        tokens: Tensor<3>,
-        actions: Tensor<3>,
-        rope: &Rope,
-        mask: FrameCausal,
-    ) -> Tensor<3> {
-        let condition = activation::silu(linear(&self.action_encoder, actions));
-        let x = self
-            .blocks
-            .iter()
-            .fold(linear(&self.embed, tokens), |x, block| {
-                block.forward(x, condition.clone(), rope, mask)
-            });
-        linear(&self.proj, self.norm.forward(x))
     }
 }
 
@@ -154,11 +78,9 @@ pub struct NamedArray {
 
 /// A token predictor in training on one batch of noise.
 pub struct SyntheticTransformer {
-    net: Option<Network>,
+    net: Option<AdaLnPredictor>,
     optimizer: ModuleOptimizer,
     training: TrainingConfig,
-    rope: Rope,
-    mask: FrameCausal,
     /// Tokens, actions and targets.
     batch: [NamedArray; 3],
 }
@@ -179,21 +101,23 @@ impl SyntheticTransformer {
             learning_rate: 1e-3,
             ..TrainingConfig::default()
         };
-        let net = initialise(Network::new(sizes, &device), training.seed);
+        let config = sizes.config();
+        let draw = |path: &str| config.draw(path);
+        let net = initialise_with(config.init(&device), training.seed, draw);
         let optimizer = adamw(&net, &training);
         let patches = sizes.side * sizes.side;
-        let tokens = [sizes.batch, sizes.frames * patches, sizes.width];
+        let tokens = vec![sizes.batch, sizes.frames, patches, sizes.width];
         let mut stream = Stream::new(training.seed, &["synthetic"]);
-        let mut noise = |name: &str, shape: [usize; 3]| NamedArray {
+        let mut noise = |name: &str, shape: Vec<usize>| NamedArray {
             name: name.to_string(),
-            shape: shape.to_vec(),
             values: (0..shape.iter().product())
                 .map(|_| stream.normal() as f32)
                 .collect(),
+            shape,
         };
-        let actions = [sizes.batch, sizes.frames, sizes.action_dim];
+        let actions = vec![sizes.batch, sizes.frames, sizes.action_dim];
         let batch = [
-            noise("tokens", tokens),
+            noise("tokens", tokens.clone()),
             noise("actions", actions),
             noise("targets", tokens),
         ];
@@ -201,12 +125,6 @@ impl SyntheticTransformer {
             net: Some(net),
             optimizer,
             training,
-            rope: Rope::frames_and_grid(
-                &sizes.positions(),
-                sizes.width / sizes.heads,
-                Variant::VjepaCompat,
-            ),
-            mask: FrameCausal { tokens: patches },
             batch,
         }
     }
@@ -217,12 +135,16 @@ impl SyntheticTransformer {
             return f32::NAN;
         };
         let device = Device::flex().autodiff();
-        let [tokens, actions, targets] = self.batch.each_ref().map(|array| {
-            let data = TensorData::new(array.values.clone(), array.shape.clone());
-            Tensor::<3>::from_data(data, &device)
-        });
-        let output = net.forward(tokens, actions, &self.rope, self.mask);
-        let difference = output - targets;
+        let [tokens, actions, targets] = self
+            .batch
+            .each_ref()
+            .map(|array| TensorData::new(array.values.clone(), array.shape.clone()));
+        let state = TokenState {
+            visual: Tensor::from_data(tokens, &device),
+            proprio: None,
+        };
+        let output = net.forward(state, Tensor::from_data(actions, &device));
+        let difference = output.visual - Tensor::from_data(targets, &device);
         let loss = (difference.clone() * difference).mean();
         let value = loss.clone().into_scalar::<f32>();
         let grads = GradientsParams::from_grads(loss.backward(), &net);
