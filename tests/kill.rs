@@ -13,9 +13,9 @@ use jepa_datasets::Stream;
 use crate::support::{
     SMALL_MODEL, SMALL_PLANNER, collect, finished_runs, killed_after, succeeds, text, torch, tree,
 };
-use crate::token_grid;
+use crate::zoo;
 
-/// Kills per command; there are five commands.
+/// Kills per command; there are six commands.
 const KILLS: usize = 6;
 
 /// Kills on the way to one result; the command is then run to its end.
@@ -101,11 +101,14 @@ fn train_survives() {
 }
 
 #[test]
-fn training_of_a_token_grid_model_survives() {
+fn training_of_other_models_survives() {
     let folder = tempfile::tempdir().unwrap();
     let data = collect(folder.path(), 24);
-    let command = |out: &Path| token_grid::train("ours", &data, out, &["--steps", "200"]);
-    survives("train-ours", folder.path(), &command, &trained);
+    for (model, steps) in [("ours", "200"), ("lewm", "60")] {
+        let command = |out: &Path| zoo::train(model, &data, out, &["--steps", steps]);
+        let runs = folder.path().join(model);
+        survives(&format!("train-{model}"), &runs, &command, &trained);
+    }
 }
 
 /// What a training leaves: the hash of its weights, and its metrics.

@@ -16,6 +16,7 @@ mod jpeg_frames;
 mod kill;
 mod previews;
 mod support;
-mod token_grid;
+
 mod weights;
 mod whole_loop;
+mod zoo;

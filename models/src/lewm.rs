@@ -8,26 +8,36 @@
 //! L = mean (predict(z_0..z_2, a_0..a_2) - z_1..z_3)^2 + 0.09 SIGReg(z)        no stop-gradient anywhere
 //! ```
 //!
-//! Differences from the published model: nothing is dropped out in training.
+//! Differences from the published model: nothing is dropped out in training. The model of the zoo is a small one
+//! ([`LewmConfig::small`], models.md section 7.5): its encoder is that of `pldm` and its latent narrow, because few
+//! numbers describe the scenes that two cores train on.
+
+use std::sync::Arc;
 
 use burn::module::{Module, ModuleMapper, Param};
 use burn::nn::{Linear, LinearConfig};
 use burn::tensor::{Device, Tensor, TensorData, activation};
 use jepa_datasets::Stream;
+use jepa_datasets::transform::{Geometry, PixelNorm, Transform};
 use serde::{Deserialize, Serialize};
 
-use crate::Result;
+use crate::encoder::conv::{ConvEncoder, ConvEncoderConfig};
 use crate::encoder::vit_tiny::{self, VitTiny, VitTinyConfig};
 use crate::layer::batch_norm::BatchNorm;
 use crate::layer::gelu::gelu;
 use crate::layer::init::initialise;
 use crate::layer::linear::linear;
 use crate::loss::prediction::mean_squared;
-use crate::loss::sigreg::{Knots, sigreg};
+use crate::loss::sigreg::{Knots, directions, sigreg};
+use crate::pldm::DataShape;
 use crate::predictor::adaln_time::{AdaLnTime, AdaLnTimeConfig};
-use crate::train::LossTerm;
+use crate::train::{
+    FrameInput, LossTerm, Moment, Pixels, Rollouts, SliceTensors, Trainable, Transformed,
+};
+use crate::vector_model::VectorDynamics;
 use crate::weights::fill::fill;
 use crate::weights::{Checkpoint, packed};
+use crate::{Error, Result};
 
 /// Weights and sizes of the loss.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
@@ -54,14 +64,65 @@ impl Default for LewmLoss {
     }
 }
 
+/// What sees the frames.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(tag = "kind", rename_all = "kebab-case")]
+pub enum LewmEncoder {
+    /// The published vision transformer; frames are resized to its images, with the statistics of `ImageNet`.
+    VitTiny(VitTinyConfig),
+    /// The convolutions of `pldm`; `latent` is the width of their last, linear layer.
+    Conv(ConvEncoderConfig),
+}
+
+impl LewmEncoder {
+    /// Width of what comes out.
+    fn width(&self) -> usize {
+        match self {
+            Self::VitTiny(config) => config.width,
+            Self::Conv(config) => config.latent,
+        }
+    }
+
+    fn init(&self, shape: &DataShape, device: &Device) -> Result<FrameEncoder> {
+        Ok(match self {
+            Self::VitTiny(config) => {
+                config.check()?;
+                FrameEncoder::VitTiny(config.init(device))
+            }
+            Self::Conv(config) => {
+                FrameEncoder::Conv(config.init(shape.height, shape.width, device)?)
+            }
+        })
+    }
+
+    /// Frames as it takes them.
+    pub(crate) fn input(&self, shape: &DataShape) -> Arc<dyn FrameInput> {
+        let (height, width) = (shape.height, shape.width);
+        match self {
+            Self::VitTiny(config) => Arc::new(Transformed {
+                transform: Transform {
+                    size: config.image,
+                    norm: PixelNorm::IMAGENET,
+                    ..Transform::released(Geometry::DinoWm)
+                },
+                height,
+                width,
+            }),
+            Self::Conv(_) => Arc::new(Pixels { height, width }),
+        }
+    }
+}
+
 /// Architecture and loss of `lewm`.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct LewmConfig {
     /// Native steps per model step.
     pub frameskip: usize,
-    /// Image encoder; its width is that of the latent.
-    pub encoder: VitTinyConfig,
+    /// Image encoder.
+    pub encoder: LewmEncoder,
+    /// Width `D` of the latent.
+    pub latent: usize,
     /// Latent predictor.
     pub predictor: AdaLnTimeConfig,
     /// Hidden width of the two projectors.
@@ -70,7 +131,7 @@ pub struct LewmConfig {
     pub batch_norm_epsilon: f64,
     /// Width of the first layer of the action embedding.
     pub smoothed: usize,
-    /// Hidden width of the action embedding, in widths.
+    /// Hidden width of the action embedding, in widths of the latent.
     pub action_hidden_factor: usize,
     /// Loss.
     pub loss: LewmLoss,
@@ -80,7 +141,8 @@ impl Default for LewmConfig {
     fn default() -> Self {
         Self {
             frameskip: 5,
-            encoder: VitTinyConfig::default(),
+            encoder: LewmEncoder::VitTiny(VitTinyConfig::default()),
+            latent: 192,
             predictor: AdaLnTimeConfig::default(),
             projector_hidden: 2048,
             batch_norm_epsilon: 1e-5,
@@ -92,37 +154,100 @@ impl Default for LewmConfig {
 }
 
 impl LewmConfig {
-    /// A network for action blocks of this width, with the back end's own random weights.
-    pub(crate) fn init(&self, block: usize, device: &Device) -> Result<LewmNet> {
-        self.encoder.check()?;
-        let width = self.encoder.width;
-        let hidden = self.action_hidden_factor * width;
+    /// A model that two processor cores train (models.md section 7.5, preset 2).
+    pub fn small() -> Self {
+        Self {
+            encoder: LewmEncoder::Conv(ConvEncoderConfig {
+                latent: 128,
+                ..ConvEncoderConfig::default()
+            }),
+            latent: 32,
+            predictor: AdaLnTimeConfig {
+                depth: 3,
+                heads: 4,
+                head_width: 16,
+                hidden: 256,
+                history: 3,
+            },
+            projector_hidden: 256,
+            loss: LewmLoss {
+                sigreg: 0.1,
+                directions: 256,
+                ..LewmLoss::default()
+            },
+            ..Self::default()
+        }
+    }
+
+    /// Checks the values that no type bounds, for slices of `horizon` model steps.
+    pub(crate) fn check(&self, horizon: usize) -> Result<()> {
+        let counts = [
+            ("lewm.frameskip", self.frameskip),
+            ("lewm.encoder.width", self.encoder.width()),
+            ("lewm.latent", self.latent),
+            ("lewm.predictor.depth", self.predictor.depth),
+            ("lewm.predictor.heads", self.predictor.heads),
+            ("lewm.predictor.head_width", self.predictor.head_width),
+            ("lewm.predictor.hidden", self.predictor.hidden),
+            ("lewm.predictor.history", self.predictor.history),
+            ("lewm.projector_hidden", self.projector_hidden),
+            ("lewm.smoothed", self.smoothed),
+            ("lewm.action_hidden_factor", self.action_hidden_factor),
+            ("lewm.loss.ahead", self.loss.ahead),
+            ("lewm.loss.directions", self.loss.directions),
+        ];
+        let wrong = |key, detail: String| Err(Error::Config { key, detail });
+        if let Some((key, _)) = counts.iter().find(|(_, count)| *count == 0) {
+            return wrong(key, "must be at least 1".into());
+        }
+        if self.loss.knots < 2 {
+            return wrong("lewm.loss.knots", "must be at least 2".into());
+        }
+        let (history, ahead) = (self.predictor.history, self.loss.ahead);
+        if horizon + 1 != history + ahead {
+            return wrong(
+                "training.horizon",
+                format!(
+                    "must be lewm.predictor.history + lewm.loss.ahead - 1 = {}, is {horizon}",
+                    history + ahead - 1
+                ),
+            );
+        }
+        Ok(())
+    }
+
+    /// A network with the back end's own random weights.
+    pub(crate) fn init(&self, shape: &DataShape, device: &Device) -> Result<LewmNet> {
+        let block = self.frameskip * shape.action_dim;
+        let (width, latent) = (self.encoder.width(), self.latent);
+        let hidden = self.action_hidden_factor * latent;
         let layer = |inputs, outputs| LinearConfig::new(inputs, outputs).init(device);
-        let projector = || Projector {
-            fc1: layer(width, self.projector_hidden),
+        let projector = |inputs| Projector {
+            fc1: layer(inputs, self.projector_hidden),
             norm: BatchNorm::new(self.projector_hidden, self.batch_norm_epsilon, device),
-            fc2: layer(self.projector_hidden, width),
+            fc2: layer(self.projector_hidden, latent),
         };
         Ok(LewmNet {
-            encoder: self.encoder.init(device),
-            projector: projector(),
+            encoder: self.encoder.init(shape, device)?,
+            projector: projector(width),
             actions: ActionEmbedder {
                 smooth: layer(block, self.smoothed),
                 fc1: layer(self.smoothed, hidden),
-                fc2: layer(hidden, width),
+                fc2: layer(hidden, latent),
             },
-            predictor: self.predictor.init(width, device),
-            out: projector(),
+            predictor: self.predictor.init(latent, device),
+            out: projector(latent),
         })
     }
 
     /// A network to train: weights from the stream `init`, positions and class token normal, modulation zero.
-    #[cfg_attr(
-        not(test),
-        expect(dead_code, reason = "`lewm` is not among the models to train yet")
-    )]
-    pub(crate) fn init_seeded(&self, block: usize, seed: u64, device: &Device) -> Result<LewmNet> {
-        let net = initialise(self.init(block, device)?, seed);
+    pub(crate) fn init_seeded(
+        &self,
+        shape: &DataShape,
+        seed: u64,
+        device: &Device,
+    ) -> Result<LewmNet> {
+        let net = initialise(self.init(shape, device)?, seed);
         let mut fresh = Fresh {
             seed,
             path: Vec::new(),
@@ -173,10 +298,17 @@ impl ModuleMapper for Fresh {
     }
 }
 
+/// Either encoder.
+#[derive(Module, Debug)]
+enum FrameEncoder {
+    VitTiny(VitTiny),
+    Conv(ConvEncoder),
+}
+
 /// The network of `lewm`. All of it is used in training and in planning.
 #[derive(Module, Debug)]
 pub(crate) struct LewmNet {
-    encoder: VitTiny,
+    encoder: FrameEncoder,
     projector: Projector,
     actions: ActionEmbedder,
     predictor: AdaLnTime,
@@ -185,9 +317,19 @@ pub(crate) struct LewmNet {
 }
 
 impl LewmNet {
-    /// Latents `[n, D]` of images `[n, 3, h, w]`, normalised with the statistics of `ImageNet`.
+    /// Latents `[n, D]` of network input `[n, 3, h, w]`, see [`LewmEncoder::input`].
     pub(crate) fn encode(&self, images: Tensor<4>) -> Tensor<2> {
-        self.projector.forward(self.encoder.forward(images))
+        self.projector.forward(match &self.encoder {
+            FrameEncoder::VitTiny(encoder) => encoder.forward(images),
+            FrameEncoder::Conv(encoder) => encoder.forward(images),
+        })
+    }
+
+    /// Latents `[B, T, D]` of slices of `frames` frames each, `[B T, 3, h, w]`.
+    fn encode_slices(&self, images: Tensor<4>, frames: usize) -> Tensor<3> {
+        let latents = self.encode(images);
+        let [count, width] = latents.dims();
+        latents.reshape([count / frames, frames, width])
     }
 
     /// Embeddings `[B, T, D]` of action blocks `[B, T, A]`.
@@ -280,6 +422,55 @@ impl LewmNet {
     }
 }
 
+impl Trainable for LewmNet {
+    type Weights = LewmLoss;
+
+    fn losses(
+        &self,
+        slices: &SliceTensors,
+        weights: &LewmLoss,
+        moment: &Moment,
+    ) -> Result<Vec<LossTerm>> {
+        let frames = slices.actions.dims()[1] + 1;
+        let latents = self.encode_slices(slices.images.clone(), frames);
+        let predicted = self.predict_slice(&latents, &slices.actions);
+        let directions = directions(
+            moment.seed,
+            moment.step,
+            latents.dims()[2],
+            weights.directions,
+            &latents.device(),
+        );
+        Ok(Self::losses(&latents, predicted, directions, weights))
+    }
+
+    fn rollouts(&self, slices: &SliceTensors, _weights: &LewmLoss) -> Result<Rollouts> {
+        let frames = slices.actions.dims()[1] + 1;
+        let latents = self.encode_slices(slices.images.clone(), frames);
+        let [batch, _, width] = latents.dims();
+        let start = latents.clone().slice_dim(1, 0..1).swap_dims(0, 1);
+        Ok(Rollouts {
+            encoded: latents.reshape([batch * frames, width]),
+            predicted: VectorDynamics::unroll(self, &start, &slices.actions),
+            tokens: 1,
+        })
+    }
+}
+
+impl VectorDynamics for LewmNet {
+    fn encode(&self, images: Tensor<4>) -> Tensor<2> {
+        Self::encode(self, images)
+    }
+
+    fn unroll(&self, start: &Tensor<3>, actions: &Tensor<3>) -> Vec<Tensor<3>> {
+        let latents = self.rollout(start.clone().swap_dims(0, 1), actions.clone());
+        let steps = 1..=actions.dims()[1];
+        steps
+            .map(|t| latents.clone().slice_dim(1, t..t + 1).swap_dims(0, 1))
+            .collect()
+    }
+}
+
 /// Key parts of the file, and ours; the encoder has its own.
 const KEYS: [(&str, &str); 15] = [
     ("projector.net.0", "projector.fc1"),
@@ -312,7 +503,7 @@ pub(crate) fn our_key(key: &str) -> Option<String> {
         return None;
     }
     if let Some(key) = key.strip_prefix("encoder.") {
-        return Some(format!("encoder.{}", vit_tiny::our_key(key)));
+        return Some(format!("encoder.VitTiny.{}", vit_tiny::our_key(key)));
     }
     let pairs = KEYS.iter().chain(&MLP_KEYS);
     Some(pairs.fold(key.to_string(), |key, (theirs, ours)| {
@@ -365,6 +556,14 @@ mod tests {
     use crate::weights::fill::expected;
     use crate::weights::read_out::weights_of;
 
+    /// Blocks of ten numbers at a frameskip of 5.
+    const SHAPE: DataShape = DataShape {
+        height: 8,
+        width: 8,
+        action_dim: 2,
+        proprio_dim: 2,
+    };
+
     fn count(net: &LewmNet, part: &str) -> usize {
         expected(net, str::to_string)
             .iter()
@@ -375,14 +574,15 @@ mod tests {
 
     fn small() -> LewmConfig {
         LewmConfig {
-            encoder: VitTinyConfig {
+            encoder: LewmEncoder::VitTiny(VitTinyConfig {
                 width: 6,
                 layers: 1,
                 heads: 2,
                 image: 8,
                 patch: 4,
                 ..VitTinyConfig::default()
-            },
+            }),
+            latent: 6,
             predictor: AdaLnTimeConfig {
                 depth: 1,
                 heads: 2,
@@ -398,7 +598,7 @@ mod tests {
     #[test]
     fn the_full_model_has_the_documented_parameters() {
         // models.md section 7.2.
-        let net = LewmConfig::default().init(10, &Device::flex()).unwrap();
+        let net = LewmConfig::default().init(&SHAPE, &Device::flex()).unwrap();
         assert_eq!(count(&net, "encoder."), 5_501_376);
         assert_eq!(count(&net, "predictor."), 10_791_360);
         assert_eq!(count(&net, "projector."), 792_768);
@@ -413,7 +613,7 @@ mod tests {
 
     #[test]
     fn a_fresh_network_has_normal_positions_and_no_modulation() {
-        let net = small().init_seeded(4, 3, &Device::flex()).unwrap();
+        let net = small().init_seeded(&SHAPE, 3, &Device::flex()).unwrap();
         let weights = weights_of(&net);
         let of = |key: &str| weights.get(key).unwrap().values.clone();
         assert!(
@@ -422,7 +622,11 @@ mod tests {
                 .all(|v| v.abs() < f32::MIN_POSITIVE)
         );
         assert!(of("predictor.positions").iter().any(|v| v.abs() > 0.3));
-        assert!(of("encoder.positions").iter().all(|v| v.abs() < 0.2));
+        assert!(
+            of("encoder.VitTiny.positions")
+                .iter()
+                .all(|v| v.abs() < 0.2)
+        );
         assert!(
             of("projector.norm.running_var")
                 .iter()
@@ -435,17 +639,17 @@ mod tests {
         );
         assert_eq!(
             weights,
-            weights_of(&small().init_seeded(4, 3, &Device::flex()).unwrap())
+            weights_of(&small().init_seeded(&SHAPE, 3, &Device::flex()).unwrap())
         );
     }
 
     #[test]
     fn a_rollout_sees_no_more_than_the_history() {
         let device = Device::flex();
-        let net = initialise(small().init(4, &device).unwrap(), 3);
+        let net = initialise(small().init(&SHAPE, &device).unwrap(), 3);
         let normal = burn::tensor::Distribution::Normal(0.0, 1.0);
         let start = Tensor::<3>::random([2, 1, 6], normal, &device);
-        let actions = Tensor::<3>::random([2, 4, 4], normal, &device);
+        let actions = Tensor::<3>::random([2, 4, 10], normal, &device);
         let latents = net.rollout(start, actions.clone());
         assert_eq!(latents.dims(), [2, 5, 6]);
         // The last of them again, from the two frames before it alone; both of them count.

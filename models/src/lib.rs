@@ -16,6 +16,7 @@ mod predictor;
 pub mod token;
 mod token_planner;
 pub mod train;
+mod vector_model;
 pub mod weights;
 mod world_model;
 pub mod zoo;

@@ -16,7 +16,7 @@ use crate::{Error, Result};
 
 /// Tokens that a call of the predictor sees at most, over all candidates that are unrolled at a time: their
 /// attention scores are what fills memory.
-const TOKENS: usize = 8192;
+const TOKENS: usize = 2560;
 
 /// A predictor with its weights, and how it is unrolled.
 #[derive(Debug)]

@@ -193,6 +193,24 @@ impl ModelInfo {
     pub fn block_width(&self) -> usize {
         self.frameskip * self.action_dim
     }
+
+    /// Refuses a frame of another size than the model's.
+    pub(crate) fn check_frame(&self, frame: Frame<'_>) -> Result<()> {
+        let (height, width) = (self.image_height, self.image_width);
+        if (frame.height, frame.width) == (height, width) && frame.rgb.len() == 3 * height * width {
+            return Ok(());
+        }
+        Err(Error::Shape {
+            what: "frame",
+            expected: format!("{height}x{width} RGB"),
+            actual: format!(
+                "{}x{}, {} bytes",
+                frame.height,
+                frame.width,
+                frame.rgb.len()
+            ),
+        })
+    }
 }
 
 /// A frozen world model, ready to plan with. One value may be used from many threads.

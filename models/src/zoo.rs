@@ -44,8 +44,15 @@ const VJEPA2_AC_BUGGY: ModelEntry = ModelEntry {
     source: "V-JEPA 2, arXiv 2506.09985; models.md section 4.5",
 };
 
+/// The single-vector model of LeWM.
+pub(crate) const LEWM: ModelEntry = ModelEntry {
+    name: "lewm",
+    summary: "trained from pixels, kept from collapse by SIGReg; causal transformer over latents; small by default",
+    source: "LeWM, arXiv 2603.19312; models.md section 7.2, sizes of section 7.5",
+};
+
 /// Every model.
-pub const MODELS: &[ModelEntry] = &[PLDM, OURS, DINO_WM, VJEPA2_AC, VJEPA2_AC_BUGGY];
+pub const MODELS: &[ModelEntry] = &[PLDM, LEWM, OURS, DINO_WM, VJEPA2_AC, VJEPA2_AC_BUGGY];
 
 /// The entry called `name`.
 pub fn find(name: &str) -> Result<&'static ModelEntry> {
@@ -80,6 +87,11 @@ pub const RECIPES: &[Recipe] = &[
         name: "wall-long",
         summary: "pldm on Wall, four times the steps; not scored yet",
         toml: include_str!("../recipes/wall-long.toml"),
+    },
+    Recipe {
+        name: "lewm-small",
+        summary: "LeWM on Wall with a small convolutional encoder",
+        toml: include_str!("../recipes/lewm-small.toml"),
     },
     Recipe {
         name: "ours-tiny",

@@ -184,25 +184,25 @@ const DEFAULT_MODEL: &str = "pldm";
 /// Takes over the encoder and the objective of a layer whole where they are of another kind than the table's: their
 /// keys are others.
 fn choose_variants(table: &mut toml::Table, layer: &toml::Table) {
-    let Some(changes) = layer.get("token").and_then(toml::Value::as_table) else {
-        return;
-    };
-    let Some(token) = table_at(table, &["token"]) else {
-        return;
-    };
     let kind = |table: &toml::Table| {
         let kind = table.get("encoder")?.get("kind")?.as_str()?;
         Some(kind.to_string())
     };
-    if kind(changes).is_some_and(|kind_of_layer| Some(kind_of_layer) != kind(token)) {
-        token.insert("encoder".into(), changes["encoder"].clone());
-    }
     let objective = |table: &toml::Table| {
         let objective = table.get("objective")?.as_table()?;
         objective.keys().next().cloned()
     };
-    if objective(changes).is_some_and(|of_layer| Some(of_layer) != objective(token)) {
-        token.insert("objective".into(), changes["objective"].clone());
+    for model in ["token", "lewm"] {
+        let changes = layer.get(model).and_then(toml::Value::as_table);
+        let (Some(changes), Some(table)) = (changes, table_at(table, &[model])) else {
+            continue;
+        };
+        if kind(changes).is_some_and(|kind_of_layer| Some(kind_of_layer) != kind(table)) {
+            table.insert("encoder".into(), changes["encoder"].clone());
+        }
+        if objective(changes).is_some_and(|of_layer| Some(of_layer) != objective(table)) {
+            table.insert("objective".into(), changes["objective"].clone());
+        }
     }
 }
 

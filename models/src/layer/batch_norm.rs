@@ -4,9 +4,9 @@
 //! y = (x - mean) / sqrt(var + eps) * gamma + beta        arXiv 1502.03167
 //! ```
 //!
-//! On a device with gradients `mean` and `var` (divided by `n`) are those of the batch, and the running
-//! statistics move towards them (the running variance divides by `n - 1`, as in `PyTorch`); elsewhere they
-//! are the running ones. burn's layer keeps its newest statistics aside until the next forward pass, so a
+//! While the layer learns, `mean` and `var` (divided by `n`) are those of the batch, and the running
+//! statistics move towards them (the running variance divides by `n - 1`, as in `PyTorch`); otherwise they
+//! are the running ones. A layer learns where its parameters ask for gradients. burn's layer keeps its newest statistics aside until the next forward pass, so a
 //! checkpoint would miss one step; here they are in place as soon as the forward pass has run.
 
 use burn::module::{Module, Param, RunningState};
@@ -39,7 +39,7 @@ impl BatchNorm {
     }
 
     pub(crate) fn forward(&self, input: Tensor<2>) -> Tensor<2> {
-        let (centred, variance) = if input.device().is_autodiff() {
+        let (centred, variance) = if self.gamma.val().is_require_grad() {
             self.by_batch(input)
         } else {
             let variance = self.running_var.value().unsqueeze();

@@ -55,10 +55,6 @@ fn normal(t: f64) -> f64 {
 /// `count` random directions, `[D, count]`; their lengths are taken out by the losses.
 ///
 /// A fresh draw every step; the stream is named `sigreg` and the step.
-#[cfg_attr(
-    not(test),
-    expect(dead_code, reason = "`lewm` is not among the models to train yet")
-)]
 pub(crate) fn directions(
     seed: u64,
     step: u64,

@@ -100,6 +100,11 @@ impl ResidualMlp {
         all.into_iter().skip(native - 1).step_by(native).collect()
     }
 
+    /// Networks `E`.
+    pub(crate) fn ensemble(&self) -> usize {
+        self.ensemble
+    }
+
     /// The same start for every network: `[B, D]` to `[E, B, D]`.
     pub(crate) fn spread(&self, latents: Tensor<2>) -> Tensor<3> {
         latents.unsqueeze_dim::<3>(0).repeat_dim(0, self.ensemble)

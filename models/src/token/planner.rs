@@ -39,23 +39,6 @@ impl TokenGridModel {
             planner: TokenPlanner::new(net.model, unroll, device)?,
         })
     }
-
-    fn check_frame(&self, frame: Frame<'_>) -> Result<()> {
-        let (height, width) = (self.info.image_height, self.info.image_width);
-        if (frame.height, frame.width) == (height, width) && frame.rgb.len() == 3 * height * width {
-            return Ok(());
-        }
-        Err(Error::Shape {
-            what: "frame",
-            expected: format!("{height}x{width} RGB"),
-            actual: format!(
-                "{}x{}, {} bytes",
-                frame.height,
-                frame.width,
-                frame.rgb.len()
-            ),
-        })
-    }
 }
 
 impl WorldModel for TokenGridModel {
@@ -64,7 +47,7 @@ impl WorldModel for TokenGridModel {
     }
 
     fn encode(&self, frame: Frame<'_>, proprio: &[f32]) -> Result<Latent> {
-        self.check_frame(frame)?;
+        self.info.check_frame(frame)?;
         let [width, rows, columns] = self.encoder.shape();
         let count = rows * columns;
         // Channels first in the network's input, tokens first in a latent.

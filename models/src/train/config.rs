@@ -2,6 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
+use crate::lewm::LewmConfig;
 use crate::pldm::PldmConfig;
 use crate::token::TokenConfig;
 use crate::{Error, Result};
@@ -73,6 +74,23 @@ impl TrainingConfig {
     }
 }
 
+impl TrainingConfig {
+    /// Settings of LeWM (models.md sections 7.2 and 7.5), with batches that two cores take.
+    fn lewm() -> Self {
+        Self {
+            steps: 4000,
+            batch: 64,
+            horizon: 3,
+            learning_rate: 1e-3,
+            warmup_fraction: 0.01,
+            final_fraction: 0.0,
+            weight_decay: 1e-3,
+            clip_norm: 1.0,
+            ..Self::default()
+        }
+    }
+}
+
 impl Default for TrainingConfig {
     fn default() -> Self {
         Self {
@@ -105,8 +123,18 @@ pub struct TrainConfig {
     /// Architecture and objective of a token-grid model; absent for other models.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub token: Option<TokenConfig>,
+    /// Architecture and loss of `lewm`; absent for other models.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub lewm: Option<LewmConfig>,
     /// Optimisation.
     pub training: TrainingConfig,
+}
+
+/// The part of a [`TrainConfig`] that says what the model is.
+pub(crate) enum Architecture<'a> {
+    Pldm(&'a PldmConfig),
+    Lewm(&'a LewmConfig),
+    Token(&'a TokenConfig),
 }
 
 impl Default for TrainConfig {
@@ -115,6 +143,7 @@ impl Default for TrainConfig {
             model: crate::zoo::PLDM.name.to_string(),
             pldm: PldmConfig::default(),
             token: None,
+            lewm: None,
             training: TrainingConfig::default(),
         }
     }
@@ -128,23 +157,36 @@ impl TrainConfig {
     pub fn of(model: &str) -> Result<Self> {
         let name = crate::zoo::find(model)?.name;
         let token = crate::token::config::preset(name);
-        let training = match token {
-            Some(_) => TrainingConfig::token_grid(),
-            None => TrainingConfig::default(),
+        let lewm = (name == crate::zoo::LEWM.name).then(LewmConfig::small);
+        let training = match (&token, &lewm) {
+            (Some(_), _) => TrainingConfig::token_grid(),
+            (None, Some(_)) => TrainingConfig::lewm(),
+            (None, None) => TrainingConfig::default(),
         };
         Ok(Self {
             model: name.to_string(),
             pldm: PldmConfig::default(),
             token,
+            lewm,
             training,
         })
     }
 
+    /// What the model is.
+    pub(crate) fn architecture(&self) -> Architecture<'_> {
+        match (&self.token, &self.lewm) {
+            (Some(token), _) => Architecture::Token(token),
+            (None, Some(lewm)) => Architecture::Lewm(lewm),
+            (None, None) => Architecture::Pldm(&self.pldm),
+        }
+    }
+
     /// Native steps per model step.
     pub fn frameskip(&self) -> usize {
-        match &self.token {
-            Some(token) => token.frameskip,
-            None => self.pldm.frameskip,
+        match self.architecture() {
+            Architecture::Token(token) => token.frameskip,
+            Architecture::Lewm(lewm) => lewm.frameskip,
+            Architecture::Pldm(pldm) => pldm.frameskip,
         }
     }
 
@@ -167,18 +209,31 @@ impl TrainConfig {
         crate::zoo::find(&self.model)?;
         self.pldm.check()?;
         let is_token_grid = crate::token::config::preset(&self.model).is_some();
-        match &self.token {
-            Some(token) if is_token_grid => token.check(self.training.horizon)?,
-            None if !is_token_grid => {}
-            _ => {
+        let is_lewm = self.model == crate::zoo::LEWM.name;
+        let tables = [
+            (
+                "token",
+                "token-grid models",
+                self.token.is_some(),
+                is_token_grid,
+            ),
+            ("lewm", "`lewm`", self.lewm.is_some(), is_lewm),
+        ];
+        for (key, models, given, wanted) in tables {
+            if given != wanted {
                 return Err(Error::Config {
-                    key: "token",
+                    key,
                     detail: format!(
-                        "is there for token-grid models and no other; this is `{}`",
+                        "is there for {models} and no other; this is `{}`",
                         self.model
                     ),
                 });
             }
+        }
+        match self.architecture() {
+            Architecture::Token(token) => token.check(self.training.horizon)?,
+            Architecture::Lewm(lewm) => lewm.check(self.training.horizon)?,
+            Architecture::Pldm(_) => {}
         }
         let t = &self.training;
         let positive = [

@@ -9,9 +9,11 @@ use std::sync::mpsc::{Receiver, sync_channel};
 use std::time::{Duration, Instant};
 
 use burn::tensor::{Device, Tensor, TensorData};
+use jepa_datasets::transform::Transform;
 use jepa_datasets::{
     Column, Dataset, Normalizer, Order, PROPRIO, SliceIndex, SliceRef, SliceSpec, Stream,
 };
+use rayon::prelude::*;
 
 use super::config::{CrossingConfig, TrainConfig};
 use super::{FrameInput, SliceTensors};
@@ -41,6 +43,29 @@ impl FrameInput for Pixels {
 
     fn convert(&self, rgb: &[u8]) -> Result<Vec<f32>> {
         Ok(frames_to_input(rgb, self.height, self.width))
+    }
+}
+
+/// Frames resized by a released transform.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Transformed {
+    pub transform: Transform,
+    pub height: usize,
+    pub width: usize,
+}
+
+impl FrameInput for Transformed {
+    fn shape(&self) -> [usize; 3] {
+        [3, self.transform.size, self.transform.size]
+    }
+
+    fn convert(&self, rgb: &[u8]) -> Result<Vec<f32>> {
+        let frames = rgb.par_chunks_exact(3 * self.height * self.width);
+        let transformed = frames.flat_map_iter(|frame| {
+            let values: Vec<f32> = frame.iter().map(|v| f32::from(*v)).collect();
+            self.transform.apply(&values, self.height, self.width)
+        });
+        Ok(transformed.collect())
     }
 }
 

@@ -23,6 +23,7 @@ use crate::Result;
 
 pub use config::{CrossingConfig, TrainConfig, TrainingConfig};
 pub use loader::training_slices;
+pub(crate) use loader::{Pixels, Transformed};
 pub use metrics::MetricsLine;
 pub use run::{Finished, Hooks, TrainRequest, load, run};
 pub use synthetic::SyntheticTraining;

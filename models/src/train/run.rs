@@ -9,20 +9,22 @@ use burn::tensor::Device;
 use jepa_datasets::{ACTION, Dataset, Normalizer, PROPRIO};
 use serde::{Deserialize, Serialize};
 
-use super::FrameInput;
 use super::checkpoint::{Progress, hash, weights_from_bytes, weights_to_bytes};
-use super::config::{TrainConfig, TrainingConfig};
+use super::config::{Architecture, TrainConfig, TrainingConfig};
 use super::files::{create_dir, damaged, partial, read_json, write_atomic, write_json};
 use super::fit::{Fit, METRICS};
 use super::loader::{Pixels, SliceSource};
 use super::metrics::MetricsLine;
 use super::validation::ValidationErrors;
+use super::{FrameInput, Trainable};
 use crate::layer::init::initialise;
-use crate::pldm::{DataShape, Pldm, PldmConfig, PldmNet};
+use crate::lewm::LewmConfig;
+use crate::pldm::{DataShape, PldmConfig, PldmNet};
 use crate::token::config::{EncoderChoice, TokenConfig};
 use crate::token::encoder::{PldmGrid, RandomPatch};
 use crate::token::net::{TokenNet, TokenSettings};
 use crate::token::planner::TokenGridModel;
+use crate::vector_model::VectorModel;
 use crate::world_model::{ModelInfo, TrainingInfo, WorldModel};
 use crate::{Error, Result};
 
@@ -97,6 +99,8 @@ struct ModelFile {
     pldm: PldmConfig,
     #[serde(skip_serializing_if = "Option::is_none", default)]
     token: Option<TokenFile>,
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    lewm: Option<LewmConfig>,
     shape: DataShape,
     info: ModelInfo,
 }
@@ -133,30 +137,76 @@ pub fn run(request: &TrainRequest<'_>, hooks: &Hooks<'_>) -> Result<Finished> {
     if let Ok(finished) = read_json(&request.out.join(SUMMARY)) {
         return Ok(finished);
     }
-    let Some(token) = &request.config.token else {
-        let shape = data_shape(&dataset)?;
-        let pixels: Arc<dyn FrameInput> = Arc::new(Pixels {
-            height: shape.height,
-            width: shape.width,
-        });
-        let data = TrainingData::open(&dataset, request.config, &pixels)?;
-        (hooks.on_stage)("train", request.config.training.steps);
-        let (net, progress) = fit(request, &data, hooks)?;
-        return write_model(
-            request,
-            identity,
-            &data,
-            &net,
-            &pldm_facts(request.config, &net),
-            progress,
-        );
+    let shape = data_shape(&dataset)?;
+    let seed = request.config.training.seed;
+    let device = Device::flex().autodiff();
+    let started = Started {
+        request,
+        identity,
+        dataset: &dataset,
+        hooks,
     };
-    let frozen = frozen_encoder(request, token, &dataset, hooks)?;
-    let data = TrainingData::open(&dataset, request.config, &frozen.input)?;
-    (hooks.on_stage)("train", request.config.training.steps);
-    let (net, progress) = fit_tokens(request, token, &frozen, &data, hooks)?;
-    let facts = token_facts(request.config, token, &frozen, &net);
-    write_model(request, identity, &data, &net, &facts, progress)
+    match request.config.architecture() {
+        Architecture::Pldm(pldm) => {
+            let net = initialise(pldm.init(&shape, &device)?, seed);
+            let facts = Facts::of_vectors(net.planning_parameters(), pldm.latent_width());
+            started.train(&pixels(&shape), net, pldm.loss, &facts)
+        }
+        Architecture::Lewm(lewm) => {
+            let net = lewm.init_seeded(&shape, seed, &device)?;
+            let facts = Facts::of_vectors(net.num_params(), lewm.latent);
+            started.train(&lewm.encoder.input(&shape), net, lewm.loss, &facts)
+        }
+        Architecture::Token(token) => {
+            let frozen = frozen_encoder(request, token, &dataset, hooks)?;
+            let (tokens, horizon) = (frozen.input.shape(), request.config.training.horizon);
+            let net = TokenNet::new(token, tokens, &shape, horizon, seed, &device)?;
+            let facts = token_facts(request.config, token, &frozen, &net);
+            started.train(&frozen.input, net, TokenSettings::new(token), &facts)
+        }
+    }
+}
+
+/// Frames as the convolutions of `pldm` take them.
+fn pixels(shape: &DataShape) -> Arc<dyn FrameInput> {
+    Arc::new(Pixels {
+        height: shape.height,
+        width: shape.width,
+    })
+}
+
+/// A run whose folder is claimed.
+struct Started<'a> {
+    request: &'a TrainRequest<'a>,
+    identity: RunIdentity,
+    dataset: &'a Arc<Dataset>,
+    hooks: &'a Hooks<'a>,
+}
+
+impl Started<'_> {
+    /// Trains the network on frames as `input` gives them, and writes the model.
+    fn train<M: Trainable>(
+        self,
+        input: &Arc<dyn FrameInput>,
+        net: M,
+        weights: M::Weights,
+        facts: &Facts,
+    ) -> Result<Finished> {
+        let request = self.request;
+        let data = TrainingData::open(self.dataset, request.config, input)?;
+        (self.hooks.on_stage)("train", request.config.training.steps);
+        let fit = Fit {
+            run: request.out,
+            config: &request.config.training,
+            weights,
+            training: &data.training,
+            validation: &data.validation,
+            proprio_dim: data.shape.proprio_dim,
+            device: Device::flex().autodiff(),
+        };
+        let (net, progress) = fit.train(net, self.hooks)?;
+        write_model(request, self.identity, &data, &net, facts, progress)
+    }
 }
 
 /// A frozen encoder, ready to read slices through.
@@ -360,56 +410,6 @@ fn holds_something_else(folder: &Path, ours: &Path) -> Result<bool> {
     Ok(false)
 }
 
-fn fit(
-    request: &TrainRequest<'_>,
-    data: &TrainingData,
-    hooks: &Hooks<'_>,
-) -> Result<(PldmNet, Progress)> {
-    let config = &request.config.training;
-    let device = Device::flex().autodiff();
-    let net = initialise(request.config.pldm.init(&data.shape, &device)?, config.seed);
-    let fit = Fit {
-        run: request.out,
-        config,
-        weights: request.config.pldm.loss,
-        training: &data.training,
-        validation: &data.validation,
-        proprio_dim: data.shape.proprio_dim,
-        device,
-    };
-    fit.train(net, hooks)
-}
-
-fn fit_tokens(
-    request: &TrainRequest<'_>,
-    token: &TokenConfig,
-    frozen: &Frozen,
-    data: &TrainingData,
-    hooks: &Hooks<'_>,
-) -> Result<(TokenNet, Progress)> {
-    let config = &request.config.training;
-    let device = Device::flex().autodiff();
-    let tokens = frozen.input.shape();
-    let net = TokenNet::new(
-        token,
-        tokens,
-        &data.shape,
-        config.horizon,
-        config.seed,
-        &device,
-    )?;
-    let fit = Fit {
-        run: request.out,
-        config,
-        weights: TokenSettings::new(token),
-        training: &data.training,
-        validation: &data.validation,
-        proprio_dim: data.shape.proprio_dim,
-        device,
-    };
-    fit.train(net, hooks)
-}
-
 /// What only the network of a run knows about its model.
 struct Facts {
     /// Numbers that planning uses.
@@ -419,12 +419,15 @@ struct Facts {
     token: Option<TokenFile>,
 }
 
-fn pldm_facts(config: &TrainConfig, net: &PldmNet) -> Facts {
-    Facts {
-        parameters: net.planning_parameters(),
-        latent_width: config.pldm.latent_width(),
-        uses_proprio: false,
-        token: None,
+impl Facts {
+    /// Of a model with one vector per frame, without proprio.
+    fn of_vectors(parameters: usize, latent_width: usize) -> Self {
+        Self {
+            parameters,
+            latent_width,
+            uses_proprio: false,
+            token: None,
+        }
     }
 }
 
@@ -523,6 +526,7 @@ fn model_file(
         format_version: 1,
         pldm: config.pldm.clone(),
         token: facts.token.clone(),
+        lewm: config.lewm.clone(),
         shape: data.shape,
         info,
     })
@@ -551,13 +555,16 @@ pub fn load(run: &Path) -> Result<Box<dyn WorldModel>> {
     if file.token.is_some() {
         return load_tokens(run, file);
     }
+    let device = Device::flex();
+    if let Some(lewm) = &file.lewm {
+        let (path, bytes) = read_weights(run, &file)?;
+        let net = weights_from_bytes(lewm.init(&file.shape, &device)?, bytes, &path)?;
+        let input = lewm.encoder.input(&file.shape);
+        return Ok(Box::new(VectorModel::new(file.info, input, net, device)));
+    }
     let (file, net) = load_pldm(run)?;
-    Ok(Box::new(Pldm::new(
-        &file.pldm,
-        file.info,
-        net,
-        Device::flex(),
-    )))
+    let input = pixels(&file.shape);
+    Ok(Box::new(VectorModel::new(file.info, input, net, device)))
 }
 
 /// `model.json` of a finished run.

@@ -9,7 +9,8 @@ use serde_json::Value;
 use super::{Found, scalar, tensor, torch_weights, total};
 use crate::Result;
 use crate::encoder::vit_tiny::VitTinyConfig;
-use crate::lewm::{LewmConfig, LewmLoss, LewmNet, our_key};
+use crate::lewm::{LewmConfig, LewmEncoder, LewmLoss, LewmNet, our_key};
+use crate::pldm::DataShape;
 use crate::predictor::adaln_time::AdaLnTimeConfig;
 use crate::weights::check::{Case, CheckEntry, Comparison};
 use crate::weights::{Checkpoint, read_out};
@@ -43,9 +44,20 @@ struct Config {
 }
 
 impl Config {
+    /// The action blocks of a case are given whole.
+    fn shape(&self) -> DataShape {
+        DataShape {
+            height: self.image,
+            width: self.image,
+            action_dim: self.action_dim,
+            proprio_dim: 0,
+        }
+    }
+
     fn model(&self, sigreg: f64) -> LewmConfig {
         LewmConfig {
-            encoder: VitTinyConfig {
+            frameskip: 1,
+            encoder: LewmEncoder::VitTiny(VitTinyConfig {
                 width: self.width,
                 layers: self.layers,
                 heads: self.heads,
@@ -53,7 +65,8 @@ impl Config {
                 patch: self.patch,
                 norm_epsilon: self.vit_layer_norm_eps,
                 ..VitTinyConfig::default()
-            },
+            }),
+            latent: self.width,
             predictor: AdaLnTimeConfig {
                 depth: self.pred_depth,
                 heads: self.pred_heads,
@@ -84,7 +97,7 @@ fn check(case: &Case<'_>) -> Result<Vec<Comparison>> {
     let model = config.model(weight.unwrap_or(LewmLoss::default().sigreg));
     let device = Device::flex().autodiff();
     let net = model
-        .init(config.action_dim, &device)?
+        .init(&config.shape(), &device)?
         .load(case.name(), torch_weights(case)?)?;
     let inputs = case.arrays("inputs.safetensors")?;
     let mut found = Found::default();

@@ -1,23 +1,39 @@
-//! Token-grid models through the program: trained and planned with. That they survive kills is in [`crate::kill`].
+//! Models of the zoo through the program: trained and planned with. That they survive kills is in [`crate::kill`].
 
 use std::path::Path;
 
 use crate::support::{SMALL_PLANNER, collect, exits_with, only_run, succeeds, text};
 
-/// Settings that train any of them in a few seconds.
-const SMALL: &[&str] = &[
-    "token.predictor.depth=1",
-    "token.predictor.width=24",
-    "token.predictor.heads=2",
-    "token.predictor.hidden=32",
-    "token.encoder.kind=random-patch",
-    "token.encoder.patch=16",
-    "token.encoder.width=12",
-    "training.batch=4",
-    "training.validation_slices=4",
-    "training.checkpoint_every=3",
-    "training.log_every=1",
-];
+/// Settings that train a model in a few seconds.
+fn small(model: &str) -> Vec<&'static str> {
+    let mut settings = vec![
+        "training.batch=4",
+        "training.validation_slices=4",
+        "training.checkpoint_every=3",
+        "training.log_every=1",
+    ];
+    settings.extend(match model {
+        "lewm" => [
+            "lewm.latent=8",
+            "lewm.predictor.depth=1",
+            "lewm.predictor.heads=2",
+            "lewm.predictor.hidden=16",
+            "lewm.projector_hidden=12",
+            "lewm.loss.directions=9",
+        ]
+        .as_slice(),
+        _ => &[
+            "token.predictor.depth=1",
+            "token.predictor.width=24",
+            "token.predictor.heads=2",
+            "token.predictor.hidden=32",
+            "token.encoder.kind=random-patch",
+            "token.encoder.patch=16",
+            "token.encoder.width=12",
+        ],
+    });
+    settings
+}
 
 /// A command that trains `model`.
 pub(crate) fn train(model: &str, data: &Path, out: &Path, more: &[&str]) -> Vec<String> {
@@ -33,8 +49,8 @@ pub(crate) fn train(model: &str, data: &Path, out: &Path, more: &[&str]) -> Vec<
     .map(String::from)
     .to_vec();
     args.extend(more.iter().map(|s| (*s).to_string()));
-    for setting in SMALL {
-        args.extend(["--set".to_string(), (*setting).to_string()]);
+    for setting in small(model) {
+        args.extend(["--set".to_string(), setting.to_string()]);
     }
     args
 }
@@ -62,45 +78,67 @@ fn evaluate(run: &Path, out: &Path, more: &[&str]) -> Vec<u8> {
 }
 
 #[test]
-fn every_token_grid_model_trains_and_plans_the_same_at_any_number_of_threads() {
+fn every_model_trains_and_plans_the_same_at_any_number_of_threads() {
     let folder = tempfile::tempdir().unwrap();
     let data = collect(folder.path(), 24);
-    for model in ["ours", "dino-wm", "vjepa2-ac", "vjepa2-ac-buggy"] {
-        let run = folder.path().join(model);
-        succeeds(&train(
-            model,
-            &data,
-            &run,
-            &["--steps", "4", "--threads", "1"],
-        ));
-        let again = folder.path().join(format!("{model}-3"));
-        succeeds(&train(
-            model,
-            &data,
-            &again,
-            &["--steps", "4", "--threads", "3"],
-        ));
+    let models = [
+        ("lewm", "sigreg"),
+        ("ours", "rollout_2"),
+        ("dino-wm", "teacher_forcing"),
+        ("vjepa2-ac", "rollout_2"),
+        ("vjepa2-ac-buggy", "rollout"),
+    ];
+    for (model, term) in models {
+        let run = |name: &str, threads: &str| {
+            let run = folder.path().join(format!("{model}-{name}"));
+            succeeds(&train(
+                model,
+                &data,
+                &run,
+                &["--steps", "4", "--threads", threads],
+            ));
+            run
+        };
+        let (first, again) = (run("first", "1"), run("again", "3"));
         assert!(
-            weights(&run) == weights(&again),
+            weights(&first) == weights(&again),
             "{model}: 1 and 3 threads disagree"
         );
-        let metrics = std::fs::read_to_string(run.join("metrics.jsonl")).unwrap();
+        let metrics = std::fs::read_to_string(first.join("metrics.jsonl")).unwrap();
         assert!(
-            metrics.contains("\"loss_teacher_forcing\":"),
+            metrics.contains(&format!("\"loss_{term}\":")),
             "{model}: {metrics}"
         );
-        let one = evaluate(
-            &run,
-            &folder.path().join(format!("{model}-one")),
-            &["--threads", "1"],
+        let plans = |threads: &str| {
+            let out = folder.path().join(format!("{model}-plans-{threads}"));
+            evaluate(&first, &out, &["--threads", threads])
+        };
+        assert!(
+            plans("1") == plans("2"),
+            "{model}: 1 and 2 threads plan differently"
         );
-        let two = evaluate(
-            &run,
-            &folder.path().join(format!("{model}-two")),
-            &["--threads", "2"],
-        );
-        assert!(one == two, "{model}: 1 and 2 threads plan differently");
     }
+}
+
+#[test]
+fn lewm_trains_with_its_published_encoder_too() {
+    let folder = tempfile::tempdir().unwrap();
+    let data = collect(folder.path(), 24);
+    let run = folder.path().join("run");
+    let vit = [
+        "lewm.encoder.kind=vit-tiny",
+        "lewm.encoder.width=12",
+        "lewm.encoder.layers=1",
+        "lewm.encoder.heads=2",
+        "lewm.encoder.image=28",
+        "lewm.encoder.patch=14",
+    ];
+    let mut more = vec!["--steps", "2"];
+    for setting in vit {
+        more.extend(["--set", setting]);
+    }
+    succeeds(&train("lewm", &data, &run, &more));
+    evaluate(&run, &folder.path().join("runs"), &[]);
 }
 
 #[test]
