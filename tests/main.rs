@@ -8,6 +8,7 @@
 mod bad_input;
 mod determinism;
 mod exports;
+mod features;
 mod full_disk;
 #[cfg(unix)]
 mod hostile;

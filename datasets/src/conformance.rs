@@ -12,7 +12,7 @@ use serde::Serialize;
 
 use crate::split::{Member, SplitRule, Splits};
 use crate::statistics::statistics;
-use crate::store::{check_numbering, hash_file, list_files, read_manifest};
+use crate::store::{FEATURES, check_numbering, hash_file, list_files, read_manifest};
 use crate::{Dataset, EpisodeMeta, Error, Manifest, Outcome, PIXEL_RANGE, Pixels, Result, STATE};
 
 pub use loss::the_loss_is_that_of_a_codec;
@@ -132,9 +132,11 @@ pub fn no_other_files(root: &Path, manifest: &Manifest) -> Result<Vec<Problem>> 
         .map(String::as_str)
         .chain(["dataset.json"])
         .collect();
+    // What encoders made of the frames can be made again, and states by itself what it belongs to.
+    let computed = |name: &str| name.split_once('/').is_some_and(|(top, _)| top == FEATURES);
     let others = list_files(root)?
         .into_iter()
-        .filter(|name| !known.contains(name.as_str()));
+        .filter(|name| !known.contains(name.as_str()) && !computed(name));
     Ok(others
         .map(|name| {
             Problem::new(

@@ -45,7 +45,7 @@ pub use shard::Shard;
 pub use slice::{Dropped, Order, Slice, SliceIndex, SliceRef, SliceSpec};
 pub use split::{Member, Split, SplitRule, Splits};
 pub use store::{
-    Dataset, DatasetWriter, EpisodeWriter, ReadCount, SizeMeter, WriterOptions, is_shard,
+    Dataset, DatasetWriter, EpisodeWriter, FEATURES, ReadCount, SizeMeter, WriterOptions, is_shard,
     merge_shards,
 };
 pub use stream::Stream;

@@ -2,6 +2,8 @@
 //!
 //! All of them are deterministic: the released settings make the "random" crop a central one.
 
+use serde::{Deserialize, Serialize};
+
 use crate::{Error, Result};
 
 /// Mean and standard deviation per channel, for pixels in `[0, 1]`.
@@ -27,13 +29,16 @@ impl PixelNorm {
 }
 
 /// Which code base's transform.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Geometry {
     /// Central crop with an aspect ratio limit, then bilinear without antialias (section 4.1).
+    #[serde(rename = "jepa-wms")]
     JepaWms,
     /// Shorter side to the size with antialias, then central crop (section 4.2).
+    #[serde(rename = "dino-wm")]
     DinoWm,
     /// As JEPA-WMs, with the wide crop of V-JEPA-2-AC (section 4.3).
+    #[serde(rename = "vjepa2-ac")]
     VJepa2Ac,
 }
 

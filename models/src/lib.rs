@@ -6,6 +6,7 @@
 pub mod eb_jepa;
 pub mod encoder;
 mod error;
+pub mod features;
 pub mod head;
 mod layer;
 pub mod lewm;

@@ -66,7 +66,8 @@ fn print(items: &[Item], ctx: &Context) -> anyhow::Result<()> {
     let width = items.iter().map(|item| item.name.len()).max().unwrap_or(0);
     for item in items {
         ctx.print(&format!("{:width$}  {}", item.name, item.summary))?;
-        for (key, value) in &item.details {
+        // Nested documents are for `--json`.
+        for (key, value) in item.details.iter().filter(|(_, value)| !value.is_object()) {
             let value = value
                 .as_str()
                 .map_or_else(|| value.to_string(), String::from);
@@ -104,6 +105,7 @@ fn encoders() -> Vec<Item> {
         let details = json!({
             "files": entry.files,
             "parameters": entry.config.parameters(),
+            "sizes": entry.config,
         });
         item(entry.name, entry.summary, details)
     };

@@ -6,6 +6,7 @@ pub mod collect;
 pub mod compare;
 pub mod demo;
 pub mod doctor;
+pub mod embed;
 pub mod eval;
 pub mod export;
 pub mod ingest;
@@ -105,6 +106,8 @@ pub enum Command {
     Export(export::Args),
     /// List models, tasks, planners, datasets and metrics.
     List(list::Args),
+    /// Encode every frame of a dataset with a frozen encoder and keep the tokens.
+    Embed(embed::Args),
     /// Train a world model.
     Train(train::Args),
     /// Read weight files of other programs; check models against reference cases.
@@ -143,6 +146,7 @@ impl Command {
             Command::Preview(args) => preview::run(args, ctx),
             Command::Export(args) => export::run(args, ctx),
             Command::List(args) => list::run(args, ctx),
+            Command::Embed(args) => embed::run(args, ctx),
             Command::Train(args) => train::run(args, ctx),
             Command::Weights(args) => weights::run(args, ctx),
             Command::Rollout(args) => rollout::run(args, ctx),

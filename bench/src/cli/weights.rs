@@ -3,6 +3,7 @@
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
+use jepa_models::encoder::EncoderConfig;
 use jepa_models::weights::check::{Case, Comparison};
 use jepa_models::weights::import::{self, CONFIG, IMPORTS, WEIGHTS, WeightsConfig};
 use jepa_reports::text_table;
@@ -53,6 +54,10 @@ enum Action {
         /// Folder to write.
         #[arg(long, value_name = "DIR")]
         out: PathBuf,
+        /// JSON file with the sizes of an encoder that is not of the released size: what `list encoders --json` shows
+        /// of one, with other numbers. NAME then says which file it is like.
+        #[arg(long, value_name = "FILE")]
+        sizes: Option<PathBuf>,
         /// Replace weights of another file at DIR.
         #[arg(long)]
         overwrite: bool,
@@ -73,10 +78,12 @@ pub fn run(args: &Args, ctx: &Context) -> anyhow::Result<ExitCode> {
             file,
             model,
             out,
+            sizes,
             overwrite,
             dry_run,
         } => {
             let job = Import {
+                sizes: sizes.as_deref(),
                 file,
                 model,
                 out,
@@ -252,6 +259,7 @@ struct Import<'a> {
     file: &'a Path,
     model: &'a str,
     out: &'a Path,
+    sizes: Option<&'a Path>,
     overwrite: bool,
     dry_run: bool,
 }
@@ -262,7 +270,10 @@ impl Import<'_> {
         let source = weights::identify(self.file, entry)?;
         self.refuse_others(&source.blake3)?;
         let file = weights::read_where(self.file, &|key| entry.reads(key))?;
-        let converted = (entry.convert)(file)?;
+        let converted = match self.sizes {
+            None => (entry.convert)(file)?,
+            Some(path) => import::convert_sizes(file, entry.name, read_sizes(path)?)?,
+        };
         let mut config = WeightsConfig::new(entry, &converted, source);
         if !self.dry_run {
             config = import::write(self.out, &converted.arrays, config)?;
@@ -310,6 +321,25 @@ impl Import<'_> {
         ))?;
         ctx.print(&format!("source sha256 {}", config.source.sha256))
     }
+}
+
+/// Sizes of an encoder, from a JSON file.
+fn read_sizes(path: &Path) -> anyhow::Result<EncoderConfig> {
+    let text = std::fs::read(path).map_err(|source| crate::Error::Io {
+        action: "read",
+        path: path.to_path_buf(),
+        source,
+    })?;
+    let parsed = serde_json::from_slice(&text);
+    Ok(
+        parsed.map_err(|error: serde_json::Error| crate::Error::Config {
+            what: format!("`{}`", path.display()),
+            detail: error.to_string(),
+            hint: Some(
+                "`jepa-bench list encoders --json` shows the `sizes` of the released ones".into(),
+            ),
+        })?,
+    )
 }
 
 fn list(ctx: &Context) -> anyhow::Result<ExitCode> {

@@ -38,6 +38,8 @@ pub use writer::{DatasetWriter, EpisodeWriter, WriterOptions};
 
 /// File name of the manifest.
 pub(crate) const MANIFEST: &str = "dataset.json";
+/// Folder of what encoders made of the frames, beside the files that the manifest lists.
+pub const FEATURES: &str = "features";
 /// File name of the statistics.
 pub(crate) const STATS: &str = "stats.json";
 /// File name of the splits.

@@ -220,12 +220,24 @@ impl Dataset {
 
     /// One slice: `W + 1` frames and one run of rows.
     pub fn read_slice(&self, spec: &SliceSpec, at: SliceRef) -> Result<Slice> {
+        let slice = self.read_slice_rows(spec, at)?;
+        let chosen: Vec<usize> = spec.rows_of(at.start).collect();
+        let (frames, [height, width]) = self.slice_frames(spec, at.episode, &chosen)?;
+        Ok(Slice {
+            frames,
+            height,
+            width,
+            ..slice
+        })
+    }
+
+    /// One slice without its frames: `frames` is empty, `height` and `width` are 0.
+    pub fn read_slice_rows(&self, spec: &SliceSpec, at: SliceRef) -> Result<Slice> {
         spec.check()?;
         let meta = self.episode(at.episode)?;
         let run = at.start..at.start.saturating_add(spec.rows());
         check_range("row", run.start, run.end, meta.length)?;
         let chosen: Vec<usize> = spec.rows_of(at.start).collect();
-        let (frames, [height, width]) = self.slice_frames(spec, at.episode, &chosen)?;
         let columns = self.read_rows(at.episode, run)?;
         let strided = |name: &str| {
             columns
@@ -238,9 +250,9 @@ impl Dataset {
             values
         });
         Ok(Slice {
-            frames,
-            height,
-            width,
+            frames: Pixels::U8(Vec::new()),
+            height: 0,
+            width: 0,
             action: action.unwrap_or_default(),
             proprio: strided(PROPRIO)
                 .map(|column| column.to_f32())

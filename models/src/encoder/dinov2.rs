@@ -6,6 +6,7 @@
 use burn::module::{Module, Param};
 use burn::nn::Initializer;
 use burn::tensor::{Device, Tensor, TensorData};
+use serde::{Deserialize, Serialize};
 
 use super::naming::{Naming, load};
 use super::position_table::PositionResize;
@@ -19,7 +20,8 @@ use crate::weights::Checkpoint;
 use crate::weights::import::parameters;
 
 /// Sizes of a [`Dinov2`].
-#[derive(Debug, Clone, Copy, PartialEq)]
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
 pub struct Dinov2Config {
     /// The blocks.
     pub transformer: TransformerConfig,

@@ -8,6 +8,7 @@
 use burn::module::{Module, Param};
 use burn::nn::Initializer;
 use burn::tensor::{Device, Tensor};
+use serde::{Deserialize, Serialize};
 
 use super::naming::{Naming, load};
 use super::transformer::{TransformerConfig, grid_of, run};
@@ -21,7 +22,8 @@ use crate::weights::{Array, Checkpoint};
 use crate::{Error, Result};
 
 /// Sizes of a [`Dinov3`].
-#[derive(Debug, Clone, Copy, PartialEq)]
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
 pub struct Dinov3Config {
     /// The blocks.
     pub transformer: TransformerConfig,

@@ -7,6 +7,7 @@
 pub(crate) mod conv;
 mod dinov2;
 mod dinov3;
+pub(crate) mod frozen;
 pub(crate) mod impala;
 mod naming;
 mod position_table;
@@ -26,6 +27,7 @@ pub(crate) use dinov2::Dinov2;
 pub use dinov2::Dinov2Config;
 pub(crate) use dinov3::Dinov3;
 pub use dinov3::Dinov3Config;
+pub use frozen::FrozenEncoder;
 pub use position_table::PositionResize;
 pub use transformer::TransformerConfig;
 pub(crate) use vjepa::Vjepa;
@@ -127,8 +129,18 @@ impl ImageEncoder {
     /// # Errors
     /// Errors of reading it, and those of [`ImageEncoder::load`].
     pub fn open(folder: &Path) -> Result<Self> {
-        let (named, weights) = import::load::<import::Named>(folder, import::ENCODER)?;
-        Self::load(&find(&named.encoder)?.config, weights)
+        Ok(Self::open_for(folder, None)?.0)
+    }
+
+    /// The same for images of side `image`, or of its own; with its name and the hash of its weights.
+    pub(crate) fn open_for(folder: &Path, image: Option<usize>) -> Result<(Self, String, String)> {
+        let (config, weights) = import::read(folder, import::ENCODER)?;
+        let named: import::Named = import::sizes(folder, &config)?;
+        let sizes = named.sizes()?;
+        let sizes = image.map_or(sizes, |image| sizes.with_image(image));
+        sizes.check()?;
+        let encoder = Self::load(&sizes, weights)?;
+        Ok((encoder, named.encoder, config.weights_blake3))
     }
 
     /// The same on a device.
@@ -157,6 +169,13 @@ impl ImageEncoder {
     /// Its sizes.
     pub fn shape(&self) -> EncoderShape {
         self.encoder.shape()
+    }
+
+    /// Numbers in its weights.
+    pub(crate) fn parameters(&self) -> usize {
+        let weights = self.encoder.weights();
+        let arrays = weights.keys().filter_map(|key| weights.get(key));
+        arrays.map(|array| array.values.len()).sum()
     }
 
     /// Tokens of normalised images.

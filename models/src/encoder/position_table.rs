@@ -5,8 +5,11 @@
 //! them axis by axis. All three follow `PyTorch`'s interpolation with `align_corners` false, of which the
 //! back end has neither the scale-factor form nor the antialiased one.
 
+use serde::{Deserialize, Serialize};
+
 /// How the table of a `DINOv2` model is resized.
-#[derive(Debug, Clone, Copy, PartialEq)]
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
 pub struct PositionResize {
     /// Added to the target size before the scale is taken from it: 0.1 in models without registers, which
     /// shifts every source coordinate; 0 in models with registers.

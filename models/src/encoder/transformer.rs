@@ -1,6 +1,7 @@
 //! What the frozen encoders have in common: pre-norm blocks and a last norm (models.md section 1.1).
 
 use burn::tensor::{Device, Tensor};
+use serde::{Deserialize, Serialize};
 
 use crate::layer::block::{Block, BlockConfig};
 use crate::layer::layer_norm::LayerNorm;
@@ -8,7 +9,8 @@ use crate::layer::rope::Rope;
 use crate::{Error, Result};
 
 /// Sizes of the blocks.
-#[derive(Debug, Clone, Copy, PartialEq)]
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
 pub struct TransformerConfig {
     /// Width `D` of a token.
     pub width: usize,

@@ -7,6 +7,7 @@
 use burn::module::{Module, Param};
 use burn::nn::Initializer;
 use burn::tensor::{Device, Tensor, TensorData};
+use serde::{Deserialize, Serialize};
 
 use super::naming::{Naming, load};
 use super::position_table::trilinear;
@@ -20,7 +21,8 @@ use crate::weights::import::parameters;
 use crate::{Error, Result};
 
 /// Which of the two encoders of a training file.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
 pub enum Section {
     /// The one that was trained by gradients; the released world models use it.
     #[default]
@@ -86,7 +88,8 @@ fn without_wrapper(key: &str) -> &str {
 }
 
 /// Sizes of a [`Vjepa`].
-#[derive(Debug, Clone, Copy, PartialEq)]
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
 pub struct VjepaConfig {
     /// The blocks.
     pub transformer: TransformerConfig,

@@ -5,6 +5,7 @@
 
 use burn::module::Module;
 use burn::tensor::{Device, Tensor};
+use serde::{Deserialize, Serialize};
 
 use super::naming::{Naming, load};
 use super::transformer::{TransformerConfig, grid_of, run};
@@ -19,7 +20,8 @@ use crate::weights::import::parameters;
 use crate::{Error, Result};
 
 /// Sizes of a [`Vjepa2`].
-#[derive(Debug, Clone, Copy, PartialEq)]
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
 pub struct Vjepa2Config {
     /// The blocks.
     pub transformer: TransformerConfig,

@@ -1,6 +1,7 @@
 //! The released encoders, for `list encoders` and the documentation (models.md section 1).
 
 use burn::tensor::Device;
+use serde::{Deserialize, Serialize};
 
 use super::{
     Dinov2, Dinov2Config, Dinov3, Dinov3Config, FrameEncoder, TransformerConfig, Vjepa, Vjepa2,
@@ -10,7 +11,8 @@ use crate::weights::Checkpoint;
 use crate::{Error, Result};
 
 /// Family and sizes of an encoder.
-#[derive(Debug, Clone, Copy, PartialEq)]
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+#[serde(tag = "family", rename_all = "kebab-case")]
 pub enum EncoderConfig {
     /// `DINOv2`.
     Dinov2(Dinov2Config),
@@ -35,6 +37,57 @@ impl EncoderConfig {
             Self::Vjepa(config) => Box::new(Vjepa::load(config, weights, device)?),
             Self::Vjepa2(config) => Box::new(Vjepa2::load(config, weights, device)?),
         })
+    }
+
+    /// Checks the sizes that no type bounds.
+    ///
+    /// # Errors
+    /// [`Error::Config`] that names the size.
+    pub fn check(&self) -> Result<()> {
+        let (transformer, patch, image) = match self {
+            Self::Dinov2(c) => (c.transformer, c.patch, c.image),
+            Self::Dinov3(c) => (c.transformer, c.patch, c.image),
+            Self::Vjepa(c) => (c.transformer, c.patch, c.image),
+            Self::Vjepa2(c) => (c.transformer, c.patch, c.image),
+        };
+        let wrong = |key, detail: String| Err(Error::Config { key, detail });
+        let positive = [
+            ("transformer.width", transformer.width),
+            ("transformer.depth", transformer.depth),
+            ("transformer.heads", transformer.heads),
+            ("transformer.hidden", transformer.hidden),
+            ("patch", patch),
+            ("image", image),
+        ];
+        if let Some((key, _)) = positive.iter().find(|(_, value)| *value == 0) {
+            return wrong(key, "must be at least 1".into());
+        }
+        let (heads, width) = (transformer.heads, transformer.width);
+        if !width.is_multiple_of(heads) {
+            return wrong(
+                "transformer.heads",
+                format!("({heads}) must divide the width {width}"),
+            );
+        }
+        if !image.is_multiple_of(patch) {
+            return wrong(
+                "image",
+                format!("({image}) must be a multiple of the patch {patch}"),
+            );
+        }
+        Ok(())
+    }
+
+    /// The same encoder for images of another side.
+    #[must_use]
+    pub fn with_image(mut self, image: usize) -> Self {
+        match &mut self {
+            Self::Dinov2(config) => config.image = image,
+            Self::Dinov3(config) => config.image = image,
+            Self::Vjepa(config) => config.image = image,
+            Self::Vjepa2(config) => config.image = image,
+        }
+        self
     }
 
     /// Numbers in the file of such an encoder, counted without making any of them.

@@ -1,5 +1,8 @@
 //! What a token-grid model is made of, in the form it is saved with a run.
 
+use std::path::PathBuf;
+
+use jepa_datasets::transform::Geometry;
 use serde::{Deserialize, Serialize};
 
 use crate::layer::rope::Variant;
@@ -33,6 +36,22 @@ pub enum EncoderChoice {
         /// Width of a token.
         width: usize,
     },
+    /// A released encoder with its weights (models.md section 1). Tokens that `embed` has left in the dataset are
+    /// used where they are.
+    Imported {
+        /// Folder that `weights import` wrote.
+        weights: PathBuf,
+        /// Crop and interpolation in front of it, with their scale of the pixels.
+        #[serde(default = "jepa_wms")]
+        transform: Geometry,
+        /// Side of the images that it sees; its own where not given.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        image: Option<usize>,
+    },
+}
+
+fn jepa_wms() -> Geometry {
+    Geometry::JepaWms
 }
 
 /// Which predictor.

@@ -11,7 +11,8 @@ use std::time::{Duration, Instant};
 use burn::tensor::{Device, Tensor, TensorData};
 use jepa_datasets::transform::Transform;
 use jepa_datasets::{
-    Column, Dataset, Normalizer, Order, PROPRIO, SliceIndex, SliceRef, SliceSpec, Stream,
+    Column, Dataset, Normalizer, Order, PROPRIO, Pixels as Frames, SliceIndex, SliceRef, SliceSpec,
+    Stream,
 };
 use rayon::prelude::*;
 
@@ -285,11 +286,21 @@ impl SliceSource {
             shape: self.shape,
             block,
         };
-        let mut frames =
-            Vec::with_capacity(count * (horizon + 1) * 3 * self.shape.height * self.shape.width);
+        let stored = self.input.is_stored();
+        let pixels = (horizon + 1) * 3 * self.shape.height * self.shape.width;
+        let mut frames = Vec::with_capacity(if stored { 0 } else { count * pixels });
         for at in self.draw(stream, count) {
-            let slice = self.dataset.read_slice(&self.spec, at)?;
-            frames.extend(slice.frames.into_u8());
+            let slice = if stored {
+                let slice = self.dataset.read_slice_rows(&self.spec, at)?;
+                let input = self.input.stored(at.episode, &slice.rows)?;
+                arrays.images.extend(input);
+                slice
+            } else {
+                let mut slice = self.dataset.read_slice(&self.spec, at)?;
+                let pixels = std::mem::replace(&mut slice.frames, Frames::U8(Vec::new()));
+                frames.extend(pixels.into_u8());
+                slice
+            };
             arrays.actions.extend(slice.action);
             arrays.proprio.extend(slice.proprio);
             let rows = self
@@ -299,7 +310,9 @@ impl SliceSource {
                 .rows_proprio
                 .extend(rows.get(PROPRIO).map(Column::to_f32).unwrap_or_default());
         }
-        arrays.images = self.input.convert(&frames)?;
+        if !stored {
+            arrays.images = self.input.convert(&frames)?;
+        }
         self.action.normalize(&mut arrays.actions);
         Ok(arrays)
     }

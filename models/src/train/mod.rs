@@ -19,7 +19,7 @@ mod validation;
 use burn::module::Module;
 use burn::tensor::Tensor;
 
-use crate::Result;
+use crate::{Error, Result};
 
 pub use config::{CrossingConfig, TrainConfig, TrainingConfig};
 pub use loader::training_slices;
@@ -61,6 +61,19 @@ pub(crate) trait FrameInput: Send + Sync + std::fmt::Debug {
 
     /// Input of RGB frames, one after the other: `[n, C, h, w]`.
     fn convert(&self, rgb: &[u8]) -> Result<Vec<f32>>;
+
+    /// Whether [`FrameInput::stored`] has the input of every frame of the dataset, so that frames need not be read.
+    fn is_stored(&self) -> bool {
+        false
+    }
+
+    /// Input of some frames of an episode that was computed before, `[n, C, h, w]`.
+    fn stored(&self, episode: u64, _rows: &[u64]) -> Result<Vec<f32>> {
+        Err(Error::Config {
+            key: "features",
+            detail: format!("of episode {episode} are not stored"),
+        })
+    }
 }
 
 /// When in its run a step is, and what its random choices are drawn from.

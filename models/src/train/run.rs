@@ -17,6 +17,8 @@ use super::loader::{Pixels, SliceSource};
 use super::metrics::MetricsLine;
 use super::validation::ValidationErrors;
 use super::{FrameInput, Trainable};
+use crate::encoder::FrozenEncoder;
+use crate::encoder::frozen::FrozenTokens;
 use crate::layer::init::initialise;
 use crate::lewm::LewmConfig;
 use crate::pldm::{DataShape, PldmConfig, PldmNet};
@@ -90,6 +92,9 @@ struct RunIdentity {
     config: TrainConfig,
     dataset_hash: String,
     train_split_hash: String,
+    /// Stored features of a frozen encoder that are read in place of frames.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    features: Option<String>,
 }
 
 /// `model.json`: what is needed to plan with the weights.
@@ -128,16 +133,21 @@ struct TokenFile {
 pub fn run(request: &TrainRequest<'_>, hooks: &Hooks<'_>) -> Result<Finished> {
     request.config.check()?;
     let dataset = Arc::new(Dataset::open(request.data)?);
+    let shape = data_shape(&dataset)?;
+    let ready = match request.config.architecture() {
+        Architecture::Token(token) => ready_encoder(token, request, &shape, &dataset)?,
+        _ => None,
+    };
     let identity = RunIdentity {
         config: request.config.clone(),
         dataset_hash: dataset.content_hash().to_string(),
         train_split_hash: dataset.split("train")?.hash.clone(),
+        features: ready.as_ref().and_then(|frozen| frozen.features.clone()),
     };
     claim_folder(request.out, &identity)?;
     if let Ok(finished) = read_json(&request.out.join(SUMMARY)) {
         return Ok(finished);
     }
-    let shape = data_shape(&dataset)?;
     let seed = request.config.training.seed;
     let device = Device::flex().autodiff();
     let started = Started {
@@ -158,7 +168,13 @@ pub fn run(request: &TrainRequest<'_>, hooks: &Hooks<'_>) -> Result<Finished> {
             started.train(&lewm.encoder.input(&shape), net, lewm.loss, &facts)
         }
         Architecture::Token(token) => {
-            let frozen = frozen_encoder(request, token, &dataset, hooks)?;
+            let frozen = match (ready, &token.encoder) {
+                (None, EncoderChoice::PldmGrid { training }) => {
+                    trained_encoder(request, training, hooks)?
+                }
+                (Some(frozen), _) => frozen,
+                (None, _) => unreachable!("only an encoder of `pldm` is trained"),
+            };
             let (tokens, horizon) = (frozen.input.shape(), request.config.training.horizon);
             let net = TokenNet::new(token, tokens, &shape, horizon, seed, &device)?;
             let facts = token_facts(request.config, token, &frozen, &net);
@@ -213,45 +229,54 @@ impl Started<'_> {
 struct Frozen {
     input: Arc<dyn FrameInput>,
     parameters: usize,
-    /// blake3 of its weights, where they were trained.
+    /// blake3 of its weights, where they are not drawn at random.
     hash: Option<String>,
+    /// Which stored features stand for it in training.
+    features: Option<String>,
 }
 
-/// The encoder of a token-grid model. One that has to be trained first is trained in a folder of the run, and goes
-/// on there like the run itself.
-fn frozen_encoder(
-    request: &TrainRequest<'_>,
+/// The encoder of a token-grid model that need not be trained; `None` for one that must.
+fn ready_encoder(
     token: &TokenConfig,
+    request: &TrainRequest<'_>,
+    shape: &DataShape,
     dataset: &Dataset,
+) -> Result<Option<Frozen>> {
+    match &token.encoder {
+        EncoderChoice::RandomPatch { .. } => {
+            random_patch(token, shape, request.config.training.seed).map(Some)
+        }
+        EncoderChoice::Imported { .. } => imported(token, None, shape, Some(dataset)).map(Some),
+        EncoderChoice::PldmGrid { .. } => Ok(None),
+    }
+}
+
+/// The encoder of a token-grid model, trained in a folder of the run, where it goes on like the run itself.
+fn trained_encoder(
+    request: &TrainRequest<'_>,
+    training: &TrainingConfig,
     hooks: &Hooks<'_>,
 ) -> Result<Frozen> {
-    let shape = data_shape(dataset)?;
-    let seed = request.config.training.seed;
-    match &token.encoder {
-        EncoderChoice::RandomPatch { .. } => random_patch(token, &shape, seed),
-        EncoderChoice::PldmGrid { training } => {
-            let config = TrainConfig {
-                pldm: request.config.pldm.clone(),
-                training: TrainingConfig {
-                    seed,
-                    ..training.clone()
-                },
-                ..TrainConfig::default()
-            };
-            let request = TrainRequest {
-                config: &config,
-                data: request.data,
-                out: &request.out.join(ENCODER),
-            };
-            let named = |_: &str, steps: u64| (hooks.on_stage)("train the encoder", steps);
-            let hooks = Hooks {
-                on_stage: &named,
-                ..*hooks
-            };
-            run(&request, &hooks)?;
-            pldm_grid(request.out)
-        }
-    }
+    let config = TrainConfig {
+        pldm: request.config.pldm.clone(),
+        training: TrainingConfig {
+            seed: request.config.training.seed,
+            ..training.clone()
+        },
+        ..TrainConfig::default()
+    };
+    let request_of_encoder = TrainRequest {
+        config: &config,
+        data: request.data,
+        out: &request.out.join(ENCODER),
+    };
+    let named = |_: &str, steps: u64| (hooks.on_stage)("train the encoder", steps);
+    let hooks = Hooks {
+        on_stage: &named,
+        ..*hooks
+    };
+    run(&request_of_encoder, &hooks)?;
+    pldm_grid(request_of_encoder.out)
 }
 
 fn random_patch(token: &TokenConfig, shape: &DataShape, seed: u64) -> Result<Frozen> {
@@ -263,6 +288,49 @@ fn random_patch(token: &TokenConfig, shape: &DataShape, seed: u64) -> Result<Fro
         input: Arc::new(encoder),
         parameters: 3 * patch * patch * width,
         hash: None,
+        features: None,
+    })
+}
+
+/// The released encoder of the configuration, with the features that the dataset has of it. A folder `encoder` in a
+/// finished `run` is used in place of the one that it was trained with, which may be on another machine.
+fn imported(
+    token: &TokenConfig,
+    run: Option<&Path>,
+    shape: &DataShape,
+    dataset: Option<&Dataset>,
+) -> Result<Frozen> {
+    let EncoderChoice::Imported {
+        weights,
+        transform,
+        image,
+    } = &token.encoder
+    else {
+        unreachable!("asked for by its own kind only");
+    };
+    let beside = run
+        .map(|run| run.join(ENCODER))
+        .filter(|path| path.is_dir());
+    let folder = beside.as_deref().unwrap_or(weights);
+    if !folder.is_dir() {
+        return Err(Error::Run {
+            path: folder.to_path_buf(),
+            detail: "is not there: it held the weights of the image encoder".into(),
+            hint: "make it with `jepa-bench weights import`; for a trained model, as folder `encoder` in its run"
+                .into(),
+        });
+    }
+    let encoder = FrozenEncoder::open(folder, *transform, *image)?;
+    let (parameters, hash) = (encoder.parameters(), encoder.weights_hash().to_string());
+    let mut tokens = FrozenTokens::new(encoder, token.normalize_reps, shape.height, shape.width);
+    if let Some(dataset) = dataset {
+        tokens = tokens.with_features(dataset)?;
+    }
+    Ok(Frozen {
+        features: tokens.features(),
+        input: Arc::new(tokens),
+        parameters,
+        hash: Some(hash),
     })
 }
 
@@ -279,6 +347,7 @@ fn pldm_grid(folder: &Path) -> Result<Frozen> {
             Device::flex(),
         )),
         hash: Some(file.info.weights_hash),
+        features: None,
     })
 }
 
@@ -463,6 +532,7 @@ fn write_model<M: Module>(
         config,
         dataset_hash,
         train_split_hash,
+        features: _,
     } = identity;
     let weights = weights_to_bytes(net, request.out)?;
     let finished = Finished {
@@ -613,6 +683,7 @@ fn load_tokens(run: &Path, file: ModelFile) -> Result<Box<dyn WorldModel>> {
     let config = &token.config;
     let frozen = match &config.encoder {
         EncoderChoice::RandomPatch { .. } => random_patch(config, &file.shape, token.seed)?,
+        EncoderChoice::Imported { .. } => imported(config, Some(run), &file.shape, None)?,
         EncoderChoice::PldmGrid { .. } => pldm_grid(&run.join(ENCODER))?,
     };
     if frozen.hash != token.encoder_hash {
@@ -667,6 +738,7 @@ mod tests {
             config: TrainConfig::default(),
             dataset_hash: "d".into(),
             train_split_hash: "s".into(),
+            features: None,
         }
     }
 

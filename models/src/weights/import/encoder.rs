@@ -11,11 +11,24 @@ use crate::{Error, Result};
 /// What folders of these weights say they are.
 pub(crate) const KIND: &str = "encoder";
 
-/// Sizes of an encoder, by the name that the table of encoders gives them.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+/// Sizes of an encoder, by the name that the table of encoders gives them, or in full.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct Named {
     pub encoder: String,
+    /// Sizes other than the released ones.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub sizes: Option<EncoderConfig>,
+}
+
+impl Named {
+    /// Family and sizes.
+    pub(crate) fn sizes(&self) -> Result<EncoderConfig> {
+        match self.sizes {
+            Some(sizes) => Ok(sizes),
+            None => Ok(find(&self.encoder)?.config),
+        }
+    }
 }
 
 pub(super) const ENTRIES: &[ImportEntry] = &[
@@ -110,11 +123,33 @@ pub(super) const ENTRIES: &[ImportEntry] = &[
 ];
 
 fn convert_released(file: Checkpoint, name: &str) -> Result<Converted> {
-    convert(file, &find(name)?.config, name)
+    convert(file, &find(name)?.config, name, None)
+}
+
+/// The encoder of a file like that of `name`, but of other sizes: one that was trained at home.
+///
+/// # Errors
+/// [`Error::UnknownModel`], [`Error::Config`] for sizes that do not fit together or are of another family, and
+/// [`Error::Keys`] that lists what does not fit.
+pub fn convert_sizes(file: Checkpoint, name: &str, sizes: EncoderConfig) -> Result<Converted> {
+    let released = find(name)?.config;
+    if std::mem::discriminant(&released) != std::mem::discriminant(&sizes) {
+        return Err(Error::Config {
+            key: "family",
+            detail: format!("is not that of `{name}`"),
+        });
+    }
+    sizes.check()?;
+    convert(file, &sizes, name, Some(sizes))
 }
 
 /// Loads the encoder, which refuses anything partial, and takes its parameters.
-fn convert(file: Checkpoint, config: &EncoderConfig, name: &str) -> Result<Converted> {
+fn convert(
+    file: Checkpoint,
+    config: &EncoderConfig,
+    name: &str,
+    sizes: Option<EncoderConfig>,
+) -> Result<Converted> {
     if file.is_empty() {
         return Err(Error::Weights {
             name: name.to_string(),
@@ -128,6 +163,7 @@ fn convert(file: Checkpoint, config: &EncoderConfig, name: &str) -> Result<Conve
         left_out: keys.into_iter().filter(unused).collect(),
         config: to_value(&Named {
             encoder: name.to_string(),
+            sizes,
         })?,
         arrays,
     })
@@ -176,7 +212,7 @@ mod tests {
 
     /// The same tokens from the file and from what was made of it.
     fn assert_the_same(config: EncoderConfig, file: Checkpoint, left_out: usize) {
-        let converted = convert(file.clone(), &config, "x").unwrap();
+        let converted = convert(file.clone(), &config, "x", None).unwrap();
         assert_eq!(
             converted.left_out.len(),
             left_out,
@@ -231,7 +267,7 @@ mod tests {
         let mut periods = file.remove("rope_embed.periods").unwrap();
         periods.values[1] *= 1.5;
         file.insert("rope_embed.periods", periods.clone());
-        let converted = convert(file.clone(), &config, "x").unwrap();
+        let converted = convert(file.clone(), &config, "x", None).unwrap();
         assert_eq!(converted.arrays.get("rope_embed.periods"), Some(&periods));
         let masks = file.keys().filter(|key| key.ends_with("bias_mask")).count();
         assert_the_same(config, file, 1 + masks);

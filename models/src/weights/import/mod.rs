@@ -19,6 +19,7 @@ use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
+pub use encoder::convert_sizes;
 pub(crate) use encoder::{KIND as ENCODER, Named};
 
 use super::fill::{Place, expected, transposed};
@@ -335,11 +336,15 @@ pub fn read(folder: &Path, kind: &str) -> Result<(WeightsConfig, Checkpoint)> {
 /// [`read`], with the sizes as the model's own type.
 pub(crate) fn load<C: DeserializeOwned>(folder: &Path, kind: &str) -> Result<(C, Checkpoint)> {
     let (config, arrays) = read(folder, kind)?;
-    let sizes = serde_json::from_value(config.config).map_err(|e| Error::Weights {
+    Ok((sizes(folder, &config)?, arrays))
+}
+
+/// The sizes in a document of [`read`], as the model's own type.
+pub(crate) fn sizes<C: DeserializeOwned>(folder: &Path, config: &WeightsConfig) -> Result<C> {
+    serde_json::from_value(config.config.clone()).map_err(|e| Error::Weights {
         name: folder.join(CONFIG).display().to_string(),
         detail: e.to_string(),
-    })?;
-    Ok((sizes, arrays))
+    })
 }
 
 /// An array on its way to a file; its bytes are made when they are written.
@@ -381,6 +386,18 @@ fn save(path: &Path, arrays: &Checkpoint) -> Result<()> {
         fs::rename(&partial, path)
     };
     finish().map_err(Error::io("write", path))
+}
+
+/// blake3 of the file that [`write`] makes of these arrays.
+pub(crate) fn hash_of(arrays: &Checkpoint) -> Result<String> {
+    let views = arrays
+        .keys()
+        .filter_map(|key| Some((key, Stored(arrays.get(key)?))));
+    let bytes = safetensors::serialize(views, None).map_err(|error| Error::Weights {
+        name: WEIGHTS.to_string(),
+        detail: error.to_string(),
+    })?;
+    Ok(blake3::hash(&bytes).to_hex().to_string())
 }
 
 fn hash_file(path: &Path) -> Result<String> {
