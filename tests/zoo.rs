@@ -194,3 +194,146 @@ fn an_encoder_is_trained_first_and_kept_with_the_run() {
         "{stderr}"
     );
 }
+
+#[test]
+fn a_batch_in_parts_trains_like_the_whole_and_kept_models_plan() {
+    let folder = tempfile::tempdir().unwrap();
+    let data = collect(folder.path(), 24);
+    let run = |name: &str, more: &[&str]| {
+        let out = folder.path().join(name);
+        let args = [&["--steps", "6"], more].concat();
+        succeeds(&train("ours", &data, &out, &args));
+        out
+    };
+    let kept = ["training.keep_every=2", "training.keep_last=2"];
+    let whole = run("whole", &["--set", kept[0], "--set", kept[1]]);
+    let parts = run("parts", &["--set", "training.accumulate=2"]);
+    // Sums in another order, through six steps of AdamW.
+    let loss = |run: &Path| {
+        let metrics = std::fs::read_to_string(run.join("metrics.jsonl")).unwrap();
+        let last: serde_json::Value =
+            serde_json::from_str(metrics.lines().last().unwrap()).unwrap();
+        last["loss"].as_f64().unwrap()
+    };
+    let (a, b) = (loss(&whole), loss(&parts));
+    assert!((a - b).abs() < 1e-3 * a, "{a} {b}");
+    assert_ne!(weights(&whole), weights(&parts));
+
+    let names: Vec<_> = std::fs::read_dir(whole.join("kept")).unwrap().collect();
+    assert_eq!(names.len(), 2);
+    let last = whole.join("kept/step-00000006");
+    assert!(weights(&last) == weights(&whole));
+    let before = whole.join("kept/step-00000004");
+    assert!(weights(&before) != weights(&whole));
+    let plans = |run: &Path, name: &str| evaluate(run, &folder.path().join(name), &[]);
+    assert_ne!(plans(&before, "before"), plans(&whole, "after"));
+}
+
+#[test]
+fn a_kept_model_finds_the_encoder_of_its_run() {
+    let folder = tempfile::tempdir().unwrap();
+    let data = collect(folder.path(), 24);
+    let run = folder.path().join("run");
+    let mut args = vec!["train", "--model", "dino-wm", "--data", text(&data)];
+    args.extend(["--out", text(&run), "--steps", "2"]);
+    for setting in [
+        "token.encoder.training.steps=3",
+        "token.encoder.training.batch=4",
+        "token.encoder.training.validation_slices=4",
+        "token.predictor.depth=1",
+        "training.batch=4",
+        "training.validation_slices=4",
+        "training.keep_every=1",
+    ] {
+        args.extend(["--set", setting]);
+    }
+    succeeds(&args);
+    evaluate(
+        &run.join("kept/step-00000001"),
+        &folder.path().join("runs"),
+        &[],
+    );
+}
+
+#[test]
+fn a_sweep_trains_every_combination_and_shares_the_encoder() {
+    let folder = tempfile::tempdir().unwrap();
+    let data = collect(folder.path(), 24);
+    let file = folder.path().join("sweep.toml");
+    std::fs::write(
+        &file,
+        r#"
+        [grid]
+        model = ["ours", "dino-wm"]
+        "training.steps" = [1, 2]
+        [[runs]]
+        name = "fixed"
+        set = { model = "vjepa2-ac-buggy", token.objective.vjepa2-ac.start = "fixed", training.steps = 1 }
+        "#,
+    )
+    .unwrap();
+    let out = folder.path().join("out");
+    let mut args = vec!["train", "--data", text(&data), "--out", text(&out)];
+    args.extend(["--sweep", text(&file), "--json"]);
+    for setting in [
+        "token.encoder.training.steps=3",
+        "token.encoder.training.batch=4",
+        "token.encoder.training.validation_slices=4",
+        "token.predictor.depth=1",
+        "training.batch=4",
+        "training.validation_slices=4",
+    ] {
+        args.extend(["--set", setting]);
+    }
+    let stdout = succeeds(&args);
+    let runs: serde_json::Value = serde_json::from_str(&stdout).unwrap();
+    let names: Vec<&str> = runs
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|run| run["name"].as_str().unwrap())
+        .collect();
+    assert_eq!(
+        names,
+        [
+            "model=ours,steps=1",
+            "model=ours,steps=2",
+            "model=dino-wm,steps=1",
+            "model=dino-wm,steps=2",
+            "fixed"
+        ]
+    );
+    let encoders = std::fs::read_dir(out.join("encoders")).unwrap().count();
+    assert_eq!(encoders, 1, "all runs have the same encoder");
+    // A run of the sweep is the run that its own command makes.
+    let alone = folder.path().join("alone");
+    let mut args = vec!["train", "--model", "ours", "--data", text(&data)];
+    args.extend(["--out", text(&alone), "--steps", "2"]);
+    for setting in [
+        "token.encoder.training.steps=3",
+        "token.encoder.training.batch=4",
+        "token.encoder.training.validation_slices=4",
+        "token.predictor.depth=1",
+        "training.batch=4",
+        "training.validation_slices=4",
+    ] {
+        args.extend(["--set", setting]);
+    }
+    succeeds(&args);
+    assert!(weights(&alone) == weights(&out.join("model=ours,steps=2")));
+
+    for (text_of_file, expected) in [
+        ("", "neither a grid nor runs"),
+        ("[grid]\n\"training.seed\" = 3", "training.seed"),
+        ("[[runs]]\nname = \"../up\"", "cannot be a folder's name"),
+        ("[grid]\n\"training.sed\" = [3]", "training.seed"),
+        ("[grid]\n\"training.seed\" = [3, 3]", "two runs are called"),
+    ] {
+        std::fs::write(&file, text_of_file).unwrap();
+        let wrong = folder.path().join("wrong");
+        let args = ["train", "--data", text(&data), "--out", text(&wrong)];
+        let stderr = exits_with(2, &[&args[..], &["--sweep", text(&file)]].concat());
+        assert!(stderr.contains(expected), "{text_of_file}: {stderr}");
+        assert!(!wrong.exists());
+    }
+}

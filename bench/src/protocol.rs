@@ -18,7 +18,7 @@ use crate::planner::{self, Planner};
 use crate::{Error, Result};
 
 pub use overrides::{Choices, Resolved, resolve};
-pub(crate) use overrides::{changes, overlay};
+pub(crate) use overrides::{changes, insert, overlay};
 
 /// Every task that this program knows, oldest version first.
 pub const TASKS: &[TaskEntry] = &[TaskEntry {

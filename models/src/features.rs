@@ -72,6 +72,10 @@ pub struct FeatureSpec {
     pub weights_hash: String,
     /// Crop and interpolation in front of it.
     pub transform: Geometry,
+    /// Mean of red, green and blue that is taken from the pixels, in `[0, 1]`.
+    pub pixel_mean: [f32; 3],
+    /// What they are then divided by.
+    pub pixel_std: [f32; 3],
     /// Side of the images that it sees.
     pub image: usize,
     /// Tokens of a frame, rows and columns.
@@ -101,6 +105,8 @@ impl FeatureSpec {
             encoder: encoder.name().to_string(),
             weights_hash: encoder.weights_hash().to_string(),
             transform: encoder.transform().geometry,
+            pixel_mean: encoder.transform().norm.mean,
+            pixel_std: encoder.transform().norm.std,
             image: shape.image,
             grid: shape.grid(),
             width: shape.width,

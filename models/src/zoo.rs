@@ -113,4 +113,44 @@ pub const RECIPES: &[Recipe] = &[
         summary: "V-JEPA-2-AC with the rollout loss of its first release on Wall, on the same tokens",
         toml: include_str!("../recipes/vjepa2-ac-buggy-tiny.toml"),
     },
+    Recipe {
+        name: "ours-wall",
+        summary: "the paper's model for Wall on DINOv2 tokens, at its own size; for a GPU, not trained yet",
+        toml: include_str!("../recipes/ours-wall.toml"),
+    },
+    Recipe {
+        name: "dino-wm-wall",
+        summary: "DINO-WM for Wall on DINOv2 tokens, at its own size; for a GPU, not trained yet",
+        toml: include_str!("../recipes/dino-wm-wall.toml"),
+    },
+    Recipe {
+        name: "ours-pointmaze",
+        summary: "the paper's model for PointMaze on DINOv2 tokens, at its own size; for a GPU, not trained yet",
+        toml: include_str!("../recipes/ours-pointmaze.toml"),
+    },
+    Recipe {
+        name: "dino-wm-pointmaze",
+        summary: "DINO-WM for PointMaze on DINOv2 tokens, at its own size; for a GPU, not trained yet",
+        toml: include_str!("../recipes/dino-wm-pointmaze.toml"),
+    },
+    Recipe {
+        name: "ours-pusht",
+        summary: "the paper's model for Push-T on DINOv2 tokens, at its own size; for a GPU, not trained yet",
+        toml: include_str!("../recipes/ours-pusht.toml"),
+    },
+    Recipe {
+        name: "dino-wm-pusht",
+        summary: "DINO-WM for Push-T on DINOv2 tokens, at its own size; for a GPU, not trained yet",
+        toml: include_str!("../recipes/dino-wm-pusht.toml"),
+    },
+    Recipe {
+        name: "ours-metaworld",
+        summary: "the paper's model for Metaworld on DINOv2 tokens, at its own size; for a GPU, not trained yet",
+        toml: include_str!("../recipes/ours-metaworld.toml"),
+    },
+    Recipe {
+        name: "dino-wm-metaworld",
+        summary: "DINO-WM for Metaworld on DINOv2 tokens, at its own size; for a GPU, not trained yet",
+        toml: include_str!("../recipes/dino-wm-metaworld.toml"),
+    },
 ];

@@ -118,6 +118,7 @@ fn train_model(config: &TrainConfig, folders: &Folders, ctx: &Context) -> anyhow
         config,
         data: &folders.data,
         out: &folders.model,
+        encoders: None,
     };
     let finished = train::train(&request, ctx)?;
     ctx.say(&format!(

@@ -6,11 +6,12 @@ use std::time::Instant;
 
 use jepa_datasets::transform::Geometry;
 use jepa_datasets::{Dataset, Shard};
-use jepa_models::encoder::FrozenEncoder;
+use jepa_models::encoder::{FrontEnd, FrozenEncoder, PixelScale};
 use jepa_models::features::{EmbedHooks, EmbedRequest, Embedded, FeatureSpec, FeatureType, embed};
 use jepa_models::weights::import;
 
 use super::Context;
+use super::slice::PixelNormArg;
 use crate::{Error, weights};
 
 /// Encode every frame of a dataset with a frozen encoder and keep the tokens.
@@ -38,6 +39,9 @@ pub struct Args {
     /// Crop and interpolation in front of the encoder, with their scale of the pixels.
     #[arg(long, value_enum, default_value = "jepa-wms")]
     transform: GeometryArg,
+    /// Scale of the pixels; by default that of the transform's code base.
+    #[arg(long, value_enum)]
+    pixel_norm: Option<PixelNormArg>,
     /// Side of the images that the encoder sees, in pixels; by default its own.
     #[arg(long, value_name = "PIXELS")]
     image: Option<usize>,
@@ -131,9 +135,18 @@ fn stopped(error: jepa_models::Error) -> anyhow::Error {
 }
 
 fn open_encoder(args: &Args) -> anyhow::Result<FrozenEncoder> {
-    let geometry = Geometry::from(args.transform);
+    let front = FrontEnd {
+        transform: args.transform.into(),
+        pixel_norm: args
+            .pixel_norm
+            .map_or(PixelScale::Released, |norm| match norm {
+                PixelNormArg::Imagenet => PixelScale::Imagenet,
+                PixelNormArg::Half => PixelScale::Half,
+            }),
+        image: args.image.unwrap_or(0),
+    };
     if args.weights.is_dir() {
-        let encoder = FrozenEncoder::open(&args.weights, geometry, args.image)?;
+        let encoder = FrozenEncoder::open(&args.weights, front)?;
         if let Some(name) = args
             .encoder
             .as_deref()
@@ -163,7 +176,7 @@ fn open_encoder(args: &Args) -> anyhow::Result<FrozenEncoder> {
     jepa_models::encoder::find(name)?;
     let entry = import::find(name)?;
     let file = weights::read_where(&args.weights, &|key| entry.reads(key))?;
-    Ok(FrozenEncoder::of_file(name, file, geometry, args.image)?)
+    Ok(FrozenEncoder::of_file(name, file, front)?)
 }
 
 fn print_plan(dataset: &Dataset, spec: &FeatureSpec, ctx: &Context) -> anyhow::Result<ExitCode> {

@@ -27,6 +27,7 @@ pub mod weights;
 
 mod context;
 mod meter;
+mod sweep;
 mod watcher;
 
 use std::ffi::OsString;

@@ -92,7 +92,7 @@ enum TransformArg {
 }
 
 #[derive(ValueEnum, Debug, Clone, Copy, PartialEq, Eq)]
-enum PixelNormArg {
+pub(super) enum PixelNormArg {
     /// Mean and standard deviation of `ImageNet`.
     Imagenet,
     /// One half everywhere: -1 to 1.

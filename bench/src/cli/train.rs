@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 use std::process::ExitCode;
 
-use jepa_datasets::Dataset;
+use jepa_datasets::{Dataset, Shard};
 use jepa_models::RECIPES;
 use jepa_models::train::{Finished, Hooks, TrainConfig, TrainRequest};
 
@@ -14,11 +14,20 @@ use crate::{Error, Result};
 /// Train a world model.
 ///
 /// The run continues from its last checkpoint when the same command is given again, and ends with the
-/// same weights however often it was stopped.
+/// same weights however often it was stopped. With `--sweep` there is a run for every combination of values in a file.
 #[derive(clap::Args, Debug)]
-#[command(
-    after_help = "Example:\n  jepa-bench train --model pldm --recipe wall --data data/wall --out runs/train/wall-0"
-)]
+#[command(after_help = "Examples:
+  jepa-bench train --model pldm --recipe wall --data data/wall --out runs/train/wall-0
+  jepa-bench train --recipe ours-tiny --data data/wall --out runs/rollout --sweep rollout.toml
+
+where rollout.toml is
+  [grid]
+  \"token.objective.rollout.steps\" = [1, 2, 3]
+  \"training.seed\" = [0, 1, 2]
+or lists runs
+  [[runs]]
+  name = \"fixed\"
+  set = { \"token.objective.vjepa2-ac.start\" = \"fixed\" }")]
 pub struct Args {
     /// Model of the zoo (`jepa-bench list models`); the recipe's, or `pldm` without one.
     #[arg(long)]
@@ -47,6 +56,13 @@ pub struct Args {
     /// Passes over the slices of the training split, in place of `--steps`.
     #[arg(long)]
     pub epochs: Option<f64>,
+    /// TOML file with a table `grid` of lists of values, by dotted keys of the configuration or `model` and `recipe`, and
+    /// with runs that are written out; every run has a folder of its own in `--out`.
+    #[arg(long, value_name = "FILE")]
+    pub sweep: Option<PathBuf>,
+    /// Train only part i of n of the runs of the sweep.
+    #[arg(long, value_name = "i/n", requires = "sweep")]
+    pub shard: Option<Shard>,
     /// Where to compute: `auto` and `cpu` are the same in this build.
     #[arg(long, default_value = "auto")]
     pub device: String,
@@ -58,6 +74,9 @@ pub struct Args {
 /// Runs the command.
 pub fn run(args: &Args, ctx: &Context) -> anyhow::Result<ExitCode> {
     check_device(&args.device)?;
+    if let Some(file) = &args.sweep {
+        return super::sweep::run(file, args, ctx);
+    }
     let config = resolve(args)?;
     if args.dry_run {
         print_plan(args, &config, ctx)?;
@@ -67,6 +86,7 @@ pub fn run(args: &Args, ctx: &Context) -> anyhow::Result<ExitCode> {
         config: &config,
         data: &args.data,
         out: &args.out,
+        encoders: None,
     };
     let finished = train(&request, ctx)?;
     if ctx.json {
@@ -102,9 +122,20 @@ pub(crate) fn train(request: &TrainRequest<'_>, ctx: &Context) -> anyhow::Result
 
 /// Defaults, then the recipe, then the file, then `--set`, then the flags.
 fn resolve(args: &Args) -> Result<TrainConfig> {
-    let recipe = args.recipe.as_deref().map(recipe_table).transpose()?;
+    resolve_with(args, args.model.as_deref(), args.recipe.as_deref(), None)
+}
+
+/// The same for another model and recipe, with `more` laid over file and `--set`.
+pub(super) fn resolve_with(
+    args: &Args,
+    model: Option<&str>,
+    recipe: Option<&str>,
+    more: Option<toml::Table>,
+) -> Result<TrainConfig> {
+    let recipe = recipe.map(recipe_table).transpose()?;
     let changes = changes(args.config.as_deref(), &args.settings)?;
-    let mut config = configuration(args.model.as_deref(), recipe, changes)?;
+    let layers = recipe.into_iter().chain([changes]).chain(more).collect();
+    let mut config = layered(model, layers)?;
     config.training.seed = args.seed.unwrap_or(config.training.seed);
     config.training.steps = args.steps.unwrap_or(config.training.steps);
     if let Some(epochs) = args.epochs {
@@ -120,12 +151,16 @@ pub(crate) fn configuration(
     recipe: Option<toml::Table>,
     changes: toml::Table,
 ) -> Result<TrainConfig> {
+    layered(model, recipe.into_iter().chain([changes]).collect())
+}
+
+/// The default configuration of a model with layers laid over it, one after the other.
+fn layered(model: Option<&str>, layers: Vec<toml::Table>) -> Result<TrainConfig> {
     let text = |error: &dyn std::fmt::Display| Error::Config {
         what: "training configuration".into(),
         detail: error.to_string(),
         hint: Some("`jepa-bench train --dry-run` prints every key with its value".into()),
     };
-    let layers: Vec<toml::Table> = recipe.into_iter().chain([changes]).collect();
     let name = model_of(model, &layers)?;
     let mut table = toml::Table::try_from(TrainConfig::of(&name)?).map_err(|e| text(&e))?;
     for layer in layers {
@@ -307,17 +342,35 @@ mod tests {
     #[test]
     fn every_recipe_resolves() {
         for recipe in RECIPES {
-            let config = configuration(
-                None,
-                Some(recipe_table(recipe.name).unwrap()),
-                toml::Table::new(),
-            );
-            assert!(
-                config.unwrap().training.crossing.is_some(),
-                "{}",
-                recipe.name
-            );
+            let table = Some(recipe_table(recipe.name).unwrap());
+            let config = configuration(None, table, toml::Table::new()).unwrap();
+            // Small ones for Wall see enough of the door; those at full size draw uniformly, as released.
+            let full_size = config.training.keep_every > 0;
+            let crosses = config.training.crossing.is_some();
+            assert_ne!(full_size, crosses, "{}", recipe.name);
         }
+    }
+
+    #[test]
+    fn recipes_at_full_size_have_the_widths_of_the_paper() {
+        // models.md section 5.3: D 400 of the paper's model, 404, 414, 414 and 424 of DINO-WM.
+        let inner = |name: &str| {
+            let table = Some(recipe_table(name).unwrap());
+            let config = configuration(None, table, toml::Table::new()).unwrap();
+            let predictor = config.token.unwrap().predictor;
+            let visual = if name.starts_with("ours") {
+                predictor.width
+            } else {
+                384
+            };
+            visual + predictor.proprio_width + predictor.action_width
+        };
+        for environment in ["wall", "pointmaze", "pusht", "metaworld"] {
+            assert_eq!(inner(&format!("ours-{environment}")), 400);
+        }
+        let widths = ["wall", "pointmaze", "pusht", "metaworld"]
+            .map(|environment| inner(&format!("dino-wm-{environment}")));
+        assert_eq!(widths, [404, 414, 414, 424]);
     }
 
     #[test]

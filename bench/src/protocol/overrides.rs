@@ -106,7 +106,7 @@ fn parse_value(text: &str) -> toml::Value {
 }
 
 /// Sets a dotted key, making tables on the way.
-fn insert(table: &mut toml::Table, key: &str, value: toml::Value) -> Result<()> {
+pub(crate) fn insert(table: &mut toml::Table, key: &str, value: toml::Value) -> Result<()> {
     let Some((first, rest)) = key.split_once('.') else {
         table.insert(key.to_string(), value);
         return Ok(());

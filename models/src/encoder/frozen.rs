@@ -4,7 +4,8 @@ use std::path::Path;
 
 use burn::tensor::{Tensor, TensorData};
 use jepa_datasets::Dataset;
-use jepa_datasets::transform::{Geometry, Transform};
+use jepa_datasets::transform::{Geometry, PixelNorm, Transform};
+use serde::{Deserialize, Serialize};
 
 use super::{EncoderConfig, EncoderShape, ImageEncoder, REPRESENTATION_EPSILON};
 use crate::features::{FeatureCache, FeatureSpec};
@@ -16,6 +17,51 @@ use crate::{Error, Result};
 /// Frames that are encoded at a time: bounds memory, and is the same for every use, so that the tokens of a frame do
 /// not depend on what asked for them.
 pub(crate) const FRAMES_AT_A_TIME: usize = 16;
+
+/// Scale of the pixels that an encoder sees.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum PixelScale {
+    /// That of the transform's code base.
+    #[default]
+    Released,
+    /// Mean and standard deviation of `ImageNet`.
+    Imagenet,
+    /// One half everywhere: -1 to 1.
+    Half,
+}
+
+/// What stands in front of an encoder.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct FrontEnd {
+    /// Crop and interpolation.
+    pub transform: Geometry,
+    /// Scale of the pixels.
+    pub pixel_norm: PixelScale,
+    /// Side of the images in pixels; 0 is the encoder's own.
+    pub image: usize,
+}
+
+impl FrontEnd {
+    fn side(self) -> Option<usize> {
+        (self.image > 0).then_some(self.image)
+    }
+
+    /// For images of side `size`.
+    fn resolve(self, size: usize) -> Transform {
+        let released = Transform::released(self.transform);
+        let norm = match self.pixel_norm {
+            PixelScale::Released => released.norm,
+            PixelScale::Imagenet => PixelNorm::IMAGENET,
+            PixelScale::Half => PixelNorm::HALF,
+        };
+        Transform {
+            size,
+            norm,
+            ..released
+        }
+    }
+}
 
 /// A released encoder with its weights, the transform in front of it, and where it comes from.
 #[derive(Debug)]
@@ -31,40 +77,31 @@ impl FrozenEncoder {
     ///
     /// # Errors
     /// Errors of reading the folder; [`Error::Config`] for an image side that is no multiple of the patch.
-    pub fn open(folder: &Path, geometry: Geometry, image: Option<usize>) -> Result<Self> {
-        let (encoder, name, weights_hash) = ImageEncoder::open_for(folder, image)?;
-        Ok(Self::new(name, weights_hash, encoder, geometry))
+    pub fn open(folder: &Path, front: FrontEnd) -> Result<Self> {
+        let (encoder, name, weights_hash) = ImageEncoder::open_for(folder, front.side())?;
+        Ok(Self::new(name, weights_hash, encoder, front))
     }
 
     /// The encoder called `name` with the arrays of a released file.
     ///
     /// # Errors
     /// As for [`import::find`] and [`ImageEncoder::load`].
-    pub fn of_file(
-        name: &str,
-        file: Checkpoint,
-        geometry: Geometry,
-        image: Option<usize>,
-    ) -> Result<Self> {
+    pub fn of_file(name: &str, file: Checkpoint, front: FrontEnd) -> Result<Self> {
         let converted = (import::find(name)?.convert)(file)?;
         let sizes: EncoderConfig = super::find(name)?.config;
-        let sizes = image.map_or(sizes, |image| sizes.with_image(image));
+        let sizes = front.side().map_or(sizes, |image| sizes.with_image(image));
         sizes.check()?;
         let weights_hash = import::hash_of(&converted.arrays)?;
         let encoder = ImageEncoder::load(&sizes, converted.arrays)?;
-        Ok(Self::new(name.to_string(), weights_hash, encoder, geometry))
+        Ok(Self::new(name.to_string(), weights_hash, encoder, front))
     }
 
-    fn new(name: String, weights_hash: String, encoder: ImageEncoder, geometry: Geometry) -> Self {
-        let transform = Transform {
-            size: encoder.shape().image,
-            ..Transform::released(geometry)
-        };
+    fn new(name: String, weights_hash: String, encoder: ImageEncoder, front: FrontEnd) -> Self {
         Self {
             name,
             weights_hash,
+            transform: front.resolve(encoder.shape().image),
             encoder,
-            transform,
         }
     }
 

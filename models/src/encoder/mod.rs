@@ -27,7 +27,7 @@ pub(crate) use dinov2::Dinov2;
 pub use dinov2::Dinov2Config;
 pub(crate) use dinov3::Dinov3;
 pub use dinov3::Dinov3Config;
-pub use frozen::FrozenEncoder;
+pub use frozen::{FrontEnd, FrozenEncoder, PixelScale};
 pub use position_table::PositionResize;
 pub use transformer::TransformerConfig;
 pub(crate) use vjepa::Vjepa;

@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use jepa_datasets::transform::Geometry;
 use serde::{Deserialize, Serialize};
 
+use crate::encoder::PixelScale;
 use crate::layer::rope::Variant;
 use crate::loss::elementwise::{ElementLoss, StateLossConfig};
 use crate::loss::objective::{ObjectiveConfig, RolloutPrefix};
@@ -41,12 +42,15 @@ pub enum EncoderChoice {
     Imported {
         /// Folder that `weights import` wrote.
         weights: PathBuf,
-        /// Crop and interpolation in front of it, with their scale of the pixels.
+        /// Crop and interpolation in front of it.
         #[serde(default = "jepa_wms")]
         transform: Geometry,
-        /// Side of the images that it sees; its own where not given.
-        #[serde(default, skip_serializing_if = "Option::is_none")]
-        image: Option<usize>,
+        /// Scale of the pixels.
+        #[serde(default)]
+        pixel_norm: PixelScale,
+        /// Side of the images that it sees, in pixels; 0 is its own.
+        #[serde(default)]
+        image: usize,
     },
 }
 

@@ -7,11 +7,11 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use burn::module::Module;
-use burn::optim::ModuleOptimizer;
 use burn::store::{BurnToPyTorchAdapter, ModuleSnapshot, PyTorchToBurnAdapter, SafetensorsStore};
 use serde::{Deserialize, Serialize};
 
 use super::files::{create_dir, read_json, write_atomic, write_json};
+use super::optimizer::AdamW;
 use crate::{Error, Result};
 
 const WEIGHTS: &str = "weights.safetensors";
@@ -40,16 +40,14 @@ struct State {
 pub(crate) fn save<M: Module>(
     folder: &Path,
     model: &M,
-    optimizer: &ModuleOptimizer,
+    optimizer: &AdamW,
     progress: Progress,
 ) -> Result<()> {
     let path = folder.join(format!("checkpoint-{:08}", progress.step));
     create_dir(&path)?;
     let weights = weights_to_bytes(model, &path)?;
     write_atomic(&path.join(WEIGHTS), &weights)?;
-    let optimizer = optimizer
-        .into_bytes()
-        .map_err(|e| broken(&path, &e.to_string()))?;
+    let optimizer = optimizer.to_bytes().map_err(|e| broken(&path, &e))?;
     write_atomic(&path.join(OPTIMIZER), &optimizer)?;
     let state = State {
         progress,
@@ -67,8 +65,8 @@ pub(crate) fn save<M: Module>(
 pub(crate) fn load_newest<M: Module>(
     folder: &Path,
     model: M,
-    optimizer: ModuleOptimizer,
-) -> Result<Option<(M, ModuleOptimizer, Progress)>> {
+    optimizer: AdamW,
+) -> Result<Option<(M, AdamW, Progress)>> {
     for path in checkpoints(folder)?.into_iter().rev() {
         let Ok(state) = read_json::<State>(&path.join(STATE)) else {
             continue;
@@ -82,10 +80,9 @@ pub(crate) fn load_newest<M: Module>(
             continue;
         }
         let model = weights_from_bytes(model, weights, &path)?;
-        let bytes = burn::tensor::Bytes::from_bytes_vec(moments);
         let optimizer = optimizer
-            .from_bytes(bytes)
-            .map_err(|e| broken(&path, &e.to_string()))?;
+            .with_moments(moments)
+            .map_err(|e| broken(&path, &e))?;
         return Ok(Some((model, optimizer, state.progress)));
     }
     Ok(None)
@@ -168,21 +165,20 @@ mod tests {
     use super::*;
     use crate::layer::init::initialise;
     use crate::train::config::TrainingConfig;
-    use crate::train::optimizer::adamw;
 
-    fn fresh() -> (Linear, ModuleOptimizer) {
+    fn fresh() -> (Linear, AdamW) {
         let layer = LinearConfig::new(3, 2).init(&Device::flex().autodiff());
         let layer = initialise(layer, 1);
-        let optimizer = adamw(&layer, &TrainingConfig::default());
+        let optimizer = AdamW::of(&layer, &TrainingConfig::default());
         (layer, optimizer)
     }
 
-    fn step(layer: Linear, optimizer: &mut ModuleOptimizer, scale: f32) -> Linear {
+    fn step(layer: Linear, optimizer: &mut AdamW, scale: f32) -> Linear {
         let input =
             Tensor::<2>::from_floats([[1.0, 2.0, -1.0]], &Device::flex().autodiff()) * scale;
         let grads = layer.forward(input).square().sum().backward();
         let grads = GradientsParams::from_grads(grads, &layer);
-        optimizer.step(0.1, layer, grads)
+        optimizer.step(0.1, 1e-5, layer, grads)
     }
 
     fn bits(layer: &Linear) -> Vec<u32> {

@@ -19,15 +19,28 @@ pub struct TrainingConfig {
     pub batch: usize,
     /// Model steps `H` of a slice; the loss unrolls over all of them.
     pub horizon: usize,
-    /// Peak learning rate of `AdamW` (betas 0.9 and 0.999, epsilon 1e-8).
+    /// Parts that a batch is split into, one after the other through the network; their gradients are averaged. Saves
+    /// memory. Losses over the batch, such as variances, are then over a part.
+    pub accumulate: usize,
+    /// Peak learning rate of `AdamW` (epsilon 1e-8).
     pub learning_rate: f64,
+    /// How the rate goes on after the warm-up.
+    pub schedule: Schedule,
     /// Share of the steps with a linearly rising rate, `[0, 1)`.
     pub warmup_fraction: f64,
-    /// Rate at the end of the cosine, as a share of the peak.
+    /// Rate that the warm-up rises from, as a share of the peak.
+    pub start_fraction: f64,
+    /// Share of the steps with a linearly falling rate, of the schedule `warmup-stable-decay`.
+    pub anneal_fraction: f64,
+    /// Rate of the last step, as a share of the peak.
     pub final_fraction: f64,
-    /// Weight decay of matrices and kernels; biases and norms have none.
+    /// Decay rates of the two moments of `AdamW`.
+    pub betas: [f64; 2],
+    /// Weight decay of matrices and kernels in the last step; biases and norms have none.
     pub weight_decay: f64,
-    /// Bound on the norm of the whole gradient.
+    /// Weight decay before the first step, as a share of the last; a half cosine lies between.
+    pub initial_decay_fraction: f64,
+    /// Bound on the norm of the whole gradient; 0 is none.
     pub clip_norm: f64,
     /// Steps between validations; the last step always validates.
     pub validate_every: u64,
@@ -37,6 +50,11 @@ pub struct TrainingConfig {
     pub checkpoint_every: u64,
     /// Steps between lines of `metrics.jsonl`.
     pub log_every: u64,
+    /// Steps between models that are kept to be evaluated, in `kept/step-N`; 0 keeps none. The paper's scores are means
+    /// over the models of the last epochs.
+    pub keep_every: u64,
+    /// Kept models that stay, the last ones; 0 is all.
+    pub keep_last: usize,
     /// Rare events that part of each batch is drawn from.
     pub crossing: Option<CrossingConfig>,
 }
@@ -57,6 +75,21 @@ pub struct CrossingConfig {
     pub share: f64,
 }
 
+/// Learning rate over the steps.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Schedule {
+    /// A linear warm-up, then half a cosine.
+    #[default]
+    Cosine,
+    /// A linear warm-up, a plateau, and a line down over the last `anneal_fraction` of the steps (V-JEPA-2-AC; models.md
+    /// section 5.1).
+    WarmupStableDecay,
+}
+
+/// Decay rates of the moments of `AdamW`, as in `PyTorch`.
+const BETAS: [f64; 2] = [0.9, 0.999];
+
 impl TrainingConfig {
     /// Settings of the JEPA-WMs (models.md section 5.1), with batches that two cores take.
     fn token_grid() -> Self {
@@ -68,6 +101,7 @@ impl TrainingConfig {
             warmup_fraction: 0.0,
             final_fraction: 1.0,
             weight_decay: 1e-6,
+            initial_decay_fraction: 0.1,
             clip_norm: 1.0,
             ..Self::default()
         }
@@ -98,15 +132,23 @@ impl Default for TrainingConfig {
             steps: 1600,
             batch: 32,
             horizon: 6,
+            accumulate: 1,
             learning_rate: 3e-3,
+            schedule: Schedule::Cosine,
             warmup_fraction: 0.1,
+            start_fraction: 0.0,
+            anneal_fraction: 0.0,
             final_fraction: 0.01,
+            betas: BETAS,
             weight_decay: 1e-5,
+            initial_decay_fraction: 1.0,
             clip_norm: 2.0,
             validate_every: 400,
             validation_slices: 128,
             checkpoint_every: 100,
             log_every: 10,
+            keep_every: 0,
+            keep_last: 0,
             crossing: None,
         }
     }
@@ -239,6 +281,7 @@ impl TrainConfig {
         let positive = [
             ("training.steps", t.steps),
             ("training.batch", t.batch as u64),
+            ("training.accumulate", t.accumulate as u64),
             ("training.horizon", t.horizon as u64),
             ("training.validate_every", t.validate_every),
             ("training.validation_slices", t.validation_slices as u64),
@@ -253,33 +296,57 @@ impl TrainConfig {
                 });
             }
         }
+        if !t.batch.is_multiple_of(t.accumulate) {
+            let detail = format!("({}) must divide the batch {}", t.accumulate, t.batch);
+            return Err(Error::Config {
+                key: "training.accumulate",
+                detail,
+            });
+        }
         let shares = [
-            ("training.warmup_fraction", t.warmup_fraction, 0.0..1.0),
-            (
-                "training.final_fraction",
-                t.final_fraction,
-                0.0..1.0 + f64::EPSILON,
-            ),
+            ("training.warmup_fraction", t.warmup_fraction),
+            ("training.start_fraction", t.start_fraction),
+            ("training.anneal_fraction", t.anneal_fraction),
+            ("training.final_fraction", t.final_fraction),
+            ("training.initial_decay_fraction", t.initial_decay_fraction),
+            ("training.betas", t.betas[0]),
+            ("training.betas", t.betas[1]),
         ];
-        for (key, value, range) in shares {
-            if !range.contains(&value) {
+        for (key, value) in shares {
+            if !(0.0..=1.0).contains(&value) {
                 return Err(Error::Config {
                     key,
-                    detail: format!("must be in [0, 1), is {value}"),
+                    detail: format!("must be in [0, 1], is {value}"),
                 });
             }
         }
-        let finite = [
-            ("training.learning_rate", t.learning_rate),
-            ("training.clip_norm", t.clip_norm),
+        // The warm-up needs steps after it, and a moment that never decays never learns.
+        let below_one = [
+            (
+                "training.warmup_fraction",
+                t.warmup_fraction + t.anneal_fraction,
+            ),
+            ("training.betas", t.betas[0].max(t.betas[1])),
         ];
-        for (key, value) in finite {
-            if !(value.is_finite() && value > 0.0) {
+        for (key, value) in below_one {
+            if value >= 1.0 && key == "training.betas" || value > 1.0 || t.warmup_fraction >= 1.0 {
                 return Err(Error::Config {
                     key,
-                    detail: format!("must be above 0, is {value}"),
+                    detail: format!("leaves nothing: {value}"),
                 });
             }
+        }
+        if t.anneal_fraction > 0.0 && t.schedule != Schedule::WarmupStableDecay {
+            return Err(Error::Config {
+                key: "training.anneal_fraction",
+                detail: "is of the schedule `warmup-stable-decay` only".into(),
+            });
+        }
+        if !(t.learning_rate.is_finite() && t.learning_rate > 0.0) {
+            return Err(Error::Config {
+                key: "training.learning_rate",
+                detail: format!("must be above 0, is {}", t.learning_rate),
+            });
         }
         if let Some(share) = t
             .crossing
@@ -293,12 +360,17 @@ impl TrainConfig {
                 detail,
             });
         }
-        if !(t.weight_decay.is_finite() && t.weight_decay >= 0.0) {
-            let detail = format!("must be 0 or more, is {}", t.weight_decay);
-            return Err(Error::Config {
-                key: "training.weight_decay",
-                detail,
-            });
+        let finite = [
+            ("training.weight_decay", t.weight_decay),
+            ("training.clip_norm", t.clip_norm),
+        ];
+        for (key, value) in finite {
+            if !(value.is_finite() && value >= 0.0) {
+                return Err(Error::Config {
+                    key,
+                    detail: format!("must be 0 or more, is {value}"),
+                });
+            }
         }
         Ok(())
     }

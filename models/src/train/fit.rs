@@ -4,8 +4,8 @@ use std::collections::BTreeMap;
 use std::path::Path;
 use std::time::Instant;
 
-use burn::optim::{GradientsParams, ModuleOptimizer};
-use burn::tensor::Device;
+use burn::optim::{GradientsAccumulator, GradientsParams};
+use burn::tensor::{Device, Tensor};
 use jepa_datasets::Stream;
 
 use super::checkpoint::{self, Progress};
@@ -13,10 +13,9 @@ use super::config::TrainingConfig;
 use super::files::create_dir;
 use super::loader::{Prefetcher, SliceArrays, SliceSource};
 use super::metrics::{MetricsFile, MetricsLine};
-pub(crate) use super::optimizer::adamw as optimizer_of;
-use super::optimizer::{adamw, clip_global_norm};
+use super::optimizer::{AdamW, clip_global_norm};
 use super::run::Hooks;
-use super::schedule::learning_rate;
+use super::schedule::{learning_rate, weight_decay};
 use super::validation::{ValidationErrors, batches, validate};
 use super::{LossTerm, Moment, Trainable};
 use crate::{Error, Result};
@@ -36,6 +35,8 @@ pub(crate) struct Fit<'a, M: Trainable> {
     pub validation: &'a SliceSource,
     pub proprio_dim: usize,
     pub device: Device,
+    /// Called with a model that is to be kept, without gradients.
+    pub keep: &'a dyn Fn(&M, Progress) -> Result<()>,
 }
 
 /// Unweighted value of every loss term, and their weighted total.
@@ -46,6 +47,26 @@ pub(crate) struct StepLosses {
 }
 
 impl StepLosses {
+    /// `share` of the losses of a part of a batch.
+    fn first(total: f64, terms: &[(&'static str, f64)], share: f64) -> Self {
+        Self {
+            total: total * share,
+            terms: terms
+                .iter()
+                .map(|(name, value)| (*name, value * share))
+                .collect(),
+            grad_norm: 0.0,
+        }
+    }
+
+    /// Adds `share` of those of another part.
+    fn add(&mut self, total: f64, terms: &[(&'static str, f64)], share: f64) {
+        self.total += total * share;
+        for ((_, sum), (_, value)) in self.terms.iter_mut().zip(terms) {
+            *sum += value * share;
+        }
+    }
+
     /// The terms as a line of the metrics names them.
     fn named(&self) -> BTreeMap<String, f64> {
         let terms = self.terms.iter();
@@ -60,10 +81,10 @@ impl<M: Trainable> Fit<'_, M> {
     pub(crate) fn train(&self, untrained: M, hooks: &Hooks<'_>) -> Result<(M, Progress)> {
         let folder = self.run.join(CHECKPOINTS);
         create_dir(&folder)?;
-        let optimizer = adamw(&untrained, self.config);
+        let optimizer = AdamW::of(&untrained, self.config);
         let fresh = (
             untrained.clone(),
-            adamw(&untrained, self.config),
+            AdamW::of(&untrained, self.config),
             Progress::default(),
         );
         let (model, optimizer, progress) =
@@ -75,7 +96,7 @@ impl<M: Trainable> Fit<'_, M> {
     fn steps(
         &self,
         mut model: M,
-        mut optimizer: ModuleOptimizer,
+        mut optimizer: AdamW,
         from: Progress,
         hooks: &Hooks<'_>,
     ) -> Result<(M, Progress)> {
@@ -118,6 +139,9 @@ impl<M: Trainable> Fit<'_, M> {
             if validation.is_some() || step.is_multiple_of(config.log_every) {
                 metrics.append(&self.line(&losses, progress, waited / session, validation))?;
             }
+            if config.keep_every > 0 && step.is_multiple_of(config.keep_every) {
+                (self.keep)(&model.valid(), progress)?;
+            }
             if last || step.is_multiple_of(config.checkpoint_every) {
                 checkpoint::save(&checkpoints, &model, &optimizer, progress)?;
             }
@@ -136,7 +160,7 @@ impl<M: Trainable> Fit<'_, M> {
     /// One optimiser step.
     pub(crate) fn update(
         model: M,
-        optimizer: &mut ModuleOptimizer,
+        optimizer: &mut AdamW,
         batch: &SliceArrays,
         weights: &M::Weights,
         config: &TrainingConfig,
@@ -148,30 +172,38 @@ impl<M: Trainable> Fit<'_, M> {
             step,
             progress: (step - 1) as f64 / config.steps as f64,
         };
-        let terms = model.losses(&batch.to_device(device), weights, &moment)?;
-        let values = terms
-            .iter()
-            .map(|t| (t.name, scalar(t)))
-            .collect::<Vec<_>>();
-        if let Some((term, value)) = values.iter().find(|(_, v)| !v.is_finite()) {
-            return Err(Error::Diverged {
+        let mut gradients = GradientsAccumulator::new();
+        let mut losses: Option<StepLosses> = None;
+        let parts = batch.parts(config.accumulate);
+        let share = 1.0 / parts.len() as f64;
+        for part in &parts {
+            let (total, terms) = weighed(
+                model.losses(&part.to_device(device), weights, &moment)?,
                 step,
-                term,
-                value: *value,
-            });
+            )?;
+            let value = f64::from(total.clone().into_scalar::<f32>());
+            // Gradients of the mean over the parts; of one part they are its own, to the last bit.
+            let total = if parts.len() == 1 {
+                total
+            } else {
+                total * share
+            };
+            gradients.accumulate(
+                &model,
+                GradientsParams::from_grads(total.backward(), &model),
+            );
+            match &mut losses {
+                Some(losses) => losses.add(value, &terms, share),
+                None => losses = Some(StepLosses::first(value, &terms, share)),
+            }
         }
-        let total = terms
-            .into_iter()
-            .map(|t| t.value * t.weight)
-            .reduce(|a, b| a + b);
-        let Some(total) = total else {
+        let Some(losses) = losses else {
             return Err(Error::Config {
-                key: "loss",
-                detail: "has no terms".into(),
+                key: "training.accumulate",
+                detail: "must be at least 1".into(),
             });
         };
-        let value = f64::from(total.clone().into_scalar::<f32>());
-        let grads = GradientsParams::from_grads(total.backward(), &model);
+        let grads = gradients.grads();
         let (grads, grad_norm) = clip_global_norm(&model, grads, config.clip_norm);
         if !grad_norm.is_finite() {
             return Err(Error::Diverged {
@@ -180,13 +212,13 @@ impl<M: Trainable> Fit<'_, M> {
                 value: grad_norm,
             });
         }
-        let model = optimizer.step(learning_rate(config, step), model, grads);
+        let rate = learning_rate(config, step);
+        let model = optimizer.step(rate, weight_decay(config, step), model, grads);
         Ok((
             model,
             StepLosses {
-                total: value,
-                terms: values,
                 grad_norm,
+                ..losses
             },
         ))
     }
@@ -210,6 +242,26 @@ impl<M: Trainable> Fit<'_, M> {
             wait_share,
             validation,
         }
+    }
+}
+
+/// The weighted sum of the terms of a loss, and the value of each.
+fn weighed(terms: Vec<LossTerm>, step: u64) -> Result<(Tensor<1>, Vec<(&'static str, f64)>)> {
+    let values: Vec<_> = terms.iter().map(|t| (t.name, scalar(t))).collect();
+    if let Some((term, value)) = values.iter().find(|(_, v)| !v.is_finite()) {
+        return Err(Error::Diverged {
+            step,
+            term,
+            value: *value,
+        });
+    }
+    let weighted = terms.into_iter().map(|t| t.value * t.weight);
+    match weighted.reduce(|a, b| a + b) {
+        Some(total) => Ok((total, values)),
+        None => Err(Error::Config {
+            key: "loss",
+            detail: "has no terms".into(),
+        }),
     }
 }
 

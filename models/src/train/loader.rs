@@ -4,6 +4,7 @@
 //! ones. A thread reads and converts while the optimiser works; the time the loop still waits is
 //! measured.
 
+use std::borrow::Cow;
 use std::sync::Arc;
 use std::sync::mpsc::{Receiver, sync_channel};
 use std::time::{Duration, Instant};
@@ -138,6 +139,30 @@ impl SliceArrays {
             shape,
             block,
         }
+    }
+
+    /// The batch in `count` parts of as many slices, which is a divisor of their number.
+    pub(crate) fn parts(&self, count: usize) -> Vec<Cow<'_, Self>> {
+        if count <= 1 {
+            return vec![Cow::Borrowed(self)];
+        }
+        let slices = self.slices / count;
+        let part = |values: &[f32], index: usize| {
+            let length = values.len() / count;
+            values[index * length..(index + 1) * length].to_vec()
+        };
+        let parts = (0..count).map(|index| {
+            Cow::Owned(Self {
+                images: part(&self.images, index),
+                actions: part(&self.actions, index),
+                proprio: part(&self.proprio, index),
+                rows_proprio: part(&self.rows_proprio, index),
+                proprio_normalizer: self.proprio_normalizer.clone(),
+                slices,
+                ..*self
+            })
+        });
+        parts.collect()
     }
 
     /// Copies to the device.

@@ -44,18 +44,6 @@ impl AdamWSettings {
     }
 }
 
-/// AdamW as in `PyTorch` (epsilon 1e-8), with the same weight decay in all steps.
-pub(crate) fn adamw<M: Module>(module: &M, config: &TrainingConfig) -> ModuleOptimizer {
-    let without_decay = AdamWSettings::default().undecayed();
-    let with_decay = without_decay
-        .clone()
-        .with_weight_decay(config.weight_decay as f32);
-    let decayed = ParamGroup::from_ids(decayed(module));
-    without_decay
-        .init()
-        .with_group(decayed, with_decay.build(), None)
-}
-
 /// AdamW whose weight decay is given with every step.
 pub(crate) struct AdamW {
     optimizer: ModuleOptimizer,
@@ -63,6 +51,31 @@ pub(crate) struct AdamW {
 }
 
 impl AdamW {
+    /// With the constants of a training configuration.
+    pub(crate) fn of<M: Module>(module: &M, config: &TrainingConfig) -> Self {
+        let settings = AdamWSettings {
+            betas: config.betas,
+            ..AdamWSettings::default()
+        };
+        Self::new(module, settings)
+    }
+
+    /// Its moments, as a file.
+    pub(crate) fn to_bytes(&self) -> std::result::Result<Vec<u8>, String> {
+        let bytes = self.optimizer.into_bytes().map_err(|e| e.to_string())?;
+        Ok(bytes.to_vec())
+    }
+
+    /// With the moments of a file.
+    pub(crate) fn with_moments(self, file: Vec<u8>) -> std::result::Result<Self, String> {
+        let bytes = burn::tensor::Bytes::from_bytes_vec(file);
+        let optimizer = self
+            .optimizer
+            .from_bytes(bytes)
+            .map_err(|e| e.to_string())?;
+        Ok(Self { optimizer, ..self })
+    }
+
     /// For the parameters of `module`.
     pub(crate) fn new<M: Module>(module: &M, settings: AdamWSettings) -> Self {
         let decay = Arc::new(AtomicU64::new(0));
@@ -89,6 +102,8 @@ impl AdamW {
         module: M,
         grads: GradientsParams,
     ) -> M {
+        // In single precision, as an optimiser with a fixed decay keeps it.
+        let weight_decay = f64::from(weight_decay as f32);
         self.decay.store(weight_decay.to_bits(), Ordering::Relaxed);
         self.optimizer.step(rate, module, grads)
     }
@@ -157,8 +172,8 @@ pub(crate) fn clip_factor(norm: f64, bound: f64) -> f64 {
     (bound / (norm + 1e-6)).min(1.0)
 }
 
-/// Scales the gradient so that its norm over all parameters is at most `bound`, and returns the norm
-/// before scaling.
+/// Scales the gradient so that its norm over all parameters is at most `bound`, where that is above 0, and returns
+/// the norm before scaling.
 pub(crate) fn clip_global_norm<M: Module>(
     module: &M,
     grads: GradientsParams,
@@ -166,7 +181,7 @@ pub(crate) fn clip_global_norm<M: Module>(
 ) -> (GradientsParams, f64) {
     let norm = global_norm(module, &grads);
     let factor = clip_factor(norm, bound);
-    if factor >= 1.0 {
+    if bound == 0.0 || factor >= 1.0 {
         return (grads, norm);
     }
     let mut scale = Scale {
@@ -283,8 +298,8 @@ mod tests {
             .into_data()
             .try_to_vec::<f32>()
             .unwrap();
-        let mut optimizer = adamw(&layer, &config);
-        let layer = optimizer.step(0.1, layer, grads);
+        let mut optimizer = AdamW::of(&layer, &config);
+        let layer = optimizer.step(0.1, config.weight_decay, layer, grads);
         let after = layer.weight.val().into_data().try_to_vec::<f32>().unwrap();
         let bias_after = layer
             .bias
@@ -332,14 +347,15 @@ mod tests {
 
     #[test]
     fn steps_with_a_constant_decay_are_those_of_burn() {
-        let config = TrainingConfig {
-            weight_decay: 0.25,
-            ..TrainingConfig::default()
-        };
         let (layer, _) = with_gradients();
         let (mut ours, mut expected) = (layer.clone(), layer);
         let mut changing = AdamW::new(&ours, AdamWSettings::default());
-        let mut constant = adamw(&expected, &config);
+        let without_decay = AdamWSettings::default().undecayed();
+        let with_decay = without_decay.clone().with_weight_decay(0.25);
+        let group = ParamGroup::from_ids(decayed(&expected));
+        let mut constant = without_decay
+            .init()
+            .with_group(group, with_decay.build(), None);
         for scale in [1.0, -0.5, 2.0] {
             let grads = |layer: &Linear| {
                 let input = Tensor::<2>::from_floats([[3.0, -1.0]], &Device::flex().autodiff());

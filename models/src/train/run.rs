@@ -17,8 +17,8 @@ use super::loader::{Pixels, SliceSource};
 use super::metrics::MetricsLine;
 use super::validation::ValidationErrors;
 use super::{FrameInput, Trainable};
-use crate::encoder::FrozenEncoder;
 use crate::encoder::frozen::FrozenTokens;
+use crate::encoder::{FrontEnd, FrozenEncoder};
 use crate::layer::init::initialise;
 use crate::lewm::LewmConfig;
 use crate::pldm::{DataShape, PldmConfig, PldmNet};
@@ -36,6 +36,18 @@ const MODEL: &str = "model.json";
 const SUMMARY: &str = "training.json";
 /// Folder of the run that trained the encoder of a token-grid model.
 const ENCODER: &str = "encoder";
+/// Folder of the models of a run that are kept on the way.
+const KEPT: &str = "kept";
+
+/// The folder of the encoder of a model: in its run, or in the run that a kept model is of.
+fn encoder_of(run: &Path) -> PathBuf {
+    let own = run.join(ENCODER);
+    let above = run.parent().filter(|kept| kept.ends_with(KEPT));
+    match above.and_then(Path::parent) {
+        Some(whole) if !own.exists() => whole.join(ENCODER),
+        _ => own,
+    }
+}
 
 /// What to train, on what, and where to put it.
 #[derive(Debug)]
@@ -46,6 +58,8 @@ pub struct TrainRequest<'a> {
     pub data: &'a Path,
     /// Run folder; created, or continued when it holds the same configuration and data.
     pub out: &'a Path,
+    /// Folder where encoders that are trained first are shared by several runs.
+    pub encoders: Option<&'a Path>,
 }
 
 /// How a training run talks to its caller.
@@ -219,9 +233,10 @@ impl Started<'_> {
             validation: &data.validation,
             proprio_dim: data.shape.proprio_dim,
             device: Device::flex().autodiff(),
+            keep: &|net, progress| keep_model(request, &self.identity, &data, net, facts, progress),
         };
         let (net, progress) = fit.train(net, self.hooks)?;
-        write_model(request, self.identity, &data, &net, facts, progress)
+        write_model(request, &self.identity, &data, &net, facts, progress)
     }
 }
 
@@ -265,18 +280,43 @@ fn trained_encoder(
         },
         ..TrainConfig::default()
     };
-    let request_of_encoder = TrainRequest {
-        config: &config,
-        data: request.data,
-        out: &request.out.join(ENCODER),
+    let own = request.out.join(ENCODER);
+    let shared = match request.encoders {
+        Some(folder) => Some(folder.join(encoder_name(&config, request.data)?)),
+        None => None,
     };
     let named = |_: &str, steps: u64| (hooks.on_stage)("train the encoder", steps);
     let hooks = Hooks {
         on_stage: &named,
         ..*hooks
     };
+    let request_of_encoder = TrainRequest {
+        config: &config,
+        data: request.data,
+        out: shared.as_deref().unwrap_or(&own),
+        encoders: None,
+    };
     run(&request_of_encoder, &hooks)?;
-    pldm_grid(request_of_encoder.out)
+    if let Some(shared) = shared {
+        create_dir(&own)?;
+        for file in [CONFIG, WEIGHTS, METRICS, MODEL, SUMMARY] {
+            let from = shared.join(file);
+            let bytes = fs::read(&from).map_err(Error::io("read", &from))?;
+            write_atomic(&own.join(file), &bytes)?;
+        }
+    }
+    pldm_grid(&own)
+}
+
+/// Name of the folder of a shared encoder: equal for equal configurations and data.
+fn encoder_name(config: &TrainConfig, data: &Path) -> Result<String> {
+    let text = serde_json::to_string(config).map_err(|e| Error::Config {
+        key: "token.encoder",
+        detail: e.to_string(),
+    })?;
+    let dataset = Dataset::open(data)?.content_hash().to_string();
+    let whole = hash(format!("{text}\n{dataset}").as_bytes());
+    Ok(whole[..16].to_string())
 }
 
 fn random_patch(token: &TokenConfig, shape: &DataShape, seed: u64) -> Result<Frozen> {
@@ -303,14 +343,13 @@ fn imported(
     let EncoderChoice::Imported {
         weights,
         transform,
+        pixel_norm,
         image,
     } = &token.encoder
     else {
         unreachable!("asked for by its own kind only");
     };
-    let beside = run
-        .map(|run| run.join(ENCODER))
-        .filter(|path| path.is_dir());
+    let beside = run.map(encoder_of).filter(|path| path.is_dir());
     let folder = beside.as_deref().unwrap_or(weights);
     if !folder.is_dir() {
         return Err(Error::Run {
@@ -320,7 +359,12 @@ fn imported(
                 .into(),
         });
     }
-    let encoder = FrozenEncoder::open(folder, *transform, *image)?;
+    let front = FrontEnd {
+        transform: *transform,
+        pixel_norm: *pixel_norm,
+        image: *image,
+    };
+    let encoder = FrozenEncoder::open(folder, front)?;
     let (parameters, hash) = (encoder.parameters(), encoder.weights_hash().to_string());
     let mut tokens = FrozenTokens::new(encoder, token.normalize_reps, shape.height, shape.width);
     if let Some(dataset) = dataset {
@@ -522,43 +566,88 @@ fn token_facts(
 /// Writes the model's files; `training.json`, which marks the run as finished, comes last.
 fn write_model<M: Module>(
     request: &TrainRequest<'_>,
-    identity: RunIdentity,
+    identity: &RunIdentity,
     data: &TrainingData,
     net: &M,
     facts: &Facts,
     progress: Progress,
 ) -> Result<Finished> {
-    let RunIdentity {
-        config,
-        dataset_hash,
-        train_split_hash,
-        features: _,
-    } = identity;
     let weights = weights_to_bytes(net, request.out)?;
     let finished = Finished {
-        model: config.model.clone(),
-        seed: config.training.seed,
-        steps: config.training.steps,
-        seconds: progress.seconds,
-        wait_share: if progress.seconds > 0.0 {
-            progress.waited / progress.seconds
-        } else {
-            0.0
-        },
-        trained_parameters: net.num_params() as u64,
-        parameters: facts.parameters as u64,
-        dataset_hash,
-        train_split_hash,
-        weights_hash: hash(&weights),
         validation: last_validation(request.out)?,
+        ..facts.finished(identity, net, progress, &weights)
     };
     write_atomic(&request.out.join(WEIGHTS), &weights)?;
     write_json(
         &request.out.join(MODEL),
-        &model_file(&config, data, facts, &finished, request.out)?,
+        &model_file(&identity.config, data, facts, &finished, request.out)?,
     )?;
     write_json(&request.out.join(SUMMARY), &finished)?;
     Ok(finished)
+}
+
+/// Writes a model on its way, to be evaluated, and removes the older ones beyond those that stay.
+fn keep_model<M: Module>(
+    request: &TrainRequest<'_>,
+    identity: &RunIdentity,
+    data: &TrainingData,
+    net: &M,
+    facts: &Facts,
+    progress: Progress,
+) -> Result<()> {
+    let all = request.out.join(KEPT);
+    let folder = all.join(format!("step-{:08}", progress.step));
+    create_dir(&folder)?;
+    let weights = weights_to_bytes(net, &folder)?;
+    write_atomic(&folder.join(WEIGHTS), &weights)?;
+    let finished = facts.finished(identity, net, progress, &weights);
+    write_json(
+        &folder.join(MODEL),
+        &model_file(&identity.config, data, facts, &finished, &folder)?,
+    )?;
+    let last = identity.config.training.keep_last;
+    if last == 0 {
+        return Ok(());
+    }
+    let mut kept = Vec::new();
+    for entry in fs::read_dir(&all).map_err(Error::io("read", &all))? {
+        kept.push(entry.map_err(Error::io("read", &all))?.path());
+    }
+    kept.sort();
+    let old = kept.len().saturating_sub(last);
+    for folder in &kept[..old] {
+        fs::remove_dir_all(folder).map_err(Error::io("remove", folder))?;
+    }
+    Ok(())
+}
+
+impl Facts {
+    /// What can be said of a network after some steps.
+    fn finished<M: Module>(
+        &self,
+        identity: &RunIdentity,
+        net: &M,
+        progress: Progress,
+        weights: &[u8],
+    ) -> Finished {
+        Finished {
+            model: identity.config.model.clone(),
+            seed: identity.config.training.seed,
+            steps: progress.step,
+            seconds: progress.seconds,
+            wait_share: if progress.seconds > 0.0 {
+                progress.waited / progress.seconds
+            } else {
+                0.0
+            },
+            trained_parameters: net.num_params() as u64,
+            parameters: self.parameters as u64,
+            dataset_hash: identity.dataset_hash.clone(),
+            train_split_hash: identity.train_split_hash.clone(),
+            weights_hash: hash(weights),
+            validation: None,
+        }
+    }
 }
 
 fn model_file(
@@ -684,11 +773,11 @@ fn load_tokens(run: &Path, file: ModelFile) -> Result<Box<dyn WorldModel>> {
     let frozen = match &config.encoder {
         EncoderChoice::RandomPatch { .. } => random_patch(config, &file.shape, token.seed)?,
         EncoderChoice::Imported { .. } => imported(config, Some(run), &file.shape, None)?,
-        EncoderChoice::PldmGrid { .. } => pldm_grid(&run.join(ENCODER))?,
+        EncoderChoice::PldmGrid { .. } => pldm_grid(&encoder_of(run))?,
     };
     if frozen.hash != token.encoder_hash {
         return Err(damaged(
-            &run.join(ENCODER),
+            &encoder_of(run),
             "its weights are not the ones that the model was trained with",
         ));
     }

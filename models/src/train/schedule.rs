@@ -1,25 +1,45 @@
 //! Learning rate and weight decay over the steps of a run.
 //!
-//! Models with one vector per frame follow [`learning_rate`]. Token-grid models follow the schedules of the
-//! reference (models.md section 5.1): [`RateSchedule`] and [`DecaySchedule`]. Steps count from 1, and the value of
-//! a step is what the optimiser uses in it. Past the last step every schedule stays where it ended.
+//! [`learning_rate`] and [`weight_decay`] are what a training configuration says; [`RateSchedule`] and
+//! [`DecaySchedule`] are the same in absolute numbers, as the reference has them (models.md section 5.1). Steps count
+//! from 1, and the value of a step is what the optimiser uses in it. Past the last step every schedule stays where it
+//! ended.
 
 use serde::{Deserialize, Serialize};
 
-use super::config::TrainingConfig;
+use super::config::{Schedule, TrainingConfig};
 
-/// Learning rate of step `step`, counted from 1: linear warm-up, then a cosine down to the final share.
+/// Learning rate of step `step`, counted from 1: a linear warm-up, then what the schedule says.
 ///
 /// Past the last step the rate stays at its final value.
 pub(crate) fn learning_rate(config: &TrainingConfig, step: u64) -> f64 {
+    if config.schedule == Schedule::WarmupStableDecay {
+        let steps = |share: f64| (share * config.steps as f64).floor() as u64;
+        let schedule = RateSchedule::WarmupStableDecay {
+            start: config.learning_rate * config.start_fraction,
+            peak: config.learning_rate,
+            last: config.learning_rate * config.final_fraction,
+            warmup_steps: steps(config.warmup_fraction),
+            anneal_steps: steps(config.anneal_fraction),
+        };
+        return schedule.at(step, config.steps);
+    }
     let (step, steps) = (step as f64, config.steps as f64);
     let warmup = (config.warmup_fraction * steps).floor();
     if step <= warmup {
-        return config.learning_rate * step / warmup;
+        let start = config.learning_rate * config.start_fraction;
+        return start + (config.learning_rate - start) * step / warmup;
     }
     let progress = ((step - warmup) / (steps - warmup)).min(1.0);
     let lowest = config.learning_rate * config.final_fraction;
     half_cosine(config.learning_rate, lowest, progress)
+}
+
+/// Weight decay of step `step`, counted from 1.
+pub(crate) fn weight_decay(config: &TrainingConfig, step: u64) -> f64 {
+    let last = config.weight_decay;
+    let start = last * config.initial_decay_fraction;
+    DecaySchedule { start, last }.at(step, config.steps)
 }
 
 /// From `from` to `to` along half a cosine, `progress` in `[0, 1]`.
@@ -160,6 +180,45 @@ mod tests {
         assert!((rate(100) - 0.02).abs() < 1e-12);
         assert!((rate(150) - 0.02).abs() < 1e-12);
         assert!((1..100).all(|s| rate(s) > 0.0));
+    }
+
+    #[test]
+    fn shares_give_the_schedules_of_the_reference() {
+        // V-JEPA-2-AC: 7.5e-5 to 4.25e-4 to 0, 15 of 315 epochs at either end (models.md section 5.3).
+        let share = 15.0 / 315.0;
+        let config = TrainingConfig {
+            steps: 315,
+            learning_rate: 4.25e-4,
+            schedule: Schedule::WarmupStableDecay,
+            start_fraction: 7.5 / 42.5,
+            warmup_fraction: share,
+            anneal_fraction: share,
+            final_fraction: 0.0,
+            ..TrainingConfig::default()
+        };
+        let reference = RateSchedule::WarmupStableDecay {
+            start: 7.5e-5,
+            peak: 4.25e-4,
+            last: 0.0,
+            warmup_steps: 15,
+            anneal_steps: 15,
+        };
+        for step in 1..=320 {
+            let (ours, theirs) = (learning_rate(&config, step), reference.at(step, 315));
+            assert!((ours - theirs).abs() < 1e-15, "{step}: {ours} {theirs}");
+        }
+        // The paper's models: decay from 1e-7 to 1e-6.
+        let config = TrainingConfig {
+            steps: 100,
+            weight_decay: 1e-6,
+            initial_decay_fraction: 0.1,
+            ..config
+        };
+        for step in 1..=100 {
+            let theirs = DecaySchedule::default().at(step, 100);
+            let ours = weight_decay(&config, step);
+            assert!((ours - theirs).abs() < 1e-18, "{step}: {ours} {theirs}");
+        }
     }
 
     #[test]

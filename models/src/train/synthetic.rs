@@ -4,8 +4,9 @@ use burn::tensor::Device;
 use jepa_datasets::{Normalizer, Stream};
 
 use super::config::TrainConfig;
-use super::fit::{Fit, optimizer_of};
+use super::fit::Fit;
 use super::loader::SliceArrays;
+use super::optimizer::AdamW;
 use crate::Result;
 use crate::layer::init::initialise;
 use crate::pldm::{DataShape, PldmNet};
@@ -14,7 +15,7 @@ use crate::pldm::{DataShape, PldmNet};
 pub struct SyntheticTraining {
     config: TrainConfig,
     net: Option<PldmNet>,
-    optimizer: burn::optim::ModuleOptimizer,
+    optimizer: AdamW,
     batch: SliceArrays,
     step: u64,
 }
@@ -33,7 +34,7 @@ impl SyntheticTraining {
         config.check()?;
         let device = Device::flex().autodiff();
         let net = initialise(config.pldm.init(&shape, &device)?, config.training.seed);
-        let optimizer = optimizer_of(&net, &config.training);
+        let optimizer = AdamW::of(&net, &config.training);
         let mut stream = Stream::new(config.training.seed, &["synthetic"]);
         let mut noise = |count: usize| (0..count).map(|_| stream.normal() as f32).collect();
         let batch = SliceArrays::synthetic(

@@ -1,12 +1,12 @@
 //! Optimiser steps of a token predictor on a made-up batch, for benches and for comparison with other programs.
 
 use burn::module::{Module, ModuleVisitor, Param};
-use burn::optim::{GradientsParams, ModuleOptimizer};
+use burn::optim::GradientsParams;
 use burn::tensor::{Device, Tensor, TensorData};
 use jepa_datasets::Stream;
 
 use super::config::TrainingConfig;
-use super::optimizer::{adamw, clip_global_norm};
+use super::optimizer::{AdamW, clip_global_norm};
 use crate::layer::init::initialise_with;
 use crate::layer::rope::Variant;
 use crate::predictor::adaln::{AdaLnConfig, AdaLnPredictor};
@@ -79,7 +79,7 @@ pub struct NamedArray {
 /// A token predictor in training on one batch of noise.
 pub struct SyntheticTransformer {
     net: Option<AdaLnPredictor>,
-    optimizer: ModuleOptimizer,
+    optimizer: AdamW,
     training: TrainingConfig,
     /// Tokens, actions and targets.
     batch: [NamedArray; 3],
@@ -104,7 +104,7 @@ impl SyntheticTransformer {
         let config = sizes.config();
         let draw = |path: &str| config.draw(path);
         let net = initialise_with(config.init(&device), training.seed, draw);
-        let optimizer = adamw(&net, &training);
+        let optimizer = AdamW::of(&net, &training);
         let patches = sizes.side * sizes.side;
         let tokens = vec![sizes.batch, sizes.frames, patches, sizes.width];
         let mut stream = Stream::new(training.seed, &["synthetic"]);
@@ -149,7 +149,12 @@ impl SyntheticTransformer {
         let value = loss.clone().into_scalar::<f32>();
         let grads = GradientsParams::from_grads(loss.backward(), &net);
         let (grads, _) = clip_global_norm(&net, grads, self.training.clip_norm);
-        self.net = Some(self.optimizer.step(self.training.learning_rate, net, grads));
+        self.net = Some(self.optimizer.step(
+            self.training.learning_rate,
+            self.training.weight_decay,
+            net,
+            grads,
+        ));
         value
     }
 
