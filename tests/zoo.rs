@@ -85,6 +85,7 @@ fn every_model_trains_and_plans_the_same_at_any_number_of_threads() {
         ("lewm", "sigreg"),
         ("ours", "rollout_2"),
         ("dino-wm", "teacher_forcing"),
+        ("dino-wm-original", "teacher_forcing"),
         ("vjepa2-ac", "rollout_2"),
         ("vjepa2-ac-buggy", "rollout"),
     ];

@@ -10,7 +10,7 @@ use std::path::Path;
 
 use jepa_datasets::{ACTION, Normalizer, Stream};
 use jepa_leaderboard::{ModelKind, ModelRef, TrainingRef};
-use jepa_models::{CostSpec, Frame, Latent, ModelInfo, WorldModel};
+use jepa_models::{Compute, CostSpec, Frame, Latent, ModelInfo, WorldModel};
 
 use crate::env::{Env, Limits, Size, Start};
 use crate::planner::{
@@ -56,13 +56,13 @@ impl Policy {
     ///
     /// # Errors
     /// When the name is unknown, is that of an untrained model, or the run cannot be loaded.
-    pub fn find(name: &str) -> Result<Self> {
+    pub fn find(name: &str, compute: Compute) -> Result<Self> {
         match name {
             "floor:random" => Ok(Self::Random),
             "floor:noop" => Ok(Self::Noop),
             "oracle" => Ok(Self::Oracle),
             path if Path::new(path).exists() => {
-                Ok(Self::Model(jepa_models::load(Path::new(path))?))
+                Ok(Self::Model(jepa_models::load(Path::new(path), compute)?))
             }
             _ => Err(unknown_model(name)),
         }
@@ -905,7 +905,10 @@ mod tests {
 
     #[test]
     fn unknown_models_are_named_with_what_exists() {
-        let hint = Policy::find("orcale").unwrap_err().hint().unwrap();
+        let hint = Policy::find("orcale", Compute::Cpu)
+            .unwrap_err()
+            .hint()
+            .unwrap();
         assert!(hint.starts_with("did you mean `oracle`?"), "{hint}");
     }
 }

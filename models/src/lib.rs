@@ -3,6 +3,7 @@
 //! Planners and the program talk to [`WorldModel`]; the tensors of the back end (burn) stay inside.
 #![recursion_limit = "256"]
 
+mod device;
 pub mod eb_jepa;
 pub mod encoder;
 mod error;
@@ -22,6 +23,7 @@ pub mod weights;
 mod world_model;
 pub mod zoo;
 
+pub use device::Compute;
 pub use error::{Error, Result};
 pub use token_planner::TokenPlanner;
 pub use train::load;

@@ -32,6 +32,13 @@ const DINO_WM: ModelEntry = ModelEntry {
     source: "DINO-WM, arXiv 2411.04983, as retrained in arXiv 2512.24497; models.md section 2.1",
 };
 
+/// DINO-WM as its authors train it.
+pub(crate) const DINO_WM_ORIGINAL: ModelEntry = ModelEntry {
+    name: "dino-wm-original",
+    summary: "DINO-WM with the loss and the training settings of its authors, sees three frames",
+    source: "DINO-WM, arXiv 2411.04983; models.md sections 2.1, 4.1 and 5.3",
+};
+
 const VJEPA2_AC: ModelEntry = ModelEntry {
     name: "vjepa2-ac",
     summary: "frozen encoder; actions as tokens, absolute differences, rollout loss with its error fixed",
@@ -52,7 +59,15 @@ pub(crate) const LEWM: ModelEntry = ModelEntry {
 };
 
 /// Every model.
-pub const MODELS: &[ModelEntry] = &[PLDM, LEWM, OURS, DINO_WM, VJEPA2_AC, VJEPA2_AC_BUGGY];
+pub const MODELS: &[ModelEntry] = &[
+    PLDM,
+    LEWM,
+    OURS,
+    DINO_WM,
+    DINO_WM_ORIGINAL,
+    VJEPA2_AC,
+    VJEPA2_AC_BUGGY,
+];
 
 /// The entry called `name`.
 pub fn find(name: &str) -> Result<&'static ModelEntry> {
@@ -102,6 +117,11 @@ pub const RECIPES: &[Recipe] = &[
         name: "dino-wm-tiny",
         summary: "DINO-WM on Wall, on the same tokens",
         toml: include_str!("../recipes/dino-wm-tiny.toml"),
+    },
+    Recipe {
+        name: "dino-wm-original-tiny",
+        summary: "DINO-WM as its authors train it on Wall, on the same tokens",
+        toml: include_str!("../recipes/dino-wm-original-tiny.toml"),
     },
     Recipe {
         name: "vjepa2-ac-tiny",

@@ -119,6 +119,7 @@ fn train_model(config: &TrainConfig, folders: &Folders, ctx: &Context) -> anyhow
         data: &folders.data,
         out: &folders.model,
         encoders: None,
+        compute: jepa_models::Compute::Cpu,
     };
     let finished = train::train(&request, ctx)?;
     ctx.say(&format!(
@@ -148,7 +149,7 @@ fn evaluate_one(model: &str, args: &Args, folders: &Folders, ctx: &Context) -> a
         ..Choices::default()
     };
     let resolved = resolve(&choices)?;
-    let policy = Policy::find(&resolved.config.model)?;
+    let policy = Policy::find(&resolved.config.model, jepa_models::Compute::Cpu)?;
     let mut evaluation = Evaluation::new(resolved, policy)?;
     evaluation.films = if evaluation.policy().plans() {
         FILMS

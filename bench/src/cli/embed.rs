@@ -6,6 +6,7 @@ use std::time::Instant;
 
 use jepa_datasets::transform::Geometry;
 use jepa_datasets::{Dataset, Shard};
+use jepa_models::Compute;
 use jepa_models::encoder::{FrontEnd, FrozenEncoder, PixelScale};
 use jepa_models::features::{EmbedHooks, EmbedRequest, Embedded, FeatureSpec, FeatureType, embed};
 use jepa_models::weights::import;
@@ -51,6 +52,9 @@ pub struct Args {
     /// Camera whose frames are encoded; by default the first one, which `train` uses.
     #[arg(long, value_name = "NAME")]
     camera: Option<String>,
+    /// Where to compute: `auto`, `cpu`, or `cuda:N` in builds with that feature.
+    #[arg(long, default_value = "auto")]
+    device: String,
     /// Encode only part i of n of the episodes; the parts need no merge.
     #[arg(long, value_name = "i/n")]
     shard: Option<Shard>,
@@ -135,6 +139,7 @@ fn stopped(error: jepa_models::Error) -> anyhow::Error {
 }
 
 fn open_encoder(args: &Args) -> anyhow::Result<FrozenEncoder> {
+    let compute = Compute::parse(&args.device)?;
     let front = FrontEnd {
         transform: args.transform.into(),
         pixel_norm: args
@@ -146,7 +151,7 @@ fn open_encoder(args: &Args) -> anyhow::Result<FrozenEncoder> {
         image: args.image.unwrap_or(0),
     };
     if args.weights.is_dir() {
-        let encoder = FrozenEncoder::open(&args.weights, front)?;
+        let encoder = FrozenEncoder::open(&args.weights, front, compute)?;
         if let Some(name) = args
             .encoder
             .as_deref()
@@ -176,7 +181,7 @@ fn open_encoder(args: &Args) -> anyhow::Result<FrozenEncoder> {
     jepa_models::encoder::find(name)?;
     let entry = import::find(name)?;
     let file = weights::read_where(&args.weights, &|key| entry.reads(key))?;
-    Ok(FrozenEncoder::of_file(name, file, front)?)
+    Ok(FrozenEncoder::of_file(name, file, front, compute)?)
 }
 
 fn print_plan(dataset: &Dataset, spec: &FeatureSpec, ctx: &Context) -> anyhow::Result<ExitCode> {

@@ -4,6 +4,7 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use jepa_leaderboard::RunRecord;
+use jepa_models::Compute;
 use serde::Serialize;
 
 use super::Context;
@@ -68,7 +69,7 @@ pub(super) struct ChoiceArgs {
     /// Change one setting, e.g. `planner.candidates=100` (repeatable).
     #[arg(long = "set", value_name = "KEY=VALUE")]
     pub(super) settings: Vec<String>,
-    /// Device that runs the model: `auto` or `cpu`.
+    /// Device that runs the model: `auto`, `cpu`, or `cuda:N` in builds with that feature.
     #[arg(long, default_value = "auto", value_name = "DEVICE")]
     pub(super) device: String,
 }
@@ -80,7 +81,7 @@ impl ChoiceArgs {
         episodes: Option<u32>,
         first_seed: Option<u64>,
     ) -> anyhow::Result<Evaluation> {
-        check_device(&self.device)?;
+        let compute = Compute::parse(&self.device)?;
         let resolved = resolve(&Choices {
             model: self.model.as_deref(),
             task: self.task.as_deref(),
@@ -90,23 +91,11 @@ impl ChoiceArgs {
             file: self.config.as_deref(),
             settings: &self.settings,
         })?;
-        let policy = Policy::find(&resolved.config.model)?;
+        let policy = Policy::find(&resolved.config.model, compute)?;
         let mut evaluation = Evaluation::new(resolved, policy)?;
         evaluation.command = std::env::args().collect();
         Ok(evaluation)
     }
-}
-
-fn check_device(device: &str) -> anyhow::Result<()> {
-    if matches!(device, "auto" | "cpu") {
-        return Ok(());
-    }
-    let detail = "this build evaluates on the CPU".to_string();
-    Err(jepa_models::Error::Device {
-        device: device.to_string(),
-        detail,
-    }
-    .into())
 }
 
 /// Runs the command.

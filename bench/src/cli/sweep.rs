@@ -4,6 +4,7 @@ use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
+use jepa_models::Compute;
 use jepa_models::train::{Finished, TrainConfig, TrainRequest};
 use serde::{Deserialize, Serialize};
 
@@ -88,6 +89,7 @@ pub(super) fn run(path: &Path, args: &Args, ctx: &Context) -> anyhow::Result<Exi
             out,
             // Shards may run side by side, and would write the same folder.
             encoders: args.shard.is_none().then_some(encoders.as_path()),
+            compute: Compute::parse(&args.device)?,
         };
         let outcome = match train(&request, ctx) {
             Ok(finished) => (Some(finished), None),

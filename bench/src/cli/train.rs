@@ -4,8 +4,8 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 
 use jepa_datasets::{Dataset, Shard};
-use jepa_models::RECIPES;
 use jepa_models::train::{Finished, Hooks, TrainConfig, TrainRequest};
+use jepa_models::{Compute, RECIPES};
 
 use super::Context;
 use crate::protocol::{changes, overlay};
@@ -63,7 +63,8 @@ pub struct Args {
     /// Train only part i of n of the runs of the sweep.
     #[arg(long, value_name = "i/n", requires = "sweep")]
     pub shard: Option<Shard>,
-    /// Where to compute: `auto` and `cpu` are the same in this build.
+    /// Where to compute: `auto`, `cpu`, or `cuda:N` in builds with that feature. A run that is continued elsewhere ends
+    /// with other bits.
     #[arg(long, default_value = "auto")]
     pub device: String,
     /// Print the resolved configuration and stop.
@@ -73,7 +74,7 @@ pub struct Args {
 
 /// Runs the command.
 pub fn run(args: &Args, ctx: &Context) -> anyhow::Result<ExitCode> {
-    check_device(&args.device)?;
+    let compute = Compute::parse(&args.device)?;
     if let Some(file) = &args.sweep {
         return super::sweep::run(file, args, ctx);
     }
@@ -87,6 +88,7 @@ pub fn run(args: &Args, ctx: &Context) -> anyhow::Result<ExitCode> {
         data: &args.data,
         out: &args.out,
         encoders: None,
+        compute,
     };
     let finished = train(&request, ctx)?;
     if ctx.json {
@@ -274,17 +276,6 @@ fn steps_of(epochs: f64, config: &TrainConfig, args: &Args) -> Result<u64> {
         .slices(&jepa_models::train::training_slices(config))?
         .len();
     Ok((epochs * slices as f64 / config.training.batch as f64).ceil() as u64)
-}
-
-fn check_device(device: &str) -> Result<()> {
-    match device {
-        "auto" | "cpu" => Ok(()),
-        other => Err(jepa_models::Error::Device {
-            device: other.to_string(),
-            detail: "this build computes on the CPU only".into(),
-        }
-        .into()),
-    }
 }
 
 fn print_plan(args: &Args, config: &TrainConfig, ctx: &Context) -> anyhow::Result<()> {

@@ -387,7 +387,10 @@ fn the_floors_fail_and_the_oracle_succeeds_as_often_as_expected() {
 
 #[test]
 fn passing_through_the_goal_is_a_success_at_any_step_and_not_at_the_end() {
-    let evaluation = evaluation(Policy::find("floor:noop").unwrap(), SMALL);
+    let evaluation = evaluation(
+        Policy::find("floor:noop", jepa_models::Compute::Cpu).unwrap(),
+        SMALL,
+    );
     let mut env = evaluation.config.environment.build().unwrap();
     let start = env.sample(1).unwrap();
     env.reset_to(&start.init).unwrap();

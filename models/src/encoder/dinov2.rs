@@ -17,7 +17,7 @@ use crate::layer::block::Block;
 use crate::layer::layer_norm::LayerNorm;
 use crate::layer::patch_embedding::PatchEmbedding;
 use crate::weights::Checkpoint;
-use crate::weights::import::parameters;
+use crate::weights::read_out::weights_of;
 
 /// Sizes of a [`Dinov2`].
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
@@ -162,7 +162,7 @@ impl FrameEncoder for Dinov2 {
     }
 
     fn weights(&self) -> Checkpoint {
-        parameters(&self.net)
+        weights_of(&self.net)
     }
 
     fn all_tokens(&self, images: Tensor<4>) -> Tensor<3> {

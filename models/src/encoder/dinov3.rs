@@ -17,7 +17,7 @@ use crate::layer::block::Block;
 use crate::layer::layer_norm::LayerNorm;
 use crate::layer::patch_embedding::PatchEmbedding;
 use crate::layer::rope::Rope;
-use crate::weights::import::parameters;
+use crate::weights::read_out::weights_of;
 use crate::weights::{Array, Checkpoint};
 use crate::{Error, Result};
 
@@ -225,7 +225,7 @@ impl FrameEncoder for Dinov3 {
     }
 
     fn weights(&self) -> Checkpoint {
-        let mut weights = parameters(&self.net);
+        let mut weights = weights_of(&self.net);
         let periods = Array {
             shape: vec![self.periods.len()],
             values: self.periods.clone(),

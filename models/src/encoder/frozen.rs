@@ -8,6 +8,7 @@ use jepa_datasets::transform::{Geometry, PixelNorm, Transform};
 use serde::{Deserialize, Serialize};
 
 use super::{EncoderConfig, EncoderShape, ImageEncoder, REPRESENTATION_EPSILON};
+use crate::device::Compute;
 use crate::features::{FeatureCache, FeatureSpec};
 use crate::layer::layer_norm::plain_norm;
 use crate::train::FrameInput;
@@ -77,8 +78,9 @@ impl FrozenEncoder {
     ///
     /// # Errors
     /// Errors of reading the folder; [`Error::Config`] for an image side that is no multiple of the patch.
-    pub fn open(folder: &Path, front: FrontEnd) -> Result<Self> {
-        let (encoder, name, weights_hash) = ImageEncoder::open_for(folder, front.side())?;
+    pub fn open(folder: &Path, front: FrontEnd, compute: Compute) -> Result<Self> {
+        let (encoder, name, weights_hash) =
+            ImageEncoder::open_for(folder, front.side(), &compute.device())?;
         Ok(Self::new(name, weights_hash, encoder, front))
     }
 
@@ -86,13 +88,18 @@ impl FrozenEncoder {
     ///
     /// # Errors
     /// As for [`import::find`] and [`ImageEncoder::load`].
-    pub fn of_file(name: &str, file: Checkpoint, front: FrontEnd) -> Result<Self> {
+    pub fn of_file(
+        name: &str,
+        file: Checkpoint,
+        front: FrontEnd,
+        compute: Compute,
+    ) -> Result<Self> {
         let converted = (import::find(name)?.convert)(file)?;
         let sizes: EncoderConfig = super::find(name)?.config;
         let sizes = front.side().map_or(sizes, |image| sizes.with_image(image));
         sizes.check()?;
         let weights_hash = import::hash_of(&converted.arrays)?;
-        let encoder = ImageEncoder::load(&sizes, converted.arrays)?;
+        let encoder = ImageEncoder::load_on(&sizes, converted.arrays, &compute.device())?;
         Ok(Self::new(name.to_string(), weights_hash, encoder, front))
     }
 

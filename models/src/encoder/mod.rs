@@ -129,17 +129,21 @@ impl ImageEncoder {
     /// # Errors
     /// Errors of reading it, and those of [`ImageEncoder::load`].
     pub fn open(folder: &Path) -> Result<Self> {
-        Ok(Self::open_for(folder, None)?.0)
+        Ok(Self::open_for(folder, None, &Device::flex())?.0)
     }
 
     /// The same for images of side `image`, or of its own; with its name and the hash of its weights.
-    pub(crate) fn open_for(folder: &Path, image: Option<usize>) -> Result<(Self, String, String)> {
+    pub(crate) fn open_for(
+        folder: &Path,
+        image: Option<usize>,
+        device: &Device,
+    ) -> Result<(Self, String, String)> {
         let (config, weights) = import::read(folder, import::ENCODER)?;
         let named: import::Named = import::sizes(folder, &config)?;
         let sizes = named.sizes()?;
         let sizes = image.map_or(sizes, |image| sizes.with_image(image));
         sizes.check()?;
-        let encoder = Self::load(&sizes, weights)?;
+        let encoder = Self::load_on(&sizes, weights, device)?;
         Ok((encoder, named.encoder, config.weights_blake3))
     }
 

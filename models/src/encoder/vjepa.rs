@@ -17,7 +17,7 @@ use crate::layer::block::Block;
 use crate::layer::layer_norm::LayerNorm;
 use crate::layer::patch_embedding::TubeletEmbedding;
 use crate::weights::Checkpoint;
-use crate::weights::import::parameters;
+use crate::weights::read_out::weights_of;
 use crate::{Error, Result};
 
 /// Which of the two encoders of a training file.
@@ -196,7 +196,7 @@ impl FrameEncoder for Vjepa {
     }
 
     fn weights(&self) -> Checkpoint {
-        parameters(&self.net)
+        weights_of(&self.net)
     }
 
     fn all_tokens(&self, images: Tensor<4>) -> Tensor<3> {

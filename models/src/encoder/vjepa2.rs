@@ -16,7 +16,7 @@ use crate::layer::layer_norm::LayerNorm;
 use crate::layer::patch_embedding::TubeletEmbedding;
 use crate::layer::rope::{Position, Rope, Variant};
 use crate::weights::Checkpoint;
-use crate::weights::import::parameters;
+use crate::weights::read_out::weights_of;
 use crate::{Error, Result};
 
 /// Sizes of a [`Vjepa2`].
@@ -158,7 +158,7 @@ impl FrameEncoder for Vjepa2 {
     }
 
     fn weights(&self) -> Checkpoint {
-        parameters(&self.net)
+        weights_of(&self.net)
     }
 
     fn all_tokens(&self, images: Tensor<4>) -> Tensor<3> {

@@ -7,7 +7,6 @@
 //! - [`Rope::axial`]: `DINOv3`'s code over rows and columns (section 1.3), a true rotation of the two halves of
 //!   the head.
 
-#[cfg(test)]
 use burn::tensor::{Tensor, TensorData};
 use serde::{Deserialize, Serialize};
 
@@ -146,7 +145,6 @@ impl Rope {
     ///
     /// # Shapes
     /// - input and output: `[B, heads, L, h]`
-    #[cfg(test)]
     pub(crate) fn apply(&self, input: Tensor<4>) -> Tensor<4> {
         let device = input.device();
         let table = |values: &[f32]| {
@@ -162,7 +160,6 @@ impl Rope {
 }
 
 /// `[x0, x1, x2, x3, ..]` to `[-x1, x0, -x3, x2, ..]`; an odd last channel becomes zero.
-#[cfg(test)]
 fn turn_pairs(input: Tensor<4>) -> Tensor<4> {
     let [batch, heads, tokens, width] = input.dims();
     let even = width / 2 * 2;
@@ -180,7 +177,6 @@ fn turn_pairs(input: Tensor<4>) -> Tensor<4> {
 }
 
 /// `[a, b]` to `[-b, a]`, where both are half of the head.
-#[cfg(test)]
 fn turn_halves(input: Tensor<4>) -> Tensor<4> {
     let width = input.dims()[3];
     let first = input.clone().slice_dim(3, 0..width / 2);

@@ -7,8 +7,8 @@ use serde::{Deserialize, Serialize};
 
 use crate::encoder::PixelScale;
 use crate::layer::rope::Variant;
-use crate::loss::elementwise::{ElementLoss, StateLossConfig};
-use crate::loss::objective::{ObjectiveConfig, RolloutPrefix};
+use crate::loss::elementwise::{ElementLoss, ProprioShare, StateLossConfig};
+use crate::loss::objective::{LossWeighting, ObjectiveConfig, RolloutPrefix};
 use crate::loss::vjepa2_ac::{RolloutStart, Vjepa2AcLossConfig};
 use crate::pldm::DataShape;
 use crate::predictor::adaln::AdaLnConfig;
@@ -147,6 +147,10 @@ pub const PRESETS: &[Preset] = &[
         config: dino_wm,
     },
     Preset {
+        name: "dino-wm-original",
+        config: dino_wm_original,
+    },
+    Preset {
         name: "vjepa2-ac",
         config: vjepa2_ac,
     },
@@ -196,6 +200,26 @@ fn dino_wm() -> TokenConfig {
             ..ObjectiveConfig::default()
         }),
         ..ours
+    }
+}
+
+/// DINO-WM as its authors train it (models.md sections 2.1 and 4.1): it sees three frames, one mean goes over the channels
+/// of the tokens and of proprio, and no gradient reaches the encoder of proprio through its target.
+fn dino_wm_original() -> TokenConfig {
+    let retrained = dino_wm();
+    TokenConfig {
+        window: 3,
+        objective: ObjectiveChoice::Rollout(ObjectiveConfig {
+            steps: 1,
+            detach_proprio_target: true,
+            loss_weighting: LossWeighting::PaperSum,
+            state: StateLossConfig {
+                proprio_share: ProprioShare::Channels,
+                ..StateLossConfig::default()
+            },
+            ..ObjectiveConfig::default()
+        }),
+        ..retrained
     }
 }
 

@@ -189,3 +189,85 @@ impl Trainable for TokenNet {
         })
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use burn::tensor::Distribution;
+
+    use super::super::config::preset;
+    use super::*;
+    use crate::predictor::dino_wm_original::{Concat, DinoWmOriginalConfig};
+    use crate::predictor::token_world_model::key;
+    use crate::weights::read_out::weights_by;
+
+    #[test]
+    fn dino_wm_original_has_the_loss_of_its_authors() {
+        let device = Device::flex().autodiff();
+        device.seed(5);
+        let shape = DataShape {
+            height: 1,
+            width: 1,
+            action_dim: 2,
+            proprio_dim: 3,
+        };
+        let (count, width) = (4, 6);
+        let mut config = preset("dino-wm-original").unwrap();
+        config.frameskip = 1;
+        config.predictor.depth = 1;
+        let net = TokenNet::new(&config, [width, 2, 2], &shape, 3, 7, &device).unwrap();
+        let normal = Distribution::Normal(0.0, 1.0);
+        let images = Tensor::<4>::random([2 * 4, width, 2, 2], normal, &device);
+        let slices = SliceTensors {
+            images: images.clone(),
+            actions: Tensor::random([2, 3, 2], normal, &device),
+            proprio: Tensor::random([2 * 4, 3], normal, &device),
+            rows_proprio: Tensor::random([2, 4, 3], normal, &device),
+        };
+        let moment = Moment {
+            seed: 0,
+            step: 1,
+            progress: 0.0,
+        };
+        let terms = net
+            .losses(&slices, &TokenSettings::new(&config), &moment)
+            .unwrap();
+        let total = terms
+            .into_iter()
+            .map(|t| t.value * t.weight)
+            .reduce(|a, b| a + b);
+        let ours = total.unwrap().into_scalar::<f32>();
+
+        // The authors' model has positions of the three frames that it sees.
+        let sizes = config.predictor;
+        let original = DinoWmOriginalConfig {
+            concat: Concat::Channels,
+            history: 3,
+            ahead: 1,
+            tokens: count,
+            encoder_width: width,
+            proprio_dim: 3,
+            action_dim: 2,
+            proprio_width: sizes.proprio_width,
+            proprio_repeat: 1,
+            action_width: sizes.action_width,
+            action_repeat: 1,
+            depth: 1,
+            heads: sizes.heads,
+            head_width: sizes.head_width,
+            hidden: sizes.hidden,
+        };
+        let mut weights = weights_by(&net.model, key);
+        let positions = "predictor.pos_embedding";
+        let mut table = weights.remove(positions).unwrap();
+        table.shape[1] = 3 * count;
+        table.values.truncate(table.shape.iter().product());
+        weights.insert(positions, table);
+        let original = original.init(&device).unwrap().load(weights).unwrap();
+        let proprio = slices.proprio.clone().reshape([2, 4, 3]);
+        let last = Tensor::zeros([2, 1, 2], &device);
+        let actions = Tensor::cat(vec![slices.actions.clone(), last], 1);
+        let (_, loss) = original.loss(tokens(images, 4), proprio, actions);
+        let theirs = loss.total.into_scalar::<f32>();
+        assert!((ours - theirs).abs() < 1e-6 * theirs, "{ours} {theirs}");
+    }
+}

@@ -109,6 +109,17 @@ impl TrainingConfig {
 }
 
 impl TrainingConfig {
+    /// Settings of DINO-WM's authors (models.md section 5.3): no clipping, no schedule, `PyTorch`'s decay.
+    fn dino_wm_original() -> Self {
+        Self {
+            batch: 32,
+            weight_decay: 0.01,
+            initial_decay_fraction: 1.0,
+            clip_norm: 0.0,
+            ..Self::token_grid()
+        }
+    }
+
     /// Settings of LeWM (models.md sections 7.2 and 7.5), with batches that two cores take.
     fn lewm() -> Self {
         Self {
@@ -201,6 +212,9 @@ impl TrainConfig {
         let token = crate::token::config::preset(name);
         let lewm = (name == crate::zoo::LEWM.name).then(LewmConfig::small);
         let training = match (&token, &lewm) {
+            (Some(_), _) if name == crate::zoo::DINO_WM_ORIGINAL.name => {
+                TrainingConfig::dino_wm_original()
+            }
             (Some(_), _) => TrainingConfig::token_grid(),
             (None, Some(_)) => TrainingConfig::lewm(),
             (None, None) => TrainingConfig::default(),

@@ -17,6 +17,7 @@ use super::loader::{Pixels, SliceSource};
 use super::metrics::MetricsLine;
 use super::validation::ValidationErrors;
 use super::{FrameInput, Trainable};
+use crate::device::Compute;
 use crate::encoder::frozen::FrozenTokens;
 use crate::encoder::{FrontEnd, FrozenEncoder};
 use crate::layer::init::initialise;
@@ -60,6 +61,8 @@ pub struct TrainRequest<'a> {
     pub out: &'a Path,
     /// Folder where encoders that are trained first are shared by several runs.
     pub encoders: Option<&'a Path>,
+    /// Where to compute.
+    pub compute: Compute,
 }
 
 /// How a training run talks to its caller.
@@ -163,7 +166,7 @@ pub fn run(request: &TrainRequest<'_>, hooks: &Hooks<'_>) -> Result<Finished> {
         return Ok(finished);
     }
     let seed = request.config.training.seed;
-    let device = Device::flex().autodiff();
+    let device = request.compute.device().autodiff();
     let started = Started {
         request,
         identity,
@@ -232,7 +235,7 @@ impl Started<'_> {
             training: &data.training,
             validation: &data.validation,
             proprio_dim: data.shape.proprio_dim,
-            device: Device::flex().autodiff(),
+            device: request.compute.device().autodiff(),
             keep: &|net, progress| keep_model(request, &self.identity, &data, net, facts, progress),
         };
         let (net, progress) = fit.train(net, self.hooks)?;
@@ -261,7 +264,9 @@ fn ready_encoder(
         EncoderChoice::RandomPatch { .. } => {
             random_patch(token, shape, request.config.training.seed).map(Some)
         }
-        EncoderChoice::Imported { .. } => imported(token, None, shape, Some(dataset)).map(Some),
+        EncoderChoice::Imported { .. } => {
+            imported(token, None, shape, Some(dataset), request.compute).map(Some)
+        }
         EncoderChoice::PldmGrid { .. } => Ok(None),
     }
 }
@@ -295,6 +300,7 @@ fn trained_encoder(
         data: request.data,
         out: shared.as_deref().unwrap_or(&own),
         encoders: None,
+        compute: request.compute,
     };
     run(&request_of_encoder, &hooks)?;
     if let Some(shared) = shared {
@@ -305,7 +311,7 @@ fn trained_encoder(
             write_atomic(&own.join(file), &bytes)?;
         }
     }
-    pldm_grid(&own)
+    pldm_grid(&own, request.compute)
 }
 
 /// Name of the folder of a shared encoder: equal for equal configurations and data.
@@ -339,6 +345,7 @@ fn imported(
     run: Option<&Path>,
     shape: &DataShape,
     dataset: Option<&Dataset>,
+    compute: Compute,
 ) -> Result<Frozen> {
     let EncoderChoice::Imported {
         weights,
@@ -364,7 +371,7 @@ fn imported(
         pixel_norm: *pixel_norm,
         image: *image,
     };
-    let encoder = FrozenEncoder::open(folder, front)?;
+    let encoder = FrozenEncoder::open(folder, front, compute)?;
     let (parameters, hash) = (encoder.parameters(), encoder.weights_hash().to_string());
     let mut tokens = FrozenTokens::new(encoder, token.normalize_reps, shape.height, shape.width);
     if let Some(dataset) = dataset {
@@ -379,8 +386,9 @@ fn imported(
 }
 
 /// The convolutions of the finished `pldm` run in `folder`.
-fn pldm_grid(folder: &Path) -> Result<Frozen> {
-    let (file, net) = load_pldm(folder)?;
+fn pldm_grid(folder: &Path, compute: Compute) -> Result<Frozen> {
+    let device = compute.device();
+    let (file, net) = load_pldm(folder, &device)?;
     let encoder = net.into_encoder();
     Ok(Frozen {
         parameters: encoder.feature_parameters(),
@@ -388,7 +396,7 @@ fn pldm_grid(folder: &Path) -> Result<Frozen> {
             encoder,
             file.shape.height,
             file.shape.width,
-            Device::flex(),
+            device,
         )),
         hash: Some(file.info.weights_hash),
         features: None,
@@ -709,19 +717,19 @@ fn last_validation(out: &Path) -> Result<Option<ValidationErrors>> {
 ///
 /// # Errors
 /// [`Error::Run`] when the folder is not a finished run, or its weights do not fit.
-pub fn load(run: &Path) -> Result<Box<dyn WorldModel>> {
+pub fn load(run: &Path, compute: Compute) -> Result<Box<dyn WorldModel>> {
     let file = read_model(run)?;
     if file.token.is_some() {
-        return load_tokens(run, file);
+        return load_tokens(run, file, compute);
     }
-    let device = Device::flex();
+    let device = compute.device();
     if let Some(lewm) = &file.lewm {
         let (path, bytes) = read_weights(run, &file)?;
         let net = weights_from_bytes(lewm.init(&file.shape, &device)?, bytes, &path)?;
         let input = lewm.encoder.input(&file.shape);
         return Ok(Box::new(VectorModel::new(file.info, input, net, device)));
     }
-    let (file, net) = load_pldm(run)?;
+    let (file, net) = load_pldm(run, &device)?;
     let input = pixels(&file.shape);
     Ok(Box::new(VectorModel::new(file.info, input, net, device)))
 }
@@ -756,15 +764,14 @@ fn read_weights(run: &Path, file: &ModelFile) -> Result<(PathBuf, Vec<u8>)> {
     Ok((path, bytes))
 }
 
-fn load_pldm(run: &Path) -> Result<(ModelFile, PldmNet)> {
+fn load_pldm(run: &Path, device: &Device) -> Result<(ModelFile, PldmNet)> {
     let file = read_model(run)?;
     let (path, bytes) = read_weights(run, &file)?;
-    let device = Device::flex();
-    let net = weights_from_bytes(file.pldm.init(&file.shape, &device)?, bytes, &path)?;
+    let net = weights_from_bytes(file.pldm.init(&file.shape, device)?, bytes, &path)?;
     Ok((file, net))
 }
 
-fn load_tokens(run: &Path, file: ModelFile) -> Result<Box<dyn WorldModel>> {
+fn load_tokens(run: &Path, file: ModelFile, compute: Compute) -> Result<Box<dyn WorldModel>> {
     let (path, bytes) = read_weights(run, &file)?;
     let Some(token) = &file.token else {
         return Err(damaged(&path, "model.json has no token-grid model"));
@@ -772,8 +779,8 @@ fn load_tokens(run: &Path, file: ModelFile) -> Result<Box<dyn WorldModel>> {
     let config = &token.config;
     let frozen = match &config.encoder {
         EncoderChoice::RandomPatch { .. } => random_patch(config, &file.shape, token.seed)?,
-        EncoderChoice::Imported { .. } => imported(config, Some(run), &file.shape, None)?,
-        EncoderChoice::PldmGrid { .. } => pldm_grid(&encoder_of(run))?,
+        EncoderChoice::Imported { .. } => imported(config, Some(run), &file.shape, None, compute)?,
+        EncoderChoice::PldmGrid { .. } => pldm_grid(&encoder_of(run), compute)?,
     };
     if frozen.hash != token.encoder_hash {
         return Err(damaged(
@@ -781,7 +788,7 @@ fn load_tokens(run: &Path, file: ModelFile) -> Result<Box<dyn WorldModel>> {
             "its weights are not the ones that the model was trained with",
         ));
     }
-    let device = Device::flex();
+    let device = compute.device();
     let tokens = frozen.input.shape();
     let net = TokenNet::new(
         config,

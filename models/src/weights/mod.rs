@@ -7,9 +7,7 @@
 //! them all.
 
 pub mod check;
-pub(crate) mod export;
 pub(crate) mod fill;
-pub(crate) mod gradients;
 pub mod import;
 pub(crate) mod packed;
 pub(crate) mod read_out;

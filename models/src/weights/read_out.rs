@@ -8,33 +8,53 @@ use burn::tensor::Tensor;
 use super::fill::Place;
 use super::{Array, Checkpoint};
 
-/// Every parameter and running statistic of `module`.
+/// Every parameter and running statistic of `module`, by its path.
 pub(crate) fn weights_of<M: Module>(module: &M) -> Checkpoint {
-    read(module, None)
+    read(module, None, str::to_string)
 }
 
-/// The gradient of every parameter of `module` that has one.
+/// The same by the key that `key` makes of its path, see [`super::fill::fill`].
+pub(crate) fn weights_by<M: Module>(module: &M, key: impl Fn(&str) -> String) -> Checkpoint {
+    read(module, None, key)
+}
+
+/// The gradient of every parameter of `module` that has one, by its path.
 pub(crate) fn gradients_of<M: Module>(module: &M, gradients: &GradientsParams) -> Checkpoint {
-    read(module, Some(gradients))
+    read(module, Some(gradients), str::to_string)
 }
 
-fn read<M: Module>(module: &M, gradients: Option<&GradientsParams>) -> Checkpoint {
+/// The same by the key that `key` makes of its path.
+pub(crate) fn gradients_by<M: Module>(
+    module: &M,
+    gradients: &GradientsParams,
+    key: impl Fn(&str) -> String,
+) -> Checkpoint {
+    read(module, Some(gradients), key)
+}
+
+fn read<M: Module>(
+    module: &M,
+    gradients: Option<&GradientsParams>,
+    key: impl Fn(&str) -> String,
+) -> Checkpoint {
     let mut reader = Reader {
         place: Place::default(),
         gradients,
+        key,
         found: Checkpoint::default(),
     };
     module.visit(&mut reader);
     reader.found
 }
 
-struct Reader<'a> {
+struct Reader<'a, F> {
     place: Place,
     gradients: Option<&'a GradientsParams>,
+    key: F,
     found: Checkpoint,
 }
 
-impl ModuleVisitor for Reader<'_> {
+impl<F: Fn(&str) -> String> ModuleVisitor for Reader<'_, F> {
     fn enter_module(&mut self, name: &str, container: &str) {
         self.place.enter(name, container);
     }
@@ -61,7 +81,7 @@ impl ModuleVisitor for Reader<'_> {
             shape: tensor.dims().to_vec(),
             values: tensor.into_data().iter::<f32>().collect(),
         };
-        self.found.insert(&self.place.path(), array);
+        self.found.insert(&(self.key)(&self.place.path()), array);
     }
 }
 
@@ -109,5 +129,13 @@ mod tests {
             ([3, 2].as_slice(), [0.0, 0.0, 2.0, 5.0, 0.0, 0.0].as_slice())
         );
         assert_eq!(gradients.get("fc.bias").unwrap().values, [0.0, 1.0, 0.0]);
+    }
+
+    #[test]
+    fn keys_are_what_is_made_of_the_paths() {
+        let net = net(&Device::flex());
+        let renamed = weights_by(&net, |path| format!("model.{path}"));
+        let keys: Vec<&str> = renamed.keys().collect();
+        assert_eq!(keys, ["model.fc.bias", "model.fc.weight"]);
     }
 }

@@ -21,14 +21,13 @@ use burn::backend::tensor::FloatTensor;
 use burn::backend::{Autodiff, Backend, Dispatch, Flex, TensorMetadata, backend_extension};
 use burn::module::Module;
 use burn::nn::{Linear, LinearConfig};
-#[cfg(test)]
-use burn::tensor::{Bool, TensorData, activation};
-use burn::tensor::{Device, Tensor};
+use burn::tensor::{Bool, Device, Tensor, TensorData, activation};
 use burn_flex::FlexTensor;
 
 use super::flat::{floats, tensor};
 use super::linear::linear;
 use super::rope::Rope;
+use crate::device::has_fused_operations;
 use kernel::{RowStatistics, Sizes};
 
 /// Tokens of a frame see their own frame and all earlier ones (models.md section 2).
@@ -38,7 +37,6 @@ pub(crate) struct FrameCausal {
     pub tokens: usize,
 }
 
-#[cfg(test)]
 impl FrameCausal {
     /// `true` where a query (row) may not look, `[1, 1, L, L]`.
     fn blocked(self, length: usize, device: &Device) -> Tensor<4, Bool> {
@@ -61,6 +59,9 @@ pub(crate) fn attend(
     rope: Option<&Rope>,
     mask: Option<FrameCausal>,
 ) -> Tensor<3> {
+    if !has_fused_operations(&packed.device()) {
+        return plain(packed, heads, rope, mask);
+    }
     let settings = Settings {
         heads,
         rope: rope.cloned().map(Arc::new),
@@ -73,7 +74,6 @@ pub(crate) fn attend(
 }
 
 /// [`attend`], made of the back end's own operations.
-#[cfg(test)]
 pub(crate) fn plain(
     packed: Tensor<3>,
     heads: usize,

@@ -19,6 +19,7 @@ use burn::nn::{GroupNorm, GroupNormConfig, PaddingConfig2d};
 use burn::tensor::{Device, Tensor, TensorData, activation};
 use burn_flex::FlexTensor;
 
+use crate::device::has_fused_operations;
 use kernel::{BlockShape, BlockWeights};
 
 /// Sizes of a [`ConvNorm`] block.
@@ -69,6 +70,9 @@ pub(crate) struct ConvNorm {
 impl ConvNorm {
     /// The block, fused on the CPU back end.
     pub(crate) fn forward(&self, input: Tensor<4>) -> Tensor<4> {
+        if !has_fused_operations(&input.device()) {
+            return self.plain(input);
+        }
         let [filters] = self.conv.bias.as_ref().map_or([0], |b| b.val().dims());
         let (Some(bias), Some(gamma), Some(beta)) =
             (&self.conv.bias, &self.norm.gamma, &self.norm.beta)

@@ -17,10 +17,11 @@ use burn::backend::tensor::FloatTensor;
 use burn::backend::{Autodiff, Backend, Dispatch, Flex, TensorMetadata, backend_extension};
 use burn::module::{Module, Param};
 use burn::nn::Initializer;
-use burn::tensor::{Device, Tensor};
+use burn::tensor::{Device, Tensor, module};
 use burn_flex::FlexTensor;
 
 use super::flat::{floats, floats_mut, own, tensor};
+use crate::device::has_fused_operations;
 use kernel::{Affine, GroupSums, Groups, RowStatistics};
 
 /// Layer norm with scale and shift; its parameters are called `gamma` and `beta`.
@@ -71,6 +72,9 @@ impl LayerNorm {
             "{tokens} tokens of {frames} frames, {batch} and {frames_of} times"
         );
         assert_eq!(shift.dims()[2], width, "a shift for every channel");
+        if !has_fused_operations(&input.device()) {
+            return plain_modulated(self, input, shift, scale);
+        }
         Tensor::from_dispatch(<Dispatch as NormOps>::modulated_norm(
             input.into_dispatch(),
             self.gamma.val().into_dispatch(),
@@ -97,12 +101,33 @@ fn fused<const D: usize>(
     epsilon: f64,
 ) -> Tensor<D> {
     assert_eq!(input.dims()[D - 1], gamma.dims()[0], "width of the norm");
+    if !has_fused_operations(&input.device()) {
+        return module::layer_norm(input, gamma, Some(beta), epsilon);
+    }
     Tensor::from_dispatch(<Dispatch as NormOps>::norm(
         input.into_dispatch(),
         gamma.into_dispatch(),
         beta.into_dispatch(),
         epsilon,
     ))
+}
+
+/// [`LayerNorm::forward`], made of the back end's own operation.
+fn plain<const D: usize>(norm: &LayerNorm, input: Tensor<D>) -> Tensor<D> {
+    module::layer_norm(input, norm.gamma.val(), Some(norm.beta.val()), norm.epsilon)
+}
+
+/// [`LayerNorm::modulated`] of it.
+fn plain_modulated(
+    norm: &LayerNorm,
+    input: Tensor<3>,
+    shift: Tensor<3>,
+    scale: Tensor<3>,
+) -> Tensor<3> {
+    let ([batch, tokens, width], frames) = (input.dims(), shift.dims()[1]);
+    let of_frames = plain(norm, input).reshape([batch, frames, tokens / frames, width]);
+    let per_frame = |x: Tensor<3>| x.reshape([batch, frames, 1, width]);
+    (of_frames * (per_frame(scale) + 1.0) + per_frame(shift)).reshape([batch, tokens, width])
 }
 
 /// Operations that the CPU back end runs as one.
@@ -377,27 +402,9 @@ impl<C: CheckpointStrategy> NormOps for Autodiff<Flex, C> {
 
 #[cfg(test)]
 mod tests {
-    use burn::tensor::{Distribution, Gradients, Tolerance, module};
+    use burn::tensor::{Distribution, Gradients, Tolerance};
 
     use super::*;
-
-    /// The back end's own operation.
-    fn plain<const D: usize>(norm: &LayerNorm, input: Tensor<D>) -> Tensor<D> {
-        module::layer_norm(input, norm.gamma.val(), Some(norm.beta.val()), norm.epsilon)
-    }
-
-    /// [`LayerNorm::modulated`] of it.
-    fn plain_modulated(
-        norm: &LayerNorm,
-        input: Tensor<3>,
-        shift: Tensor<3>,
-        scale: Tensor<3>,
-    ) -> Tensor<3> {
-        let ([batch, tokens, width], frames) = (input.dims(), shift.dims()[1]);
-        let of_frames = plain(norm, input).reshape([batch, frames, tokens / frames, width]);
-        let per_frame = |x: Tensor<3>| x.reshape([batch, frames, 1, width]);
-        (of_frames * (per_frame(scale) + 1.0) + per_frame(shift)).reshape([batch, tokens, width])
-    }
 
     fn random<const D: usize>(dims: [usize; D], device: &Device) -> Tensor<D> {
         Tensor::random(dims, Distribution::Normal(0.3, 1.5), device).require_grad()

@@ -17,12 +17,16 @@ use rayon::prelude::*;
 
 use super::flat::{floats, tensor};
 use super::matrix::{Matrix, multiply_rows, product, repeated};
+use crate::device::has_fused_operations;
 
 /// `input * weight + bias` over the last dimension.
 ///
 /// # Shapes
 /// - input `[.., in]`, output `[.., out]`
 pub(crate) fn linear<const D: usize>(layer: &Linear, input: Tensor<D>) -> Tensor<D> {
+    if !has_fused_operations(&input.device()) {
+        return layer.forward(input);
+    }
     let (weight, dims) = (layer.weight.val(), input.dims());
     assert_eq!(dims[D - 1], weight.dims()[0], "inputs of the layer");
     let bias = match &layer.bias {

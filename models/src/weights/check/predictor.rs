@@ -16,7 +16,7 @@ use crate::predictor::token_world_model::{
 };
 use crate::predictor::unroll::{ProprioStep, Unroll};
 use crate::predictor::{Grid, ProprioInput, TokenModel, TokenState};
-use crate::weights::gradients::gradients;
+use crate::weights::read_out::gradients_by;
 use crate::weights::{Array, Checkpoint};
 use crate::{Result, TokenPlanner};
 
@@ -461,7 +461,7 @@ fn original(case: &Case<'_>) -> Result<Vec<Comparison>> {
         compared.push(compare_number(name, value, expected, relative));
     }
     let grads = GradientsParams::from_grads(loss.total.backward(), &model);
-    let ours = gradients(&model, &grads, dino_wm_original::key);
+    let ours = gradients_by(&model, &grads, dino_wm_original::key);
     let Some(tensors) = expected["tensors"].as_object() else {
         return Err(case.broken("expected.json has no gradients".into()));
     };

@@ -12,8 +12,7 @@ use std::collections::BTreeMap;
 use std::fs::{self, File};
 use std::path::Path;
 
-use burn::module::{Module, ModuleVisitor, Param};
-use burn::tensor::Tensor;
+use burn::module::Module;
 use safetensors::{Dtype, View};
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
@@ -22,7 +21,7 @@ use serde_json::Value;
 pub use encoder::convert_sizes;
 pub(crate) use encoder::{KIND as ENCODER, Named};
 
-use super::fill::{Place, expected, transposed};
+use super::fill::expected;
 use super::{Array, Checkpoint};
 use crate::train::files::{create_dir, write_json};
 use crate::{Error, Result};
@@ -175,41 +174,6 @@ pub(crate) fn fit<M: Module>(
         unexpected,
         shapes,
     })
-}
-
-/// The parameters of a module under their own names, in `PyTorch`'s layout: what [`super::fill`] reads back.
-pub(crate) fn parameters<M: Module>(module: &M) -> Checkpoint {
-    let mut reader = Reader::default();
-    module.visit(&mut reader);
-    reader.found
-}
-
-#[derive(Default)]
-struct Reader {
-    place: Place,
-    found: Checkpoint,
-}
-
-impl ModuleVisitor for Reader {
-    fn enter_module(&mut self, name: &str, container: &str) {
-        self.place.enter(name, container);
-    }
-
-    fn exit_module(&mut self, _name: &str, _container: &str) {
-        self.place.exit();
-    }
-
-    fn visit_float<const D: usize>(&mut self, param: &Param<Tensor<D>>) {
-        let tensor = param.val();
-        let shape = tensor.dims().to_vec();
-        let values = tensor.into_data().iter::<f32>().collect();
-        let mut array = Array { shape, values };
-        if self.place.is_linear_weight(D) {
-            array.values = transposed(&array);
-            array.shape.reverse();
-        }
-        self.found.insert(&self.place.path(), array);
-    }
 }
 
 fn to_value(config: &impl Serialize) -> Result<Value> {

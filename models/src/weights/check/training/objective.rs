@@ -21,8 +21,7 @@ use crate::train::schedule::{DecaySchedule, RateSchedule};
 use crate::weights::Checkpoint;
 use crate::weights::check::predictor;
 use crate::weights::check::{Case, Comparison, compare_number};
-use crate::weights::export::parameters;
-use crate::weights::gradients::gradients;
+use crate::weights::read_out::{gradients_by, weights_by};
 
 /// What the manifest says about training.
 #[derive(Deserialize)]
@@ -216,7 +215,7 @@ impl<'a> Trial<'a> {
         let (losses, grads) = self.run(&self.model, 0, entry)?;
         let mut compared = self.compare_losses(&name, &losses, entry);
         compared.extend(self.compare_norm(&name, global_norm(&self.model, &grads), entry));
-        let ours = Checkpoint::new(gradients(&self.model, &grads, key));
+        let ours = gradients_by(&self.model, &grads, key);
         compared.extend(compare_gradients(self.case, &name, &ours, &entry.tensors)?);
         Ok(compared)
     }
@@ -281,7 +280,7 @@ impl<'a> Trial<'a> {
                 .map(|g| g.n)
                 .sum()
         };
-        let all = parameters(&self.model, key).keys().count();
+        let all = weights_by(&self.model, key).keys().count();
         let ours = decayed(&self.model).len();
         let pairs = [
             ("with decay", ours, count(false)),
@@ -400,7 +399,7 @@ impl<'a> Trial<'a> {
             return Ok(None);
         }
         let expected = self.case.arrays(&name)?;
-        let ours = parameters(&model.clone().valid(), key);
+        let ours = weights_by(&model.clone().valid(), key);
         let close = stated(self.case, "weights_atol").unwrap_or(2e-5);
         compare_weights(&name, &ours, &expected, close, 3.0 * rates).map(Some)
     }

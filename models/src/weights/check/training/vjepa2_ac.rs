@@ -16,10 +16,9 @@ use crate::loss::vjepa2_ac::{RolloutStart, Vjepa2AcLossConfig};
 use crate::predictor::token_world_model::{TokenWorldModel, key};
 use crate::predictor::{TokenModel, TokenState};
 use crate::train::optimizer::global_norm;
-use crate::weights::Checkpoint;
 use crate::weights::check::predictor;
 use crate::weights::check::{Case, Comparison, compare_number};
-use crate::weights::gradients::gradients;
+use crate::weights::read_out::gradients_by;
 
 /// What the manifest says about the loss.
 #[derive(Deserialize)]
@@ -203,7 +202,7 @@ fn compare_entry(
             case.tolerance().relative,
         ));
     }
-    let ours = Checkpoint::new(gradients(model, &grads, key));
+    let ours = gradients_by(model, &grads, key);
     compared.extend(compare_gradients(case, name, &ours, &entry.tensors)?);
     Ok(compared)
 }
