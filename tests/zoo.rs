@@ -22,6 +22,11 @@ fn small(model: &str) -> Vec<&'static str> {
             "lewm.loss.directions=9",
         ]
         .as_slice(),
+        "world-models" => &[
+            "world_models.channels=[4, 4, 4, 4]",
+            "world_models.latent=4",
+            "world_models.hidden=8",
+        ],
         _ => &[
             "token.predictor.depth=1",
             "token.predictor.width=24",
@@ -83,6 +88,7 @@ fn every_model_trains_and_plans_the_same_at_any_number_of_threads() {
     let data = collect(folder.path(), 24);
     let models = [
         ("lewm", "sigreg"),
+        ("world-models", "reconstruction"),
         ("ours", "rollout_2"),
         ("dino-wm", "teacher_forcing"),
         ("dino-wm-original", "teacher_forcing"),

@@ -21,6 +21,7 @@ pub mod train;
 mod vector_model;
 pub mod weights;
 mod world_model;
+pub mod world_models;
 pub mod zoo;
 
 pub use device::Compute;

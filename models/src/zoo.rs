@@ -58,10 +58,18 @@ pub(crate) const LEWM: ModelEntry = ModelEntry {
     source: "LeWM, arXiv 2603.19312; models.md section 7.2, sizes of section 7.5",
 };
 
+/// The baseline whose latent reconstructs.
+pub(crate) const WORLD_MODELS: ModelEntry = ModelEntry {
+    name: "world-models",
+    summary: "variational autoencoder and recurrent mixture model, planned with in its latent; small by default",
+    source: "World Models, arXiv 1803.10122; models.md section 8.1, entry B",
+};
+
 /// Every model.
 pub const MODELS: &[ModelEntry] = &[
     PLDM,
     LEWM,
+    WORLD_MODELS,
     OURS,
     DINO_WM,
     DINO_WM_ORIGINAL,
@@ -107,6 +115,11 @@ pub const RECIPES: &[Recipe] = &[
         name: "lewm-small",
         summary: "LeWM on Wall with a small convolutional encoder",
         toml: include_str!("../recipes/lewm-small.toml"),
+    },
+    Recipe {
+        name: "world-models-small",
+        summary: "World Models on Wall: autoencoder and recurrent model at once",
+        toml: include_str!("../recipes/world-models-small.toml"),
     },
     Recipe {
         name: "ours-tiny",

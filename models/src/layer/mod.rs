@@ -12,6 +12,7 @@ pub(crate) mod gru;
 pub(crate) mod init;
 pub(crate) mod layer_norm;
 pub(crate) mod linear;
+pub(crate) mod lstm;
 pub(crate) mod matrix;
 pub(crate) mod mlp;
 pub(crate) mod patch_embedding;

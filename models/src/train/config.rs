@@ -5,6 +5,7 @@ use serde::{Deserialize, Serialize};
 use crate::lewm::LewmConfig;
 use crate::pldm::PldmConfig;
 use crate::token::TokenConfig;
+use crate::world_models::WorldModelsConfig;
 use crate::{Error, Result};
 
 /// Optimisation settings (recipes.md section 4).
@@ -120,6 +121,18 @@ impl TrainingConfig {
         }
     }
 
+    /// Settings of World Models: Adam without decay.
+    fn world_models() -> Self {
+        Self {
+            steps: 2000,
+            batch: 16,
+            learning_rate: 1e-3,
+            weight_decay: 0.0,
+            clip_norm: 10.0,
+            ..Self::default()
+        }
+    }
+
     /// Settings of LeWM (models.md sections 7.2 and 7.5), with batches that two cores take.
     fn lewm() -> Self {
         Self {
@@ -179,6 +192,9 @@ pub struct TrainConfig {
     /// Architecture and loss of `lewm`; absent for other models.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub lewm: Option<LewmConfig>,
+    /// Architecture and loss of `world-models`; absent for other models.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub world_models: Option<WorldModelsConfig>,
     /// Optimisation.
     pub training: TrainingConfig,
 }
@@ -187,6 +203,7 @@ pub struct TrainConfig {
 pub(crate) enum Architecture<'a> {
     Pldm(&'a PldmConfig),
     Lewm(&'a LewmConfig),
+    WorldModels(&'a WorldModelsConfig),
     Token(&'a TokenConfig),
 }
 
@@ -197,6 +214,7 @@ impl Default for TrainConfig {
             pldm: PldmConfig::default(),
             token: None,
             lewm: None,
+            world_models: None,
             training: TrainingConfig::default(),
         }
     }
@@ -211,12 +229,14 @@ impl TrainConfig {
         let name = crate::zoo::find(model)?.name;
         let token = crate::token::config::preset(name);
         let lewm = (name == crate::zoo::LEWM.name).then(LewmConfig::small);
+        let world_models = (name == crate::zoo::WORLD_MODELS.name).then(WorldModelsConfig::default);
         let training = match (&token, &lewm) {
             (Some(_), _) if name == crate::zoo::DINO_WM_ORIGINAL.name => {
                 TrainingConfig::dino_wm_original()
             }
             (Some(_), _) => TrainingConfig::token_grid(),
             (None, Some(_)) => TrainingConfig::lewm(),
+            (None, None) if world_models.is_some() => TrainingConfig::world_models(),
             (None, None) => TrainingConfig::default(),
         };
         Ok(Self {
@@ -224,16 +244,22 @@ impl TrainConfig {
             pldm: PldmConfig::default(),
             token,
             lewm,
+            world_models,
             training,
         })
     }
 
     /// What the model is.
     pub(crate) fn architecture(&self) -> Architecture<'_> {
-        match (&self.token, &self.lewm) {
-            (Some(token), _) => Architecture::Token(token),
-            (None, Some(lewm)) => Architecture::Lewm(lewm),
-            (None, None) => Architecture::Pldm(&self.pldm),
+        if let Some(token) = &self.token {
+            return Architecture::Token(token);
+        }
+        if let Some(lewm) = &self.lewm {
+            return Architecture::Lewm(lewm);
+        }
+        match &self.world_models {
+            Some(config) => Architecture::WorldModels(config),
+            None => Architecture::Pldm(&self.pldm),
         }
     }
 
@@ -242,6 +268,7 @@ impl TrainConfig {
         match self.architecture() {
             Architecture::Token(token) => token.frameskip,
             Architecture::Lewm(lewm) => lewm.frameskip,
+            Architecture::WorldModels(config) => config.frameskip,
             Architecture::Pldm(pldm) => pldm.frameskip,
         }
     }
@@ -266,6 +293,7 @@ impl TrainConfig {
         self.pldm.check()?;
         let is_token_grid = crate::token::config::preset(&self.model).is_some();
         let is_lewm = self.model == crate::zoo::LEWM.name;
+        let is_world_models = self.model == crate::zoo::WORLD_MODELS.name;
         let tables = [
             (
                 "token",
@@ -274,6 +302,12 @@ impl TrainConfig {
                 is_token_grid,
             ),
             ("lewm", "`lewm`", self.lewm.is_some(), is_lewm),
+            (
+                "world_models",
+                "`world-models`",
+                self.world_models.is_some(),
+                is_world_models,
+            ),
         ];
         for (key, models, given, wanted) in tables {
             if given != wanted {
@@ -289,6 +323,7 @@ impl TrainConfig {
         match self.architecture() {
             Architecture::Token(token) => token.check(self.training.horizon)?,
             Architecture::Lewm(lewm) => lewm.check(self.training.horizon)?,
+            Architecture::WorldModels(config) => config.check()?,
             Architecture::Pldm(_) => {}
         }
         let t = &self.training;

@@ -29,6 +29,7 @@ use crate::token::net::{TokenNet, TokenSettings};
 use crate::token::planner::TokenGridModel;
 use crate::vector_model::VectorModel;
 use crate::world_model::{ModelInfo, TrainingInfo, WorldModel};
+use crate::world_models::WorldModelsConfig;
 use crate::{Error, Result};
 
 const CONFIG: &str = "config.json";
@@ -123,6 +124,8 @@ struct ModelFile {
     token: Option<TokenFile>,
     #[serde(skip_serializing_if = "Option::is_none", default)]
     lewm: Option<LewmConfig>,
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    world_models: Option<WorldModelsConfig>,
     shape: DataShape,
     info: ModelInfo,
 }
@@ -183,6 +186,12 @@ pub fn run(request: &TrainRequest<'_>, hooks: &Hooks<'_>) -> Result<Finished> {
             let net = lewm.init_seeded(&shape, seed, &device)?;
             let facts = Facts::of_vectors(net.num_params(), lewm.latent);
             started.train(&lewm.encoder.input(&shape), net, lewm.loss, &facts)
+        }
+        Architecture::WorldModels(config) => {
+            let net = initialise(config.init(&shape, &device)?, seed);
+            let facts = Facts::of_vectors(net.planning_parameters(), config.latent);
+            let input = WorldModelsConfig::input(&shape);
+            started.train(&input, net, config.loss, &facts)
         }
         Architecture::Token(token) => {
             let frozen = match (ready, &token.encoder) {
@@ -694,6 +703,7 @@ fn model_file(
         pldm: config.pldm.clone(),
         token: facts.token.clone(),
         lewm: config.lewm.clone(),
+        world_models: config.world_models.clone(),
         shape: data.shape,
         info,
     })
@@ -727,6 +737,12 @@ pub fn load(run: &Path, compute: Compute) -> Result<Box<dyn WorldModel>> {
         let (path, bytes) = read_weights(run, &file)?;
         let net = weights_from_bytes(lewm.init(&file.shape, &device)?, bytes, &path)?;
         let input = lewm.encoder.input(&file.shape);
+        return Ok(Box::new(VectorModel::new(file.info, input, net, device)));
+    }
+    if let Some(config) = &file.world_models {
+        let (path, bytes) = read_weights(run, &file)?;
+        let net = weights_from_bytes(config.init(&file.shape, &device)?, bytes, &path)?;
+        let input = WorldModelsConfig::input(&file.shape);
         return Ok(Box::new(VectorModel::new(file.info, input, net, device)));
     }
     let (file, net) = load_pldm(run, &device)?;
