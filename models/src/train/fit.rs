@@ -47,6 +47,11 @@ pub(crate) struct StepLosses {
 }
 
 impl StepLosses {
+    /// The weighted sum of the terms.
+    pub(crate) fn total(&self) -> f64 {
+        self.total
+    }
+
     /// `share` of the losses of a part of a batch.
     fn first(total: f64, terms: &[(&'static str, f64)], share: f64) -> Self {
         Self {

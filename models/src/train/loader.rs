@@ -18,7 +18,7 @@ use jepa_datasets::{
 use rayon::prelude::*;
 
 use super::config::{CrossingConfig, TrainConfig};
-use super::{FrameInput, SliceTensors};
+use super::{FrameInput, NamedArray, SliceTensors};
 use crate::encoder::conv::frames_to_input;
 use crate::pldm::DataShape;
 use crate::{Error, Result};
@@ -139,6 +139,33 @@ impl SliceArrays {
             shape,
             block,
         }
+    }
+
+    /// The arrays of the batch by their names in [`SliceTensors`]; proprio in native units.
+    pub(crate) fn named(&self) -> [NamedArray; 4] {
+        let frames = self.slices * (self.horizon + 1);
+        let [channels, height, width] = self.input;
+        let proprio = self.shape.proprio_dim;
+        let rows = self.rows_proprio.len() / (self.slices * proprio).max(1);
+        let array = |name: &str, shape: &[usize], values: &[f32]| NamedArray {
+            name: name.to_string(),
+            shape: shape.to_vec(),
+            values: values.to_vec(),
+        };
+        [
+            array("images", &[frames, channels, height, width], &self.images),
+            array(
+                "actions",
+                &[self.slices, self.horizon, self.block],
+                &self.actions,
+            ),
+            array("proprio", &[frames, proprio], &self.proprio),
+            array(
+                "rows_proprio",
+                &[self.slices, rows, proprio],
+                &self.rows_proprio,
+            ),
+        ]
     }
 
     /// The batch in `count` parts of as many slices, which is a divisor of their number.

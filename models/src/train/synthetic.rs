@@ -7,6 +7,7 @@ use super::config::TrainConfig;
 use super::fit::Fit;
 use super::loader::SliceArrays;
 use super::optimizer::AdamW;
+use super::synthetic_transformer::{NamedArray, parameters};
 use crate::Result;
 use crate::layer::init::initialise;
 use crate::pldm::{DataShape, PldmNet};
@@ -52,16 +53,23 @@ impl SyntheticTraining {
         })
     }
 
-    /// Forward, backward, clipping and update.
-    pub fn step(&mut self) -> Result<()> {
+    /// The parameters and the batch, for another program to do the same with.
+    pub fn arrays(&self) -> Vec<NamedArray> {
+        let mut arrays = self.net.as_ref().map(parameters).unwrap_or_default();
+        arrays.extend(self.batch.named());
+        arrays
+    }
+
+    /// Forward, backward, clipping and update; returns the loss.
+    pub fn step(&mut self) -> Result<f64> {
         let Some(net) = self.net.take() else {
-            return Ok(());
+            return Ok(f64::NAN);
         };
         self.step += 1;
         let device = Device::flex().autodiff();
         let weights = self.config.pldm.loss;
         let training = &self.config.training;
-        let (net, _) = Fit::<PldmNet>::update(
+        let (net, losses) = Fit::<PldmNet>::update(
             net,
             &mut self.optimizer,
             &self.batch,
@@ -71,6 +79,6 @@ impl SyntheticTraining {
             &device,
         )?;
         self.net = Some(net);
-        Ok(())
+        Ok(losses.total())
     }
 }

@@ -68,7 +68,7 @@ impl TransformerSizes {
 /// An array with its name.
 #[derive(Debug, Clone)]
 pub struct NamedArray {
-    /// Path of a parameter, or `tokens`, `actions`, `targets`.
+    /// Path of a parameter, or the name of a part of the batch.
     pub name: String,
     /// Linear weights are `[in, out]`.
     pub shape: Vec<usize>,
@@ -160,13 +160,17 @@ impl SyntheticTransformer {
 
     /// The parameters and the batch, for another program to do the same with.
     pub fn arrays(&self) -> Vec<NamedArray> {
-        let mut collector = Collector::default();
-        if let Some(net) = &self.net {
-            net.visit(&mut collector);
-        }
-        collector.arrays.extend_from_slice(&self.batch);
-        collector.arrays
+        let mut arrays = self.net.as_ref().map(parameters).unwrap_or_default();
+        arrays.extend_from_slice(&self.batch);
+        arrays
     }
+}
+
+/// The parameters of a network.
+pub(super) fn parameters<M: Module>(net: &M) -> Vec<NamedArray> {
+    let mut collector = Collector::default();
+    net.visit(&mut collector);
+    collector.arrays
 }
 
 /// Parameters with their paths.

@@ -1,7 +1,7 @@
-//! Trains a small token predictor on noise and says how long steps take.
+//! Trains a small model on noise and says how long steps take.
 //!
 //! ```text
-//! transformer_step HEADS [FOLDER]
+//! training_step pldm|adaln:HEADS [FOLDER]
 //! ```
 //!
 //! Writes the parameters and the batch to FOLDER if it is given (`arrays.bin`, and their names and shapes in
@@ -14,7 +14,10 @@ use std::io::BufRead;
 use std::path::Path;
 use std::time::Instant;
 
-use jepa_models::train::{SyntheticTransformer, TransformerSizes};
+use jepa_models::pldm::DataShape;
+use jepa_models::train::{
+    NamedArray, SyntheticTraining, SyntheticTransformer, TrainConfig, TransformerSizes,
+};
 
 /// The allocator of the program.
 #[global_allocator]
@@ -25,29 +28,65 @@ type Result<T> = std::result::Result<T, Box<dyn Error>>;
 #[expect(clippy::print_stdout, reason = "the answers are its output")]
 fn main() -> Result<()> {
     let mut arguments = std::env::args().skip(1);
-    let heads = arguments
-        .next()
-        .ok_or("usage: transformer_step HEADS [FOLDER]")?;
-    let mut training = SyntheticTransformer::new(&TransformerSizes::small(heads.parse()?));
+    let usage = "usage: training_step pldm|adaln:HEADS [FOLDER]";
+    let name = arguments.next().ok_or(usage)?;
+    let mut training = match (name.as_str(), name.strip_prefix("adaln:")) {
+        ("pldm", _) => Training::Pldm(SyntheticTraining::new(&TrainConfig::default(), WALL)?),
+        (_, Some(heads)) => {
+            let sizes = TransformerSizes::small(heads.parse()?);
+            Training::AdaLn(SyntheticTransformer::new(&sizes))
+        }
+        _ => return Err(usage.into()),
+    };
     if let Some(folder) = arguments.next() {
-        save(&training, Path::new(&folder))?;
+        save(&training.arrays(), Path::new(&folder))?;
     }
     for line in std::io::stdin().lock().lines() {
         let steps: usize = line?.trim().parse()?;
         let (start, before) = (Instant::now(), cpu_seconds()?);
-        let loss = (0..steps)
-            .map(|_| training.step())
-            .last()
-            .unwrap_or(f32::NAN);
+        let mut loss = f64::NAN;
+        for _ in 0..steps {
+            loss = training.step()?;
+        }
         let (wall, cpu) = (start.elapsed().as_secs_f64(), cpu_seconds()? - before);
         println!(r#"{{"loss": {loss}, "wall_s": {wall}, "cpu_s": {cpu}}}"#);
     }
     Ok(())
 }
 
-fn save(training: &SyntheticTransformer, folder: &Path) -> Result<()> {
+/// Frames and widths of Wall.
+const WALL: DataShape = DataShape {
+    height: 65,
+    width: 65,
+    action_dim: 2,
+    proprio_dim: 2,
+};
+
+/// Either model in training.
+enum Training {
+    Pldm(SyntheticTraining),
+    AdaLn(SyntheticTransformer),
+}
+
+impl Training {
+    fn step(&mut self) -> Result<f64> {
+        Ok(match self {
+            Self::Pldm(training) => training.step()?,
+            Self::AdaLn(training) => f64::from(training.step()),
+        })
+    }
+
+    fn arrays(&self) -> Vec<NamedArray> {
+        match self {
+            Self::Pldm(training) => training.arrays(),
+            Self::AdaLn(training) => training.arrays(),
+        }
+    }
+}
+
+fn save(arrays: &[NamedArray], folder: &Path) -> Result<()> {
     let (mut names, mut bytes) = (String::new(), Vec::new());
-    for array in training.arrays() {
+    for array in arrays {
         writeln!(names, "{} {:?}", array.name, array.shape)?;
         bytes.extend(array.values.iter().flat_map(|x| x.to_le_bytes()));
     }
