@@ -6,7 +6,7 @@ DEMO_OUT ?= runs/demo
 # Where `.ci/setup` puts a cmake that the system lacks.
 export PATH := $(HOME)/.local/bin:$(PATH)
 
-.PHONY: demo test check fix bench setup
+.PHONY: demo test check check-cuda fix bench setup
 
 demo: setup
 	cargo run --release -- demo --out $(DEMO_OUT)
@@ -20,6 +20,10 @@ check: setup
 	cargo clippy --release --workspace --all-targets -- -D warnings
 	RUSTDOCFLAGS="-D warnings" cargo doc --release --workspace --no-deps
 	cargo test --release --workspace
+
+# The GPU build, which needs neither a GPU nor a CUDA toolkit to compile (docs/gpu.md).
+check-cuda: setup
+	cargo check --release -p jepa-bench --no-default-features --features cuda
 
 fix:
 	cargo fmt --all

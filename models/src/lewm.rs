@@ -299,6 +299,7 @@ impl ModuleMapper for Fresh {
 }
 
 /// Either encoder.
+#[expect(clippy::large_enum_variant, reason = "there is one per model")]
 #[derive(Module, Debug)]
 enum FrameEncoder {
     VitTiny(VitTiny),

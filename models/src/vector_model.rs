@@ -118,7 +118,7 @@ fn candidates(actions: &ActionBatch<'_>, device: &Device) -> Tensor<3> {
 }
 
 /// The latents of the steps that count.
-fn counted(steps: Vec<Tensor<3>>, spec: &CostSpec) -> Vec<Tensor<3>> {
+fn counted(steps: Vec<Tensor<3>>, spec: CostSpec) -> Vec<Tensor<3>> {
     match spec.steps {
         Steps::Last => steps.into_iter().next_back().into_iter().collect(),
         Steps::All => steps,
@@ -167,7 +167,12 @@ impl<N: VectorDynamics> WorldModel for VectorModel<N> {
         self.check(start, goal, &actions)?;
         let steps = self.unroll_tensors(&self.net, start, &candidates(&actions, &self.device));
         let goal = self.tensor(goal, &self.device);
-        Ok(self.costs_of(&counted(steps, spec), &goal, spec.distance, actions.samples))
+        Ok(self.costs_of(
+            &counted(steps, *spec),
+            &goal,
+            spec.distance,
+            actions.samples,
+        ))
     }
 
     /// Backpropagates through the unroll. The weights are constants of the graph, and every call has a graph of
@@ -183,7 +188,7 @@ impl<N: VectorDynamics> WorldModel for VectorModel<N> {
         let device = self.device.clone().autodiff();
         let net = self.net.clone().fork(&device).no_grad();
         let leaf = candidates(&actions, &device).require_grad();
-        let steps = counted(self.unroll_tensors(&net, start, &leaf), spec);
+        let steps = counted(self.unroll_tensors(&net, start, &leaf), *spec);
         let goal = self.tensor(goal, &device);
         let costs = self.costs_of(&steps, &goal, spec.distance, actions.samples);
         let total = total_distance(steps, &goal, spec.distance);

@@ -326,7 +326,14 @@ impl TrainConfig {
             Architecture::WorldModels(config) => config.check()?,
             Architecture::Pldm(_) => {}
         }
-        let t = &self.training;
+        self.training.check()
+    }
+}
+
+impl TrainingConfig {
+    /// Checks every value that the type does not bound.
+    fn check(&self) -> Result<()> {
+        let t = self;
         let positive = [
             ("training.steps", t.steps),
             ("training.batch", t.batch as u64),
@@ -352,45 +359,7 @@ impl TrainConfig {
                 detail,
             });
         }
-        let shares = [
-            ("training.warmup_fraction", t.warmup_fraction),
-            ("training.start_fraction", t.start_fraction),
-            ("training.anneal_fraction", t.anneal_fraction),
-            ("training.final_fraction", t.final_fraction),
-            ("training.initial_decay_fraction", t.initial_decay_fraction),
-            ("training.betas", t.betas[0]),
-            ("training.betas", t.betas[1]),
-        ];
-        for (key, value) in shares {
-            if !(0.0..=1.0).contains(&value) {
-                return Err(Error::Config {
-                    key,
-                    detail: format!("must be in [0, 1], is {value}"),
-                });
-            }
-        }
-        // The warm-up needs steps after it, and a moment that never decays never learns.
-        let below_one = [
-            (
-                "training.warmup_fraction",
-                t.warmup_fraction + t.anneal_fraction,
-            ),
-            ("training.betas", t.betas[0].max(t.betas[1])),
-        ];
-        for (key, value) in below_one {
-            if value >= 1.0 && key == "training.betas" || value > 1.0 || t.warmup_fraction >= 1.0 {
-                return Err(Error::Config {
-                    key,
-                    detail: format!("leaves nothing: {value}"),
-                });
-            }
-        }
-        if t.anneal_fraction > 0.0 && t.schedule != Schedule::WarmupStableDecay {
-            return Err(Error::Config {
-                key: "training.anneal_fraction",
-                detail: "is of the schedule `warmup-stable-decay` only".into(),
-            });
-        }
+        t.check_shares()?;
         if !(t.learning_rate.is_finite() && t.learning_rate > 0.0) {
             return Err(Error::Config {
                 key: "training.learning_rate",
@@ -420,6 +389,47 @@ impl TrainConfig {
                     detail: format!("must be 0 or more, is {value}"),
                 });
             }
+        }
+        Ok(())
+    }
+
+    /// Checks the shares of the schedules.
+    fn check_shares(&self) -> Result<()> {
+        let t = self;
+        let shares = [
+            ("training.warmup_fraction", t.warmup_fraction),
+            ("training.start_fraction", t.start_fraction),
+            ("training.anneal_fraction", t.anneal_fraction),
+            ("training.final_fraction", t.final_fraction),
+            ("training.initial_decay_fraction", t.initial_decay_fraction),
+            ("training.betas", t.betas[0]),
+            ("training.betas", t.betas[1]),
+        ];
+        for (key, value) in shares {
+            if !(0.0..=1.0).contains(&value) {
+                return Err(Error::Config {
+                    key,
+                    detail: format!("must be in [0, 1], is {value}"),
+                });
+            }
+        }
+        if t.warmup_fraction >= 1.0 || t.warmup_fraction + t.anneal_fraction > 1.0 {
+            return Err(Error::Config {
+                key: "training.warmup_fraction",
+                detail: "must leave steps after the warm-up, and room for the anneal".into(),
+            });
+        }
+        if t.betas.iter().any(|beta| *beta >= 1.0) {
+            return Err(Error::Config {
+                key: "training.betas",
+                detail: "must be below 1".into(),
+            });
+        }
+        if t.anneal_fraction > 0.0 && t.schedule != Schedule::WarmupStableDecay {
+            return Err(Error::Config {
+                key: "training.anneal_fraction",
+                detail: "is of the schedule `warmup-stable-decay` only".into(),
+            });
         }
         Ok(())
     }
@@ -465,6 +475,20 @@ mod tests {
                 .contains("`training.learning_rate`")
         );
         config.training.learning_rate = 1.0;
+        let mut named = |change: fn(&mut TrainingConfig), key: &str| {
+            let before = config.training.clone();
+            change(&mut config.training);
+            let error = config.check().unwrap_err().to_string();
+            assert!(error.contains(&format!("`training.{key}`")), "{error}");
+            config.training = before;
+        };
+        named(|t| t.accumulate = 0, "accumulate");
+        named(|t| (t.batch, t.accumulate) = (6, 4), "accumulate");
+        named(|t| t.warmup_fraction = 1.0, "warmup_fraction");
+        named(|t| t.betas[1] = 1.0, "betas");
+        named(|t| t.clip_norm = -1.0, "clip_norm");
+        named(|t| t.anneal_fraction = 0.1, "anneal_fraction");
+        named(|t| t.start_fraction = 1.5, "start_fraction");
         config.model = "pldn".into();
         assert!(
             config

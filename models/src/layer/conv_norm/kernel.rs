@@ -457,14 +457,18 @@ fn phase_start(shape: &BlockShape, channel: usize, y: usize, kx: usize) -> usize
 
 fn split_phases(shape: &BlockShape, image: &[f32], phases: &mut [f32]) {
     let row_len = shape.stride * shape.phase_len();
+    // Columns past the last patch are not kept.
+    let kept = shape.width.min(row_len.saturating_sub(shape.padding));
+    let mut padded = vec![0.0; row_len];
     for (source, split) in image
         .chunks_exact(shape.width)
         .zip(phases.chunks_exact_mut(row_len))
     {
+        padded[row_len.min(shape.padding)..][..kept].copy_from_slice(&source[..kept]);
         for (phase, run) in split.chunks_exact_mut(shape.phase_len()).enumerate() {
-            for (q, value) in run.iter_mut().enumerate() {
-                let column = (q * shape.stride + phase).checked_sub(shape.padding);
-                *value = column.and_then(|c| source.get(c)).copied().unwrap_or(0.0);
+            let columns = padded[phase..].iter().step_by(shape.stride);
+            for (value, column) in run.iter_mut().zip(columns) {
+                *value = *column;
             }
         }
     }
