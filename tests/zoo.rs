@@ -40,6 +40,22 @@ fn small(model: &str) -> Vec<&'static str> {
     settings
 }
 
+/// Settings under which a model trains its encoder first, in a few seconds.
+const SMALL_ENCODER: [&str; 12] = [
+    "--set",
+    "token.encoder.training.steps=3",
+    "--set",
+    "token.encoder.training.batch=4",
+    "--set",
+    "token.encoder.training.validation_slices=4",
+    "--set",
+    "token.predictor.depth=1",
+    "--set",
+    "training.batch=4",
+    "--set",
+    "training.validation_slices=4",
+];
+
 /// A command that trains `model`.
 pub(crate) fn train(model: &str, data: &Path, out: &Path, more: &[&str]) -> Vec<String> {
     let mut args: Vec<String> = [
@@ -155,16 +171,7 @@ fn an_encoder_is_trained_first_and_kept_with_the_run() {
     let run = folder.path().join("run");
     let mut args: Vec<&str> = vec!["train", "--model", "ours", "--data", text(&data)];
     args.extend(["--out", text(&run), "--steps", "2"]);
-    for setting in [
-        "token.encoder.training.steps=3",
-        "token.encoder.training.batch=4",
-        "token.encoder.training.validation_slices=4",
-        "token.predictor.depth=1",
-        "training.batch=4",
-        "training.validation_slices=4",
-    ] {
-        args.extend(["--set", setting]);
-    }
+    args.extend(SMALL_ENCODER);
     succeeds(&args);
     assert!(run.join("encoder/model.safetensors").is_file());
     evaluate(&run, &folder.path().join("runs"), &[]);
@@ -243,17 +250,8 @@ fn a_kept_model_finds_the_encoder_of_its_run() {
     let run = folder.path().join("run");
     let mut args = vec!["train", "--model", "dino-wm", "--data", text(&data)];
     args.extend(["--out", text(&run), "--steps", "2"]);
-    for setting in [
-        "token.encoder.training.steps=3",
-        "token.encoder.training.batch=4",
-        "token.encoder.training.validation_slices=4",
-        "token.predictor.depth=1",
-        "training.batch=4",
-        "training.validation_slices=4",
-        "training.keep_every=1",
-    ] {
-        args.extend(["--set", setting]);
-    }
+    args.extend(SMALL_ENCODER);
+    args.extend(["--set", "training.keep_every=1"]);
     succeeds(&args);
     evaluate(
         &run.join("kept/step-00000001"),
@@ -282,16 +280,7 @@ fn a_sweep_trains_every_combination_and_shares_the_encoder() {
     let out = folder.path().join("out");
     let mut args = vec!["train", "--data", text(&data), "--out", text(&out)];
     args.extend(["--sweep", text(&file), "--json"]);
-    for setting in [
-        "token.encoder.training.steps=3",
-        "token.encoder.training.batch=4",
-        "token.encoder.training.validation_slices=4",
-        "token.predictor.depth=1",
-        "training.batch=4",
-        "training.validation_slices=4",
-    ] {
-        args.extend(["--set", setting]);
-    }
+    args.extend(SMALL_ENCODER);
     let stdout = succeeds(&args);
     let runs: serde_json::Value = serde_json::from_str(&stdout).unwrap();
     let names: Vec<&str> = runs
@@ -316,16 +305,7 @@ fn a_sweep_trains_every_combination_and_shares_the_encoder() {
     let alone = folder.path().join("alone");
     let mut args = vec!["train", "--model", "ours", "--data", text(&data)];
     args.extend(["--out", text(&alone), "--steps", "2"]);
-    for setting in [
-        "token.encoder.training.steps=3",
-        "token.encoder.training.batch=4",
-        "token.encoder.training.validation_slices=4",
-        "token.predictor.depth=1",
-        "training.batch=4",
-        "training.validation_slices=4",
-    ] {
-        args.extend(["--set", setting]);
-    }
+    args.extend(SMALL_ENCODER);
     succeeds(&args);
     assert!(weights(&alone) == weights(&out.join("model=ours,steps=2")));
 
