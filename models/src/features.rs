@@ -333,7 +333,7 @@ pub struct EmbedRequest<'a> {
 /// How an embedding talks to its caller.
 #[derive(Clone, Copy)]
 pub struct EmbedHooks<'a> {
-    /// Called with the number of frames of the whole work, and then with those of every part that is done.
+    /// Called once, with the frames that are to be encoded.
     pub on_total: &'a dyn Fn(u64),
     /// Frames that were encoded since the last call.
     pub on_frames: &'a dyn Fn(u64),
