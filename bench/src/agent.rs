@@ -280,6 +280,8 @@ pub struct Setup<'a> {
     pub config: &'a RunConfig,
     /// The planner of the run.
     pub planner: &'a dyn Planner,
+    /// Whether to give up.
+    pub stop: Stop<'a>,
 }
 
 impl Setup<'_> {
@@ -347,10 +349,13 @@ impl ActionSpace {
     }
 }
 
+/// Whether to give up a search; asked between batches of candidates.
+pub type Stop<'a> = &'a (dyn Fn() -> bool + Sync);
+
 /// What a plan is scored with: the imagination of a world model, or the truth.
 trait View {
-    /// Reads the present state of `env` and scores candidates from there.
-    fn look(&self, env: &dyn Env) -> Result<Box<dyn CostModel + '_>>;
+    /// Reads the present state of `env` and scores candidates from there, until `stop` says so.
+    fn look<'a>(&'a self, env: &dyn Env, stop: Stop<'a>) -> Result<Box<dyn CostModel + 'a>>;
 
     /// World-model calls per model step of a batch of candidates.
     fn calls_per_step(&self) -> u64;
@@ -385,7 +390,7 @@ impl<V: View> Agent for Receding<'_, V> {
             episode_seed: self.seed,
             replan: self.replan,
         };
-        let mut cost = self.view.look(env)?;
+        let mut cost = self.view.look(env, self.setup.stop)?;
         let plan = self
             .setup
             .planner
@@ -415,10 +420,11 @@ struct Imagination<'a> {
 }
 
 impl View for Imagination<'_> {
-    fn look(&self, env: &dyn Env) -> Result<Box<dyn CostModel + '_>> {
+    fn look<'a>(&'a self, env: &dyn Env, stop: Stop<'a>) -> Result<Box<dyn CostModel + 'a>> {
         Ok(Box::new(ImaginedCost {
             view: self,
             start: observe(self.model, env)?,
+            stop,
         }))
     }
 
@@ -430,13 +436,51 @@ impl View for Imagination<'_> {
 struct ImaginedCost<'a> {
     view: &'a Imagination<'a>,
     start: Latent,
+    stop: Stop<'a>,
+}
+
+impl ImaginedCost<'_> {
+    /// Hands `take` as many candidates at a time as the model computes at once, so that a search that takes hours can
+    /// be given up within seconds.
+    fn each_part(
+        &self,
+        actions: &ActionBatch,
+        mut take: impl FnMut(&Self, jepa_models::ActionBatch<'_>) -> Result<()>,
+    ) -> Result<()> {
+        let values = singles(actions);
+        let at_a_time = self.view.model.candidates_at_a_time(actions.shape.horizon);
+        let numbers = at_a_time.clamp(1, actions.samples.max(1)) * actions.shape.len();
+        for part in values.chunks(numbers.max(1)) {
+            give_up(self.stop)?;
+            let mut batch = batch(actions, part);
+            batch.samples = part.len() / actions.shape.len();
+            take(self, batch)?;
+        }
+        Ok(())
+    }
+}
+
+/// Ends a search that nobody waits for.
+fn give_up(stop: Stop<'_>) -> Result<()> {
+    if stop() {
+        return Err(Error::Interrupted {
+            done: 0,
+            total: 1,
+            what: "episodes",
+        });
+    }
+    Ok(())
 }
 
 impl CostModel for ImaginedCost<'_> {
     fn costs(&mut self, actions: &ActionBatch) -> Result<Vec<f64>> {
-        let Imagination { model, goal, spec } = self.view;
-        let values = singles(actions);
-        Ok(model.costs(&self.start, goal, spec, batch(actions, &values))?)
+        let mut costs = Vec::with_capacity(actions.samples);
+        self.each_part(actions, |this, part| {
+            let Imagination { model, goal, spec } = this.view;
+            costs.extend(model.costs(&this.start, goal, spec, part)?);
+            Ok(())
+        })?;
+        Ok(costs)
     }
 
     fn with_gradients(&mut self) -> Result<&mut dyn GradientCostModel> {
@@ -446,13 +490,18 @@ impl CostModel for ImaginedCost<'_> {
 
 impl GradientCostModel for ImaginedCost<'_> {
     fn costs_and_gradient(&mut self, actions: &ActionBatch) -> Result<Descent> {
-        let Imagination { model, goal, spec } = self.view;
-        let values = singles(actions);
-        let found = model.cost_gradients(&self.start, goal, spec, batch(actions, &values))?;
-        Ok(Descent {
-            costs: found.costs,
-            gradient: found.gradient,
-        })
+        let mut descent = Descent {
+            costs: Vec::with_capacity(actions.samples),
+            gradient: Vec::with_capacity(actions.values.len()),
+        };
+        self.each_part(actions, |this, part| {
+            let Imagination { model, goal, spec } = this.view;
+            let found = model.cost_gradients(&this.start, goal, spec, part)?;
+            descent.costs.extend(found.costs);
+            descent.gradient.extend(found.gradient);
+            Ok(())
+        })?;
+        Ok(descent)
     }
 }
 
@@ -495,12 +544,13 @@ struct Truth {
 }
 
 impl View for Truth {
-    fn look(&self, env: &dyn Env) -> Result<Box<dyn CostModel + '_>> {
+    fn look<'a>(&'a self, env: &dyn Env, stop: Stop<'a>) -> Result<Box<dyn CostModel + 'a>> {
         let start = env.state().to_vec();
         Ok(Box::new(SimulatedCost {
             view: self,
             env: env.duplicate(),
             start,
+            stop,
         }))
     }
 
@@ -514,10 +564,12 @@ struct SimulatedCost<'a> {
     view: &'a Truth,
     env: Box<dyn Env>,
     start: Vec<f64>,
+    stop: Stop<'a>,
 }
 
 impl CostModel for SimulatedCost<'_> {
     fn costs(&mut self, actions: &ActionBatch) -> Result<Vec<f64>> {
+        give_up(self.stop)?;
         let native = self.view.actions.unpack(&actions.values);
         let width = self.env.limits().action_width;
         let mut costs = Vec::with_capacity(actions.samples);
@@ -572,6 +624,8 @@ impl Agent for RandomFloor {
 pub(crate) mod testing {
     //! A world model that knows Wall: its latent is the position, its prediction the simulator.
 
+    use std::time::Duration;
+
     use jepa_datasets::Normalizer;
     use jepa_models::{
         ActionBatch, CostSpec, Error, Frame, Latent, ModelInfo, Result, Rollout, WorldModel,
@@ -583,9 +637,13 @@ pub(crate) mod testing {
 
     /// A mock model whose plans are those of a perfect simulator.
     pub(crate) struct KnowsWall {
-        info: ModelInfo,
+        pub(crate) info: ModelInfo,
         /// Costs are NaN from this one on.
         pub(crate) broken: bool,
+        /// Time that a call for costs takes longer.
+        pub(crate) pause: Duration,
+        /// Candidates per call.
+        pub(crate) at_a_time: usize,
     }
 
     impl KnowsWall {
@@ -608,6 +666,8 @@ pub(crate) mod testing {
             Self {
                 info,
                 broken: false,
+                pause: Duration::ZERO,
+                at_a_time: usize::MAX,
             }
         }
     }
@@ -653,6 +713,10 @@ pub(crate) mod testing {
             })
         }
 
+        fn candidates_at_a_time(&self, _horizon: usize) -> usize {
+            self.at_a_time
+        }
+
         fn costs(
             &self,
             start: &Latent,
@@ -660,6 +724,11 @@ pub(crate) mod testing {
             spec: &CostSpec,
             actions: ActionBatch<'_>,
         ) -> Result<Vec<f64>> {
+            assert!(
+                actions.samples <= self.at_a_time,
+                "more candidates than asked for"
+            );
+            std::thread::sleep(self.pause);
             if self.broken {
                 return Ok(vec![f64::NAN; actions.samples]);
             }
@@ -699,6 +768,7 @@ mod tests {
         let setup = Setup {
             config,
             planner: planner.as_ref(),
+            stop: &|| false,
         };
         let mut agent = policy.begin(setup, env.as_mut(), &start, seed).unwrap();
         assert_eq!(env.state(), start.init.as_slice());
@@ -767,6 +837,7 @@ mod tests {
             let setup = Setup {
                 config: &config,
                 planner: planner.as_ref(),
+                stop: &|| false,
             };
             let mut agent = policy.begin(setup, env.as_mut(), &start, 2).unwrap();
             let search = agent.act(env.as_ref(), 0).unwrap().search.unwrap();
@@ -794,6 +865,7 @@ mod tests {
             let setup = Setup {
                 config: &config,
                 planner: planner.as_ref(),
+                stop: &|| false,
             };
             let policy = Policy::Oracle;
             let mut agent = policy.begin(setup, env.as_mut(), &start, 1).unwrap();
@@ -835,6 +907,7 @@ mod tests {
         let setup = Setup {
             config,
             planner: planner.as_ref(),
+            stop: &|| false,
         };
         let mut agent = policy.begin(setup, env.as_mut(), &start, 4)?;
         Ok(agent.act(env.as_ref(), 0)?.search.unwrap().trace.best)

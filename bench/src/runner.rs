@@ -7,6 +7,7 @@
 
 mod films;
 mod folder;
+mod forecast;
 mod imagination;
 mod journal;
 mod merge;
@@ -20,7 +21,7 @@ use std::time::{Duration, Instant};
 
 use jepa_leaderboard::{EpisodeRow, RunRecord, TimingRow};
 
-use crate::agent::{Policy, Search, Setup};
+use crate::agent::{Policy, Search, Setup, Stop};
 use crate::env::{Env, Outcome, Start};
 use crate::metric::{state_distance, success};
 use crate::planner::Planner;
@@ -68,7 +69,7 @@ pub trait Observer: Sync {
     fn opened(&self, _folder: &std::path::Path, _done: usize, _total: usize) {}
     /// An episode is on disk.
     fn finished(&self, _row: &EpisodeRow) {}
-    /// Whether to stop after the episodes in hand.
+    /// Whether to stop. Episodes in hand are given up; they are run again when the run continues.
     fn interrupted(&self) -> bool {
         false
     }
@@ -225,9 +226,11 @@ fn run_pending(
             let Some(&episode) = pending.get(next.fetch_add(1, Ordering::Relaxed)) else {
                 break;
             };
-            let outcome = run_episode(evaluation, episode).and_then(|line| journal.append(line));
-            match outcome {
+            let line = run_episode(evaluation, episode, &|| observer.interrupted());
+            match line.and_then(|line| journal.append(line)) {
                 Ok(row) => observer.finished(&row),
+                // What is left is counted below.
+                Err(Error::Interrupted { .. }) => break,
                 Err(error) => {
                     failed.store(true, Ordering::Relaxed);
                     return Err(error);
@@ -263,10 +266,11 @@ fn run_pending(
 /// Runs one episode from reset to the end of its budget.
 ///
 /// # Errors
-/// When the simulator, the model or the planner fails, or a number is not finite.
-pub fn run_episode(evaluation: &Evaluation, episode: u32) -> Result<Line> {
+/// When the simulator, the model or the planner fails, or a number is not finite; [`Error::Interrupted`] when `stop`
+/// says so during a search.
+pub fn run_episode(evaluation: &Evaluation, episode: u32, stop: Stop<'_>) -> Result<Line> {
     let seed = evaluation.seed(episode);
-    act_out(evaluation, episode, seed).map_err(|error| match error {
+    act_out(evaluation, episode, seed, stop).map_err(|error| match error {
         Error::Invalid { what, detail } => Error::Invalid {
             what: format!("episode {episode} (seed {seed}): {what}"),
             detail,
@@ -275,7 +279,7 @@ pub fn run_episode(evaluation: &Evaluation, episode: u32) -> Result<Line> {
     })
 }
 
-fn act_out(evaluation: &Evaluation, episode: u32, seed: u64) -> Result<Line> {
+fn act_out(evaluation: &Evaluation, episode: u32, seed: u64, stop: Stop<'_>) -> Result<Line> {
     let Evaluation {
         config,
         policy,
@@ -287,6 +291,7 @@ fn act_out(evaluation: &Evaluation, episode: u32, seed: u64) -> Result<Line> {
     let setup = Setup {
         config,
         planner: planner.as_ref(),
+        stop,
     };
     let began = Instant::now();
     let mut agent = policy.begin(setup, env.as_mut(), &start, seed)?;

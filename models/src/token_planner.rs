@@ -161,7 +161,7 @@ impl TokenPlanner {
     }
 
     /// Candidates that are unrolled at a time.
-    fn candidates(&self) -> usize {
+    pub fn candidates_at_a_time(&self) -> usize {
         let seen = self.unroll.window * self.model.config().grid().tokens();
         (TOKENS / seen.max(1)).max(1)
     }
@@ -177,7 +177,10 @@ impl TokenPlanner {
         actions.check(self.block_width())?;
         let start = self.state("start latent", start)?;
         let candidate = actions.horizon * actions.width;
-        for values in actions.values.chunks(self.candidates() * candidate) {
+        for values in actions
+            .values
+            .chunks(self.candidates_at_a_time() * candidate)
+        {
             let samples = values.len() / candidate;
             let shape = [samples, actions.horizon, actions.width];
             let data = TensorData::new(values.to_vec(), shape);
@@ -325,7 +328,7 @@ mod tests {
         let planner = adaln();
         let (start, goal) = (latent(&planner, "start"), latent(&planner, "goal"));
         // More candidates than are unrolled at a time.
-        let count = planner.candidates() + 1;
+        let count = planner.candidates_at_a_time() + 1;
         let values = floats(random("actions", [count * 3 * ACTION_DIM]));
         for (distance, steps) in [
             (Distance::L2, Steps::Last),
@@ -353,7 +356,7 @@ mod tests {
             assert_eq!(found.gradient.len(), values.len());
             // The first candidate, and the one that was unrolled by itself. Single precision leaves too little
             // of so small slopes for single numbers; along the gradient the cost rises by its length.
-            for candidate in [0, planner.candidates()] {
+            for candidate in [0, planner.candidates_at_a_time()] {
                 let own = candidate * 3 * ACTION_DIM..(candidate + 1) * 3 * ACTION_DIM;
                 let gradient = &found.gradient[own.clone()];
                 let length = gradient
@@ -387,7 +390,7 @@ mod tests {
             steps: Steps::Last,
             proprio_weight: 0.1,
         };
-        let count = planner.candidates() + 3;
+        let count = planner.candidates_at_a_time() + 3;
         let values = floats(random("actions", [count * 3 * ACTION_DIM]));
         let together = planner
             .costs(&start, &goal, &spec, batch(&values, count))

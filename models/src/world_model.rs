@@ -227,6 +227,12 @@ pub trait WorldModel: Send + Sync {
     /// Predicts the latent after each action of each candidate, from one start.
     fn unroll(&self, start: &Latent, actions: ActionBatch<'_>) -> Result<Rollout>;
 
+    /// Candidates of `horizon` model steps that it computes at once. More than these take as long in one call as in
+    /// several, with the same costs; between calls a search can be given up.
+    fn candidates_at_a_time(&self, _horizon: usize) -> usize {
+        usize::MAX
+    }
+
     /// Cost of each candidate, `[S]`, lower is better (evaluation.md section 2).
     fn costs(
         &self,

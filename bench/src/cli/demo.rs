@@ -70,6 +70,7 @@ impl Folders {
 
 /// Runs the command.
 pub fn run(args: &Args, ctx: &Context) -> anyhow::Result<ExitCode> {
+    crate::memory::keep_freed();
     let config = training(args)?;
     let folders = Folders::below(&args.out, &args.recipe, args.seed);
     collect_data(args, &folders, ctx)?;

@@ -98,6 +98,7 @@ impl From<DtypeArg> for FeatureType {
 
 /// Runs the command.
 pub fn run(args: &Args, ctx: &Context) -> anyhow::Result<ExitCode> {
+    crate::memory::keep_freed();
     let dataset = Dataset::open(&args.dataset)?;
     let encoder = open_encoder(args)?;
     let dtype = args.dtype.into();

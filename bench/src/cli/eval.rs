@@ -2,6 +2,7 @@
 
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
+use std::time::Duration;
 
 use jepa_leaderboard::RunRecord;
 use jepa_models::Compute;
@@ -100,6 +101,7 @@ impl ChoiceArgs {
 
 /// Runs the command.
 pub fn run(args: &Args, ctx: &Context) -> anyhow::Result<ExitCode> {
+    crate::memory::keep_freed();
     let mut evaluation = args.choice.evaluation(args.episodes, args.seed)?;
     evaluation.shard = args.shard;
     evaluation.films = args.films;
@@ -116,6 +118,7 @@ pub fn run(args: &Args, ctx: &Context) -> anyhow::Result<ExitCode> {
         announce(&evaluation, &destination, ctx)?;
         return Ok(ExitCode::SUCCESS);
     }
+    warn_if_long(&evaluation, evaluation.episodes().len(), ctx)?;
     let watcher = Watcher::new(ctx, "episodes").asked_to_resume(args.resume);
     let finished = evaluate(&evaluation, &destination, &watcher)?;
     drop(watcher);
@@ -125,6 +128,42 @@ pub fn run(args: &Args, ctx: &Context) -> anyhow::Result<ExitCode> {
         print(&finished.record, &finished.dir, ctx)?;
     }
     Ok(ExitCode::SUCCESS)
+}
+
+/// Plans that take longer are announced.
+const LONG_PLAN: Duration = Duration::from_secs(60);
+
+/// Says before the first plan of `episodes` episodes how long plans will take, if that is long.
+pub(super) fn warn_if_long(
+    evaluation: &Evaluation,
+    episodes: usize,
+    ctx: &Context,
+) -> crate::Result<()> {
+    let Some(episode) = evaluation.forecast()? else {
+        return Ok(());
+    };
+    let plans = u32::try_from(evaluation.estimate().plans.max(1)).unwrap_or(u32::MAX);
+    let plan = episode / plans;
+    if plan > LONG_PLAN {
+        let all = episode.saturating_mul(u32::try_from(episodes).unwrap_or(u32::MAX));
+        ctx.say(&format!(
+            "a plan will take about {} on this device, all {} together up to {}; `--device cuda` or fewer candidates \
+             (`--set planner.candidates=..`) are faster, Ctrl-C stops",
+            rough(plan),
+            u64::from(plans) * episodes as u64,
+            rough(all)
+        ));
+    }
+    Ok(())
+}
+
+/// A duration in one number of a fitting unit.
+fn rough(time: Duration) -> String {
+    match time.as_secs() {
+        seconds @ ..120 => format!("{seconds} s"),
+        seconds @ ..7200 => format!("{} min", seconds / 60),
+        seconds => format!("{} h", seconds / 3600),
+    }
 }
 
 /// `--out`, or `runs` in `JEPA_BENCH_HOME`, or `runs` here.
@@ -145,6 +184,9 @@ struct Announcement<'a> {
     plans: u64,
     world_model_calls: u64,
     candidate_steps: u64,
+    /// Seconds of planning that a trial on this device predicts, episodes one after the other; none without a model.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    predicted_seconds: Option<f64>,
     runs: &'a Path,
 }
 
@@ -168,6 +210,9 @@ fn announce(
         plans: times(plans),
         world_model_calls: times(world_model_calls),
         candidate_steps: times(candidate_steps),
+        predicted_seconds: evaluation
+            .forecast()?
+            .map(|episode| episode.as_secs_f64() * episodes as f64),
         runs: &destination.runs,
     };
     if ctx.json {
@@ -177,6 +222,7 @@ fn announce(
         plans,
         world_model_calls,
         candidate_steps,
+        predicted_seconds,
         ..
     } = announcement;
     ctx.print(evaluation.config().to_toml()?.trim_end())?;
@@ -184,6 +230,12 @@ fn announce(
     ctx.print(&format!(
         "would run {episodes} episodes: {plans} plans, {world_model_calls} world-model calls, {candidate_steps} candidate steps"
     ))?;
+    if let Some(seconds) = predicted_seconds {
+        let time = rough(Duration::from_secs_f64(seconds));
+        ctx.print(&format!(
+            "would plan for about {time} on this device, episodes one after the other"
+        ))?;
+    }
     ctx.print(&format!("would write below {}", destination.runs.display()))
 }
 

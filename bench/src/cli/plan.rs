@@ -7,7 +7,7 @@ use jepa_leaderboard::EpisodeRow;
 use serde::Serialize;
 
 use super::Context;
-use super::eval::ChoiceArgs;
+use super::eval::{ChoiceArgs, warn_if_long};
 use crate::runner::{Evaluation, ImaginedStep, filmstrip, imagine, replay, run_episode};
 
 /// Plan one episode and show what the planner did.
@@ -42,11 +42,13 @@ struct Report {
 
 /// Runs the command.
 pub fn run(args: &Args, ctx: &Context) -> anyhow::Result<ExitCode> {
+    crate::memory::keep_freed();
     // Enough episodes for the one that is asked for.
     let evaluation = args
         .choice
         .evaluation(Some(args.episode.saturating_add(1)), None)?;
-    let line = run_episode(&evaluation, args.episode)?;
+    warn_if_long(&evaluation, 1, ctx)?;
+    let line = run_episode(&evaluation, args.episode, &|| ctx.interrupted())?;
     if let Some(path) = &args.film {
         filmstrip(&replay(evaluation.config(), &line.row)?).write_png(path)?;
         ctx.say(&format!("wrote {}", path.display()));

@@ -74,6 +74,7 @@ pub struct Args {
 
 /// Runs the command.
 pub fn run(args: &Args, ctx: &Context) -> anyhow::Result<ExitCode> {
+    crate::memory::keep_freed();
     let compute = Compute::parse(&args.device)?;
     if let Some(file) = &args.sweep {
         return super::sweep::run(file, args, ctx);

@@ -177,7 +177,7 @@ mod tests {
         for (replan_every, plans) in [(6, 1), (2, 3)] {
             let model = Policy::Model(Box::new(KnowsWall::new()));
             let evaluation = evaluation(model, replan_every);
-            let row = run_episode(&evaluation, 0).unwrap().row;
+            let row = run_episode(&evaluation, 0, &|| false).unwrap().row;
             let steps = imagine(&evaluation, &row).unwrap();
             // 28 steps: five whole blocks; the cut one is left out.
             let at: Vec<usize> = steps.iter().map(|step| step.step).collect();
@@ -193,14 +193,14 @@ mod tests {
     #[test]
     fn the_oracle_imagines_nothing() {
         let evaluation = evaluation(Policy::Oracle, 6);
-        let row = run_episode(&evaluation, 0).unwrap().row;
+        let row = run_episode(&evaluation, 0, &|| false).unwrap().row;
         assert_eq!(imagine(&evaluation, &row).unwrap(), []);
     }
 
     #[test]
     fn a_row_of_another_length_is_refused() {
         let evaluation = evaluation(Policy::Model(Box::new(KnowsWall::new())), 6);
-        let mut row = run_episode(&evaluation, 0).unwrap().row;
+        let mut row = run_episode(&evaluation, 0, &|| false).unwrap().row;
         row.actions.truncate(4);
         assert!(imagine(&evaluation, &row).is_err());
     }

@@ -135,7 +135,7 @@ fn a_run_that_departs_from_its_preset_says_so() {
 
 #[test]
 fn rows_hold_the_whole_episode() {
-    let line = run_episode(&evaluation(Policy::Oracle, SMALL), 3).unwrap();
+    let line = run_episode(&evaluation(Policy::Oracle, SMALL), 3, &|| false).unwrap();
     let row = line.row;
     assert_eq!((row.episode, row.seed, row.plans), (3, 4, 1));
     assert_eq!(
@@ -159,7 +159,7 @@ fn rows_hold_the_whole_episode() {
 #[test]
 fn executed_actions_replay_to_the_same_states() {
     let evaluation = evaluation(model(), SMALL);
-    let row = run_episode(&evaluation, 0).unwrap().row;
+    let row = run_episode(&evaluation, 0, &|| false).unwrap().row;
     let mut env = evaluation.config.environment.build().unwrap();
     env.reset_to(&row.init).unwrap();
     for (action, state) in row.actions.chunks(2).zip(row.states.chunks(2).skip(1)) {
@@ -208,6 +208,32 @@ fn an_interrupted_run_continues_and_ends_the_same() {
         .unwrap()
         .count();
     assert_eq!(folders, 1, "the run was not continued but started again");
+}
+
+#[test]
+fn a_search_is_given_up_between_the_candidates_that_a_model_computes_at_once() {
+    let settings = &["planner.candidates=20", "planner.iterations=3"];
+    let in_parts = KnowsWall {
+        at_a_time: 6,
+        ..KnowsWall::new()
+    };
+    let whole = evaluation(model(), settings);
+    let parts = evaluation(Policy::Model(Box::new(in_parts)), settings);
+    let row = |evaluation: &Evaluation| run_episode(evaluation, 1, &|| false).unwrap().row;
+    assert_eq!(row(&whole), row(&parts));
+
+    // 20 candidates are four calls, and `stop` is asked before each of the twelve.
+    for (asked, ends) in [(11, true), (12, false)] {
+        let left = AtomicUsize::new(asked);
+        let stop = || {
+            let counted =
+                left.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |n| n.checked_sub(1));
+            counted.is_err()
+        };
+        let outcome = run_episode(&parts, 1, &stop);
+        let interrupted = matches!(outcome, Err(Error::Interrupted { .. }));
+        assert_eq!(interrupted, ends, "{asked}");
+    }
 }
 
 #[test]
@@ -355,7 +381,7 @@ fn estimates_are_what_an_episode_takes() {
     ] {
         for policy in [model(), Policy::Oracle, Policy::Noop] {
             let evaluation = evaluation(policy, settings);
-            let row = run_episode(&evaluation, 0).unwrap().row;
+            let row = run_episode(&evaluation, 0, &|| false).unwrap().row;
             let taken = Estimate {
                 plans: u64::from(row.plans),
                 world_model_calls: row.world_model_calls,
@@ -374,7 +400,12 @@ fn the_floors_fail_and_the_oracle_succeeds_as_often_as_expected() {
         assert_eq!(episodes.len(), 96);
         let outcomes: Vec<bool> = episodes
             .iter()
-            .map(|&episode| run_episode(&evaluation, episode).unwrap().row.success)
+            .map(|&episode| {
+                run_episode(&evaluation, episode, &|| false)
+                    .unwrap()
+                    .row
+                    .success
+            })
             .collect();
         success::rate(&outcomes).unwrap()
     };

@@ -72,6 +72,10 @@ impl WorldModel for TokenGridModel {
         self.planner.unroll(start, actions)
     }
 
+    fn candidates_at_a_time(&self, _horizon: usize) -> usize {
+        self.planner.candidates_at_a_time()
+    }
+
     fn costs(
         &self,
         start: &Latent,

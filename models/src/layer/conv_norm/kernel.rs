@@ -1,17 +1,23 @@
 //! Arithmetic of the fused convolution block on plain slices, forward and backward.
 //!
-//! A convolution is a matrix product over unfolded patches. One image at a time is unfolded into a
-//! scratch buffer that stays in cache, multiplied, normalised and rectified. Images are spread over
-//! threads in groups of fixed size, and the weight gradients of the groups are added in order, so the
-//! result does not depend on the number of threads.
+//! A convolution is a matrix product over patches. Where sizes and processor allow it they are read where they lie
+//! ([`super::direct`]); else one image at a time is unfolded into a scratch buffer that stays in cache
+//! ([`super::patches`]). Images are spread over threads in groups of fixed size, and the weight gradients of the groups
+//! are added in order, so the result does not depend on the number of threads.
+#![expect(
+    clippy::inline_always,
+    reason = "a kernel must be compiled into the function that enables its instructions"
+)]
 
 use rayon::prelude::*;
 
+use super::direct::Direct;
+use super::patches::{Scratch, fold, pad, split, unfold};
+use crate::layer::matrix::{Matrix, multiply};
+use crate::layer::simd::{Kernel, LANES, fastest};
+
 /// Images per parallel task; also the grouping of the weight-gradient sums.
 const IMAGES_PER_TASK: usize = 8;
-
-/// Independent partial sums of one reduction: a fixed order that vectorises.
-const LANES: usize = 16;
 
 /// Sizes of one block: a `kernel x kernel` convolution with stride and zero padding, then group norm.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -46,12 +52,12 @@ impl BlockShape {
     }
 
     /// Numbers per input image.
-    fn input_len(&self) -> usize {
+    pub(super) fn input_len(&self) -> usize {
         self.channels * self.height * self.width
     }
 
     /// Output pixels per filter.
-    fn pixels(&self) -> usize {
+    pub(super) fn pixels(&self) -> usize {
         self.out_height() * self.out_width()
     }
 
@@ -61,20 +67,33 @@ impl BlockShape {
     }
 
     /// Numbers per patch.
-    fn patch_len(&self) -> usize {
+    pub(super) fn patch_len(&self) -> usize {
         self.channels * self.kernel * self.kernel
     }
 
+    /// Rows of a padded image, as far as the kernel reaches.
+    pub(super) fn padded_height(&self) -> usize {
+        (self.out_height() - 1) * self.stride + self.kernel
+    }
+
     /// Columns of one phase of a padded row: every `stride`-th column, as far as the kernel reaches.
-    fn phase_len(&self) -> usize {
+    pub(super) fn phase_len(&self) -> usize {
         ((self.out_width() - 1) * self.stride + self.kernel).div_ceil(self.stride)
     }
 
-    fn scratch(&self) -> Scratch {
-        Scratch {
-            phases: vec![0.0; self.channels * self.height * self.stride * self.phase_len()],
-            patches: vec![0.0; self.patch_len() * self.pixels()],
-        }
+    /// Columns of a padded row.
+    pub(super) fn row_len(&self) -> usize {
+        self.stride * self.phase_len()
+    }
+
+    /// Where the first patch has its numbers in an image of split rows, tap after tap: `[C, k, k]`.
+    pub(super) fn tap_places(self) -> impl Iterator<Item = usize> {
+        (0..self.patch_len()).map(move |tap| {
+            let (row, kx) = (tap / self.kernel, tap % self.kernel);
+            let (channel, ky) = (row / self.kernel, row % self.kernel);
+            let row = (channel * self.padded_height() + ky) * self.row_len();
+            row + kx % self.stride * self.phase_len() + kx / self.stride
+        })
     }
 }
 
@@ -117,14 +136,6 @@ pub(crate) struct Gradients {
     pub beta: Vec<f32>,
 }
 
-/// Buffers of one task.
-struct Scratch {
-    /// Padded rows split by column modulo stride: `[C, H, stride, phase_len]`.
-    phases: Vec<f32>,
-    /// Unfolded patches, `[C * k * k, pixels]`.
-    patches: Vec<f32>,
-}
-
 /// Convolution, group norm and ReLU of a batch of images `[B, C, H, W]`.
 pub(crate) fn forward(shape: &BlockShape, input: &[f32], weights: BlockWeights<'_>) -> Forward {
     let images = input.len() / shape.input_len();
@@ -133,13 +144,14 @@ pub(crate) fn forward(shape: &BlockShape, input: &[f32], weights: BlockWeights<'
     let mut output = vec![0.0; images * out_len];
     let mut normed = vec![0.0; images * out_len];
     let mut inverse_std = vec![0.0; images * shape.groups];
+    let convolution = Convolution::new(shape, weights.weight);
     output
         .par_chunks_mut(IMAGES_PER_TASK * out_len)
         .zip(normed.par_chunks_mut(IMAGES_PER_TASK * out_len))
         .zip(inverse_std.par_chunks_mut(IMAGES_PER_TASK * shape.groups))
         .zip(input.par_chunks(IMAGES_PER_TASK * shape.input_len()))
         .for_each(|(((output, normed), inverse_std), input)| {
-            let mut scratch = shape.scratch();
+            let mut scratch = Scratch::new(shape, convolution.unfolds());
             let images = input
                 .chunks_exact(shape.input_len())
                 .zip(output.chunks_exact_mut(out_len))
@@ -149,10 +161,14 @@ pub(crate) fn forward(shape: &BlockShape, input: &[f32], weights: BlockWeights<'
                         .zip(inverse_std.chunks_exact_mut(shape.groups)),
                 );
             for ((image, output), (normed, inverse_std)) in images {
-                unfold(shape, image, &mut scratch);
-                convolve(shape, weights, &scratch.patches, normed);
-                normalise(shape, normed, inverse_std);
-                activate(shape, weights, normed, output);
+                convolution.run(image, &mut scratch, normed);
+                fastest(Finish {
+                    shape,
+                    weights,
+                    normed,
+                    inverse_std,
+                    output,
+                });
             }
         });
     Forward {
@@ -176,6 +192,7 @@ pub(crate) fn backward(
     let images = input.len() / in_len;
     let mut input_grad = vec![0.0; if wants_input { images * in_len } else { 0 }];
     let tasks = images.div_ceil(IMAGES_PER_TASK);
+    let direct = Direct::new(shape);
     // An empty chunk per task when the input needs no gradient.
     let mut input_chunks: Vec<&mut [f32]> = if wants_input {
         input_grad.chunks_mut(IMAGES_PER_TASK * in_len).collect()
@@ -187,8 +204,9 @@ pub(crate) fn backward(
         .enumerate()
         .map(|(task, input_grad)| {
             let mut sums = ParameterSums::zeros(shape);
-            let mut scratch = shape.scratch();
+            let mut scratch = Scratch::new(shape, wants_input || direct.is_none());
             let mut grad = vec![0.0; shape.output_len()];
+            let mut packed = Vec::new();
             let first = task * IMAGES_PER_TASK;
             for image in first..images.min(first + IMAGES_PER_TASK) {
                 let saved = ImageState {
@@ -197,7 +215,20 @@ pub(crate) fn backward(
                     inverse_std: part(inverse_std, image, shape.groups),
                 };
                 grad.copy_from_slice(part(output_grad, image, shape.output_len()));
-                sums.add_image(shape, weights, &saved, &mut grad, &mut scratch);
+                fastest(ThroughBlock {
+                    shape,
+                    weights,
+                    saved: &saved,
+                    grad: &mut grad,
+                    sums: &mut sums,
+                });
+                pad(shape, saved.input, &mut scratch);
+                if let Some(direct) = &direct {
+                    direct.pack(&grad, shape.pixels(), &mut packed);
+                    direct.add_weight_gradient(&packed, &scratch.padded, &mut sums.weight);
+                } else {
+                    sums.add_unfolded(shape, &grad, &mut scratch);
+                }
                 if wants_input {
                     let at = (image - first) * in_len;
                     propagate(
@@ -265,51 +296,54 @@ impl ParameterSums {
             })
     }
 
-    /// Adds one image; turns `grad` from the gradient of the output into that of the convolution.
-    fn add_image(
-        &mut self,
-        shape: &BlockShape,
-        weights: BlockWeights<'_>,
-        saved: &ImageState<'_>,
-        grad: &mut [f32],
-        scratch: &mut Scratch,
-    ) {
-        self.through_activation(shape, weights, saved, grad);
-        through_norm(shape, saved, grad);
+    /// Adds the weight gradient of one image, which is in `scratch.padded`.
+    fn add_unfolded(&mut self, shape: &BlockShape, grad: &[f32], scratch: &mut Scratch) {
+        split(shape, scratch);
+        unfold(shape, scratch);
         let pixels = shape.pixels();
-        for (sum, row) in self.bias.iter_mut().zip(grad.chunks_exact(pixels)) {
+        let patches = Matrix::row_major(&scratch.patches, shape.patch_len(), pixels).transposed();
+        let grad = Matrix::row_major(grad, shape.filters, pixels);
+        multiply(&mut self.weight, true, 1.0, grad, patches);
+    }
+}
+
+/// Turns the gradient of a block's output into that of its convolution, and adds those of norm and bias.
+struct ThroughBlock<'a> {
+    shape: &'a BlockShape,
+    weights: BlockWeights<'a>,
+    saved: &'a ImageState<'a>,
+    grad: &'a mut [f32],
+    sums: &'a mut ParameterSums,
+}
+
+impl Kernel for ThroughBlock<'_> {
+    type Output = ();
+
+    #[inline(always)]
+    fn run(mut self) {
+        self.through_activation();
+        through_norm(self.shape, self.saved, self.grad);
+        let rows = self.grad.chunks_exact(self.shape.pixels());
+        for (sum, row) in self.sums.bias.iter_mut().zip(rows) {
             *sum += sum_of(row);
         }
-        unfold(shape, saved.input, scratch);
-        let patches = Matrix::row_major(&scratch.patches, shape.patch_len(), pixels).transposed();
-        multiply(
-            &mut self.weight,
-            true,
-            Matrix::row_major(grad, shape.filters, pixels),
-            patches,
-        );
     }
+}
 
+impl ThroughBlock<'_> {
     /// Back through ReLU, scale and shift; `grad` becomes the gradient of the normalised values.
-    fn through_activation(
-        &mut self,
-        shape: &BlockShape,
-        weights: BlockWeights<'_>,
-        saved: &ImageState<'_>,
-        grad: &mut [f32],
-    ) {
-        let pixels = shape.pixels();
-        let rows = grad
-            .chunks_exact_mut(pixels)
-            .zip(saved.normed.chunks_exact(pixels))
-            .enumerate();
+    #[inline(always)]
+    fn through_activation(&mut self) {
+        let pixels = self.shape.pixels();
+        let normed = self.saved.normed.chunks_exact(pixels);
+        let rows = self.grad.chunks_exact_mut(pixels).zip(normed).enumerate();
         for (filter, (grad, normed)) in rows {
-            let (gamma, beta) = (weights.gamma[filter], weights.beta[filter]);
+            let (gamma, beta) = (self.weights.gamma[filter], self.weights.beta[filter]);
             for (g, &x) in grad.iter_mut().zip(normed) {
                 *g = if x * gamma + beta > 0.0 { *g } else { 0.0 };
             }
-            self.gamma[filter] += dot(grad, normed);
-            self.beta[filter] += sum_of(grad);
+            self.sums.gamma[filter] += dot(grad, normed);
+            self.sums.beta[filter] += sum_of(grad);
             for g in grad.iter_mut() {
                 *g *= gamma;
             }
@@ -318,6 +352,7 @@ impl ParameterSums {
 }
 
 /// Back through the norm: `dz = s * (dx - mean(dx) - x * mean(dx * x))` per group.
+#[inline(always)]
 fn through_norm(shape: &BlockShape, saved: &ImageState<'_>, grad: &mut [f32]) {
     let group_len = shape.output_len() / shape.groups;
     let groups = grad
@@ -342,27 +377,82 @@ fn propagate(
 ) {
     let kernel = Matrix::row_major(weights.weight, shape.filters, shape.patch_len()).transposed();
     let grad = Matrix::row_major(grad, shape.filters, shape.pixels());
-    multiply(&mut scratch.patches, false, kernel, grad);
+    multiply(&mut scratch.patches, false, 1.0, kernel, grad);
     fold(shape, scratch, input_grad);
 }
 
-/// `normed = weight * patches + bias`, before normalisation.
-fn convolve(shape: &BlockShape, weights: BlockWeights<'_>, patches: &[f32], normed: &mut [f32]) {
-    let kernel = Matrix::row_major(weights.weight, shape.filters, shape.patch_len());
-    multiply(
-        normed,
-        false,
-        kernel,
-        Matrix::row_major(patches, shape.patch_len(), shape.pixels()),
-    );
-    for (row, &bias) in normed.chunks_exact_mut(shape.pixels()).zip(weights.bias) {
-        for value in row {
-            *value += bias;
+/// The product of a block's weights with the patches of an image.
+struct Convolution<'a> {
+    shape: &'a BlockShape,
+    way: Way<'a>,
+}
+
+enum Way<'a> {
+    /// With the packed weights.
+    Direct(Direct, Vec<f32>),
+    /// With the weights, `[filters, channels, kernel, kernel]`.
+    Unfold(&'a [f32]),
+}
+
+impl<'a> Convolution<'a> {
+    fn new(shape: &'a BlockShape, weight: &'a [f32]) -> Self {
+        let way = Direct::new(shape).map_or(Way::Unfold(weight), |direct| {
+            let mut packed = Vec::new();
+            direct.pack(weight, shape.patch_len(), &mut packed);
+            Way::Direct(direct, packed)
+        });
+        Self { shape, way }
+    }
+
+    fn unfolds(&self) -> bool {
+        matches!(self.way, Way::Unfold(_))
+    }
+
+    fn run(&self, image: &[f32], scratch: &mut Scratch, target: &mut [f32]) {
+        let shape = self.shape;
+        pad(shape, image, scratch);
+        split(shape, scratch);
+        match &self.way {
+            Way::Direct(direct, packed) => direct.convolve(packed, &scratch.phases, target),
+            Way::Unfold(weight) => {
+                unfold(shape, scratch);
+                let (taps, pixels) = (shape.patch_len(), shape.pixels());
+                let kernel = Matrix::row_major(weight, shape.filters, taps);
+                let patches = Matrix::row_major(&scratch.patches, taps, pixels);
+                multiply(target, false, 1.0, kernel, patches);
+            }
         }
     }
 }
 
+/// Bias, norm and activation of one image.
+struct Finish<'a> {
+    shape: &'a BlockShape,
+    weights: BlockWeights<'a>,
+    /// The product; becomes the normalised convolution output.
+    normed: &'a mut [f32],
+    inverse_std: &'a mut [f32],
+    output: &'a mut [f32],
+}
+
+impl Kernel for Finish<'_> {
+    type Output = ();
+
+    #[inline(always)]
+    fn run(self) {
+        let rows = self.normed.chunks_exact_mut(self.shape.pixels());
+        for (row, &bias) in rows.zip(self.weights.bias) {
+            for value in row {
+                *value += bias;
+            }
+        }
+        normalise(self.shape, self.normed, self.inverse_std);
+        activate(self.shape, self.weights, self.normed, self.output);
+    }
+}
+
 /// Mean 0 and (biased) variance 1 over each group of channels.
+#[inline(always)]
 fn normalise(shape: &BlockShape, values: &mut [f32], inverse_std: &mut [f32]) {
     let group_len = shape.output_len() / shape.groups;
     for (group, inverse_std) in values.chunks_exact_mut(group_len).zip(inverse_std) {
@@ -379,6 +469,7 @@ fn normalise(shape: &BlockShape, values: &mut [f32], inverse_std: &mut [f32]) {
 }
 
 /// Scale, shift and ReLU.
+#[inline(always)]
 fn activate(shape: &BlockShape, weights: BlockWeights<'_>, normed: &[f32], output: &mut [f32]) {
     let pixels = shape.pixels();
     let rows = output
@@ -393,106 +484,6 @@ fn activate(shape: &BlockShape, weights: BlockWeights<'_>, normed: &[f32], outpu
     }
 }
 
-/// Copies every patch of an image into a column of `scratch.patches`.
-///
-/// Padded rows are first split by column modulo stride, so that a row of patches is a run of memory.
-fn unfold(shape: &BlockShape, image: &[f32], scratch: &mut Scratch) {
-    split_phases(shape, image, &mut scratch.phases);
-    let (out_height, out_width) = (shape.out_height(), shape.out_width());
-    let mut rows = scratch.patches.chunks_exact_mut(out_width);
-    for_each_tap(shape, |channel, ky, kx| {
-        for oy in 0..out_height {
-            let Some(row) = rows.next() else { return };
-            match source_row(shape, oy, ky) {
-                Some(y) => {
-                    let at = phase_start(shape, channel, y, kx);
-                    row.copy_from_slice(&scratch.phases[at..at + out_width]);
-                }
-                None => row.fill(0.0),
-            }
-        }
-    });
-}
-
-/// Adds every patch gradient back to the pixels it was read from; the inverse walk of [`unfold`].
-fn fold(shape: &BlockShape, scratch: &mut Scratch, image_grad: &mut [f32]) {
-    scratch.phases.fill(0.0);
-    let (out_height, out_width) = (shape.out_height(), shape.out_width());
-    let mut rows = scratch.patches.chunks_exact(out_width);
-    for_each_tap(shape, |channel, ky, kx| {
-        for oy in 0..out_height {
-            let Some(row) = rows.next() else { return };
-            if let Some(y) = source_row(shape, oy, ky) {
-                let at = phase_start(shape, channel, y, kx);
-                add_into(&mut scratch.phases[at..at + out_width], row);
-            }
-        }
-    });
-    join_phases(shape, &scratch.phases, image_grad);
-}
-
-/// Calls `visit(channel, ky, kx)` in the order of the rows of the patch matrix.
-fn for_each_tap(shape: &BlockShape, mut visit: impl FnMut(usize, usize, usize)) {
-    for channel in 0..shape.channels {
-        for ky in 0..shape.kernel {
-            for kx in 0..shape.kernel {
-                visit(channel, ky, kx);
-            }
-        }
-    }
-}
-
-/// Input row under kernel row `ky` of output row `oy`; `None` in the padding.
-fn source_row(shape: &BlockShape, oy: usize, ky: usize) -> Option<usize> {
-    (oy * shape.stride + ky)
-        .checked_sub(shape.padding)
-        .filter(|y| *y < shape.height)
-}
-
-/// Where the run of columns `kx, kx + stride, ..` of a padded row starts in the phases.
-fn phase_start(shape: &BlockShape, channel: usize, y: usize, kx: usize) -> usize {
-    let row = (channel * shape.height + y) * shape.stride + kx % shape.stride;
-    row * shape.phase_len() + kx / shape.stride
-}
-
-fn split_phases(shape: &BlockShape, image: &[f32], phases: &mut [f32]) {
-    let row_len = shape.stride * shape.phase_len();
-    // Columns past the last patch are not kept.
-    let kept = shape.width.min(row_len.saturating_sub(shape.padding));
-    let mut padded = vec![0.0; row_len];
-    for (source, split) in image
-        .chunks_exact(shape.width)
-        .zip(phases.chunks_exact_mut(row_len))
-    {
-        padded[row_len.min(shape.padding)..][..kept].copy_from_slice(&source[..kept]);
-        for (phase, run) in split.chunks_exact_mut(shape.phase_len()).enumerate() {
-            let columns = padded[phase..].iter().step_by(shape.stride);
-            for (value, column) in run.iter_mut().zip(columns) {
-                *value = *column;
-            }
-        }
-    }
-}
-
-fn join_phases(shape: &BlockShape, phases: &[f32], image: &mut [f32]) {
-    let row_len = shape.stride * shape.phase_len();
-    for (target, split) in image
-        .chunks_exact_mut(shape.width)
-        .zip(phases.chunks_exact(row_len))
-    {
-        for (column, value) in target.iter_mut().enumerate() {
-            let padded = column + shape.padding;
-            let (q, phase) = (padded / shape.stride, padded % shape.stride);
-            // Columns past the last patch are never read, so their gradient is 0.
-            *value = if q < shape.phase_len() {
-                split[phase * shape.phase_len() + q]
-            } else {
-                0.0
-            };
-        }
-    }
-}
-
 fn add_into(target: &mut [f32], values: &[f32]) {
     for (t, &v) in target.iter_mut().zip(values) {
         *t += v;
@@ -500,6 +491,7 @@ fn add_into(target: &mut [f32], values: &[f32]) {
 }
 
 /// Sum in a fixed order of [`LANES`] partial sums.
+#[inline(always)]
 fn sum_of(values: &[f32]) -> f32 {
     let mut lanes = [0.0f32; LANES];
     let chunks = values.chunks_exact(LANES);
@@ -513,6 +505,7 @@ fn sum_of(values: &[f32]) -> f32 {
 }
 
 /// Dot product in the same fixed order.
+#[inline(always)]
 fn dot(a: &[f32], b: &[f32]) -> f32 {
     let mut lanes = [0.0f32; LANES];
     let (a_chunks, b_chunks) = (a.chunks_exact(LANES), b.chunks_exact(LANES));
@@ -530,76 +523,13 @@ fn dot(a: &[f32], b: &[f32]) -> f32 {
     lanes.iter().sum::<f32>() + rest
 }
 
-/// A matrix view: values with a row and a column stride.
-#[derive(Clone, Copy)]
-struct Matrix<'a> {
-    values: &'a [f32],
-    rows: usize,
-    columns: usize,
-    row_stride: usize,
-    column_stride: usize,
-}
-
-impl<'a> Matrix<'a> {
-    fn row_major(values: &'a [f32], rows: usize, columns: usize) -> Self {
-        assert_eq!(values.len(), rows * columns, "matrix of {rows} x {columns}");
-        Self {
-            values,
-            rows,
-            columns,
-            row_stride: columns,
-            column_stride: 1,
-        }
-    }
-
-    fn transposed(self) -> Self {
-        Self {
-            values: self.values,
-            rows: self.columns,
-            columns: self.rows,
-            row_stride: self.column_stride,
-            column_stride: self.row_stride,
-        }
-    }
-}
-
-/// `target = a * b`, or `target += a * b`; `target` is row-major. One thread.
-fn multiply(target: &mut [f32], accumulate: bool, a: Matrix<'_>, b: Matrix<'_>) {
-    assert_eq!(a.columns, b.rows, "inner sizes");
-    assert_eq!(target.len(), a.rows * b.columns, "size of the product");
-    // SAFETY: `Matrix` is built from slices of exactly rows * columns values and its strides address
-    // every one of them once; `target` has rows * columns values and is borrowed mutably, so it cannot
-    // overlap the inputs.
-    unsafe {
-        gemm::gemm(
-            a.rows,
-            b.columns,
-            a.columns,
-            target.as_mut_ptr(),
-            1,
-            b.columns as isize,
-            accumulate,
-            a.values.as_ptr(),
-            a.column_stride as isize,
-            a.row_stride as isize,
-            b.values.as_ptr(),
-            b.column_stride as isize,
-            b.row_stride as isize,
-            1.0,
-            1.0,
-            false,
-            false,
-            false,
-            gemm::Parallelism::None,
-        );
-    }
-}
-
+/// What the tests of this module and its neighbours work on.
 #[cfg(test)]
-mod tests {
-    use super::*;
+pub(super) mod testing {
+    use super::BlockShape;
 
-    fn shape() -> BlockShape {
+    /// A small block with an odd image.
+    pub(in super::super) fn shape() -> BlockShape {
         BlockShape {
             channels: 3,
             height: 9,
@@ -614,7 +544,7 @@ mod tests {
     }
 
     /// Values without pattern, in [-1, 1).
-    fn values(n: usize, salt: u32) -> Vec<f32> {
+    pub(in super::super) fn values(n: usize, salt: u32) -> Vec<f32> {
         (0..n as u32)
             .map(|i| {
                 let x = (i ^ salt).wrapping_mul(2_654_435_761).wrapping_add(salt);
@@ -622,68 +552,12 @@ mod tests {
             })
             .collect()
     }
+}
 
-    #[test]
-    fn unfolded_patches_hold_the_pixels_under_the_kernel() {
-        let s = shape();
-        let image = values(s.input_len(), 1);
-        let mut scratch = s.scratch();
-        unfold(&s, &image, &mut scratch);
-        let pixel = |c: usize, y: isize, x: isize| -> f32 {
-            if y < 0 || x < 0 || y >= s.height as isize || x >= s.width as isize {
-                return 0.0;
-            }
-            image[(c * s.height + y as usize) * s.width + x as usize]
-        };
-        let mut row = 0;
-        for c in 0..s.channels {
-            for ky in 0..s.kernel {
-                for kx in 0..s.kernel {
-                    for oy in 0..s.out_height() {
-                        for ox in 0..s.out_width() {
-                            let expected = pixel(
-                                c,
-                                (oy * s.stride + ky) as isize - s.padding as isize,
-                                (ox * s.stride + kx) as isize - s.padding as isize,
-                            );
-                            let at = (row * s.out_height() + oy) * s.out_width() + ox;
-                            assert_eq!(
-                                scratch.patches[at].to_bits(),
-                                expected.to_bits(),
-                                "{c} {ky} {kx} {oy} {ox}"
-                            );
-                        }
-                    }
-                    row += 1;
-                }
-            }
-        }
-    }
-
-    #[test]
-    fn fold_is_the_transpose_of_unfold() {
-        // <unfold(x), p> = <x, fold(p)> for every x and p.
-        let s = shape();
-        let image = values(s.input_len(), 3);
-        let mut scratch = s.scratch();
-        unfold(&s, &image, &mut scratch);
-        let weights = values(scratch.patches.len(), 5);
-        let left: f64 = scratch
-            .patches
-            .iter()
-            .zip(&weights)
-            .map(|(a, b)| f64::from(*a) * f64::from(*b))
-            .sum();
-        scratch.patches.copy_from_slice(&weights);
-        let mut back = vec![0.0; s.input_len()];
-        fold(&s, &mut scratch, &mut back);
-        let right: f64 = image
-            .iter()
-            .zip(&back)
-            .map(|(a, b)| f64::from(*a) * f64::from(*b))
-            .sum();
-        assert!((left - right).abs() < 1e-4, "{left} {right}");
-    }
+#[cfg(test)]
+mod tests {
+    use super::testing::{shape, values};
+    use super::*;
 
     #[test]
     fn sums_equal_plain_sums() {

@@ -5,7 +5,13 @@
 //! ([`kernel`]); [`plain`] is the same block made of the back end's own operations, used on other
 //! back ends and as the reference in tests.
 
+#[cfg(target_arch = "x86_64")]
+mod direct;
+#[cfg(not(target_arch = "x86_64"))]
+#[path = "no_direct.rs"]
+mod direct;
 mod kernel;
+mod patches;
 
 use burn::backend::autodiff::checkpoint::base::Checkpointer;
 use burn::backend::autodiff::checkpoint::strategy::CheckpointStrategy;
