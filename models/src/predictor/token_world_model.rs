@@ -234,6 +234,11 @@ impl TokenWorldModel {
         fill("token world model", self, weights, key)
     }
 
+    /// Whether a file may have `key` although [`Self::load`] has no place for it.
+    pub(crate) fn leaves_out(&self, key: &str) -> bool {
+        model_key(&key.replace("module.", ""), &self.config.predictor).is_none()
+    }
+
     /// Actions as the predictor takes them, from normalised blocks.
     ///
     /// # Shapes

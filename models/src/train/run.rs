@@ -32,6 +32,10 @@ use crate::world_model::{ModelInfo, TrainingInfo, WorldModel};
 use crate::world_models::WorldModelsConfig;
 use crate::{Error, Result};
 
+mod imported;
+
+pub(crate) use imported::Imported;
+
 const CONFIG: &str = "config.json";
 const WEIGHTS: &str = "model.safetensors";
 const MODEL: &str = "model.json";
