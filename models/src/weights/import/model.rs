@@ -302,3 +302,6 @@ fn open_encoder(model: &str, folder: &Path, sizes: &ModelSizes) -> Result<Frozen
 fn absolute(path: &Path) -> Result<PathBuf> {
     std::path::absolute(path).map_err(Error::io("find", path))
 }
+
+#[cfg(test)]
+mod tests;
