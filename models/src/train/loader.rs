@@ -461,3 +461,33 @@ impl Prefetcher {
         self.waited
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn changes_of_pose_are_those_of_the_rows_that_a_slice_has() {
+        // datasets.md section 17: a turn over the end of the circle is no difference of angles.
+        let poses = [
+            [0.1, 0.2, 0.3, 3.0, 0.1, -1.9, 0.6],
+            [1.1, 0.2, -0.7, -3.1, 0.05, -1.85, 1.0],
+            [1.1, 0.2, -0.7, -3.1, 0.05, -1.85, 0.5],
+        ];
+        let found = pose_changes(poses.as_flattened());
+        let turned = [
+            1.0,
+            0.0,
+            -1.0,
+            -0.106_037_78,
+            -0.157_193_12,
+            0.044_590_574,
+            0.4,
+        ];
+        let closed = [0.0, 0.0, 0.0, 0.0, 0.0, 0.0, -0.5];
+        assert_eq!(found.len(), 14);
+        for (found, expected) in found.iter().zip(turned.iter().chain(&closed)) {
+            assert!((found - expected).abs() < 1e-6, "{found} {expected}");
+        }
+    }
+}
