@@ -445,11 +445,17 @@ mod tests {
         }
         let training = config("vjepa2-ac-droid").training;
         let rate = training.learning_rate;
-        assert!((rate * training.start_fraction - 7.5e-5).abs() < 1e-12 && rate == 4.25e-4);
-        let steps = 15.0 * 300.0 / 94_500.0;
-        assert!((training.warmup_fraction - steps).abs() < 1e-9);
-        assert!((training.anneal_fraction - steps).abs() < 1e-9);
-        assert_eq!((training.weight_decay, training.clip_norm), (0.04, 0.0));
+        let fifteen_epochs = 15.0 / 315.0;
+        for (found, expected) in [
+            (rate, 4.25e-4),
+            (rate * training.start_fraction, 7.5e-5),
+            (training.warmup_fraction, fifteen_epochs),
+            (training.anneal_fraction, fifteen_epochs),
+            (training.weight_decay, 0.04),
+            (training.clip_norm, 0.0),
+        ] {
+            assert!((found - expected).abs() < 1e-12, "{found} {expected}");
+        }
     }
 
     #[test]

@@ -3,6 +3,8 @@
 //! [`IMPORTS`] says for every file what it is and where it is from, which of its entries are read, and how they become
 //! arrays under the names of our modules. Nothing partial goes through: every key that a model needs must be there in
 //! its shape, and every key of the entries that are read must have a place or be left out by name.
+//!
+//! [`MODELS`] are the world models: their files become folders like those of training runs ([`ImportedModel`]).
 
 mod encoder;
 mod head;

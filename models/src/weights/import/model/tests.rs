@@ -501,7 +501,7 @@ fn the_published_statistics_are_those_of_the_model_s_dataset() {
             "{found:?}"
         );
     };
-    near(&action.mean, [-0.005565, 0.013198]);
+    near(&action.mean, [-0.005_565, 0.013_198]);
     near(&proprio.std, [17.663_523, 17.275_167]);
 }
 
