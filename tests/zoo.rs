@@ -350,7 +350,11 @@ fn models_of_a_robot_arm_train_on_changes_of_pose_in_their_units() {
         );
         assert_eq!(info["uses_proprio"], uses_proprio);
         for field in ["action", "proprio"] {
-            assert_eq!(info[field]["std"], serde_json::json!([1.0; 7]), "{model}");
+            assert_eq!(
+                info[field]["std"],
+                serde_json::json!(vec![1.0; 7]),
+                "{model}"
+            );
         }
     }
     // Other data has no poses, and a model that takes five actions at once is another one.
