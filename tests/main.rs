@@ -12,6 +12,7 @@ mod features;
 mod full_disk;
 #[cfg(unix)]
 mod hostile;
+mod imported_models;
 mod ingest;
 mod jpeg_frames;
 mod kill;

@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use crate::support::{SMALL_PLANNER, collect, exits_with, only_run, succeeds, text};
+use crate::support::{SMALL_PLANNER, collect, exits_with, only_run, program, succeeds, text};
 
 /// Settings that train a model in a few seconds.
 fn small(model: &str) -> Vec<&'static str> {
@@ -323,4 +323,51 @@ fn a_sweep_trains_every_combination_and_shares_the_encoder() {
         assert!(stderr.contains(expected), "{text_of_file}: {stderr}");
         assert!(!wrong.exists());
     }
+}
+
+#[test]
+fn models_of_a_robot_arm_train_on_changes_of_pose_in_their_units() {
+    let folder = tempfile::tempdir().unwrap();
+    let data = folder.path().join("droid");
+    let mut ingest = vec!["ingest", "droid", "fixtures/DROID/1.0.1", text(&data)];
+    ingest.extend(["--size", "32x32", "--split-rule", "first:2:1"]);
+    // An episode of the fixture lacks a recording and is left out.
+    assert!(program().args(&ingest).output().unwrap().status.code() < Some(2));
+    let poses = ["--steps", "2", "--set", "training.pose_stride=15"];
+    let arm = [&poses[..], &["--set", "token.frameskip=1"]].concat();
+    let pose = [&arm[..], &["--set", "token.predictor.proprio_token=true"]].concat();
+    for (model, more, uses_proprio) in
+        [("vjepa2-ac", &arm, false), ("vjepa2-ac-buggy", &pose, true)]
+    {
+        let run = folder.path().join(model);
+        succeeds(&train(model, &data, &run, more));
+        let file = std::fs::read(run.join("model.json")).unwrap();
+        let file: serde_json::Value = serde_json::from_slice(&file).unwrap();
+        let info = &file["info"];
+        assert_eq!(
+            (&info["frameskip"], &info["action_dim"]),
+            (&1.into(), &7.into())
+        );
+        assert_eq!(info["uses_proprio"], uses_proprio);
+        for field in ["action", "proprio"] {
+            assert_eq!(
+                info[field]["std"],
+                serde_json::json!(vec![1.0; 7]),
+                "{model}"
+            );
+        }
+    }
+    // Other data has no poses, and a model that takes five actions at once is another one.
+    let wall = collect(folder.path(), 24);
+    let out = folder.path().join("wrong");
+    let stderr = exits_with(2, &train("vjepa2-ac", &wall, &out, &arm));
+    assert!(stderr.contains("needs poses of 7 numbers"), "{stderr}");
+    let stderr = exits_with(2, &train("vjepa2-ac", &data, &out, &poses));
+    assert!(stderr.contains("`token.frameskip = 1`"), "{stderr}");
+    // A rolled out token is no pose.
+    let stderr = exits_with(2, &train("vjepa2-ac", &data, &out, &pose));
+    assert!(
+        stderr.contains("`token.predictor.proprio_token`"),
+        "{stderr}"
+    );
 }

@@ -11,7 +11,7 @@ use std::path::Path;
 use jepa_ingest::container::mapped::FileBytes;
 use jepa_ingest::container::torch_zip::TorchFile;
 use jepa_models::weights::check::{self, Case, Comparison};
-use jepa_models::weights::import::{ImportEntry, SourceFile};
+use jepa_models::weights::import::SourceFile;
 use jepa_models::weights::{Array, Checkpoint};
 use sha2::{Digest, Sha256};
 
@@ -111,18 +111,18 @@ fn unreadable(path: &Path, error: jepa_ingest::Error) -> jepa_models::Error {
     }
 }
 
-/// Name, size and hashes of a weight file.
+/// Name, size and hashes of a weight file, which is one of those at `origin`.
 ///
 /// # Errors
 /// [`jepa_models::Error::Unreadable`].
-pub fn identify(path: &Path, entry: &ImportEntry) -> jepa_models::Result<SourceFile> {
+pub fn identify(path: &Path, origin: &str) -> jepa_models::Result<SourceFile> {
     let bytes = FileBytes::open(path).map_err(|e| unreadable(path, e))?;
     let name = path.file_name().unwrap_or(path.as_os_str());
     let digits = Sha256::digest(&*bytes);
     let sha256: Vec<String> = digits.iter().map(|byte| format!("{byte:02x}")).collect();
     Ok(SourceFile {
         file: name.to_string_lossy().into_owned(),
-        origin: entry.origin.to_string(),
+        origin: origin.to_string(),
         bytes: bytes.len() as u64,
         blake3: blake3::hash(&bytes).to_hex().to_string(),
         sha256: sha256.concat(),

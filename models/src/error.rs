@@ -103,6 +103,14 @@ pub enum Error {
         /// What is wrong.
         detail: String,
     },
+    /// A released model without statistics of the data that it was trained on.
+    #[error("statistics of `{model}`: {detail}")]
+    Statistics {
+        /// The model.
+        model: String,
+        /// What is missing or does not fit.
+        detail: String,
+    },
     /// A weight file that its reader refuses; the reason is the source.
     #[error("cannot read weights `{}`", path.display())]
     Unreadable {
@@ -156,6 +164,9 @@ impl Error {
             Self::Keys { .. } => Some(
                 "check that the file belongs to this model, and its sizes to this configuration"
                     .into(),
+            ),
+            Self::Statistics { .. } => Some(
+                "pass `--stats FILE` with what `jepa-bench stats DATASET --split train --json` prints of its data".into(),
             ),
             Self::Data(error) => error.hint(),
             _ => None,

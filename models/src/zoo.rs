@@ -186,4 +186,19 @@ pub const RECIPES: &[Recipe] = &[
         summary: "DINO-WM for Metaworld on DINOv2 tokens, at its own size; for a GPU, not trained yet",
         toml: include_str!("../recipes/dino-wm-metaworld.toml"),
     },
+    Recipe {
+        name: "ours-droid",
+        summary: "the paper's model for DROID on DINOv3 tokens, at its own size; for a GPU, not trained yet",
+        toml: include_str!("../recipes/ours-droid.toml"),
+    },
+    Recipe {
+        name: "dino-wm-droid",
+        summary: "DINO-WM for DROID on DINOv2 tokens, at its own size; for a GPU, not trained yet",
+        toml: include_str!("../recipes/dino-wm-droid.toml"),
+    },
+    Recipe {
+        name: "vjepa2-ac-droid",
+        summary: "V-JEPA-2-AC (fixed) for DROID on V-JEPA 2 tokens, at its own size; for a GPU, not trained yet",
+        toml: include_str!("../recipes/vjepa2-ac-droid.toml"),
+    },
 ];

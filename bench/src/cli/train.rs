@@ -176,6 +176,11 @@ fn layered(model: Option<&str>, layers: Vec<toml::Table>) -> Result<TrainConfig>
                     .or_insert(toml::Value::Boolean(false));
             }
         }
+        for (path, key, off) in NOT_WRITTEN {
+            if let Some(table) = table_at(&mut table, path) {
+                table.entry(*key).or_insert_with(off);
+            }
+        }
         overlay(&mut table, layer, "")?;
     }
     for training in TRAINING_TABLES {
@@ -192,6 +197,14 @@ fn layered(model: Option<&str>, layers: Vec<toml::Table>) -> Result<TrainConfig>
 
 /// Where a configuration holds settings of a training.
 const TRAINING_TABLES: [&[&str]; 2] = [&["training"], &["token", "encoder", "training"]];
+
+/// Settings that are not written while they are off, with the value that they then have.
+const NOT_WRITTEN: &[(&[&str], &str, fn() -> toml::Value)] = &[
+    (&["training"], "pose_stride", || toml::Value::Integer(0)),
+    (&["token", "predictor"], "proprio_token", || {
+        toml::Value::Boolean(false)
+    }),
+];
 
 /// The table at `path`.
 fn table_at<'a>(table: &'a mut toml::Table, path: &[&str]) -> Option<&'a mut toml::Table> {
@@ -327,6 +340,7 @@ fn print_summary(args: &Args, finished: &Finished, ctx: &Context) -> anyhow::Res
 
 #[cfg(test)]
 mod tests {
+    use jepa_models::pldm::DataShape;
     use jepa_models::token::{EncoderChoice, ObjectiveChoice};
 
     use super::*;
@@ -363,6 +377,102 @@ mod tests {
         let widths = ["wall", "pointmaze", "pusht", "metaworld"]
             .map(|environment| inner(&format!("dino-wm-{environment}")));
         assert_eq!(widths, [404, 414, 414, 424]);
+    }
+
+    #[test]
+    fn recipes_at_full_size_have_the_parameters_of_the_released_models() {
+        // models.md section 2.5: the predictor, and the encoders of actions and proprio outside of it.
+        let counts = [
+            ("ours-wall", [2, 2], 17_626_480 + 48),
+            ("ours-pointmaze", [2, 4], 17_626_480 + 80),
+            ("ours-pusht", [2, 4], 17_626_480 + 80),
+            ("ours-metaworld", [4, 4], 17_630_480 + 80),
+            ("ours-droid", [7, 7], 228_835_328),
+            ("dino-wm-wall", [2, 2], 20_298_744 + 110 + 30),
+            ("dino-wm-pointmaze", [2, 4], 20_800_884 + 110 + 100),
+            ("dino-wm-pusht", [2, 4], 20_800_884 + 110 + 100),
+            ("dino-wm-metaworld", [4, 4], 21_303_024 + 420 + 100),
+            ("dino-wm-droid", [7, 7], 19_796_604 + 80),
+            ("vjepa2-ac-droid", [7, 7], 305_205_632),
+        ];
+        for (name, [action_dim, proprio_dim], parameters) in counts {
+            let table = Some(recipe_table(name).unwrap());
+            let config = configuration(None, table, toml::Table::new()).unwrap();
+            let token = config.token.unwrap();
+            let width = match &token.encoder {
+                EncoderChoice::Imported { weights, .. } if weights.ends_with("dinov3-large") => {
+                    1024
+                }
+                EncoderChoice::Imported { weights, .. } if weights.ends_with("vjepa2-giant") => {
+                    1408
+                }
+                _ => 384,
+            };
+            let shape = DataShape {
+                height: 256,
+                width: 256,
+                action_dim,
+                proprio_dim,
+            };
+            let found = token.parameters([width, 16, 16], &shape, config.training.horizon);
+            assert_eq!(found.unwrap(), parameters, "{name}");
+        }
+    }
+
+    #[test]
+    fn recipes_for_droid_take_changes_of_pose_for_actions_and_the_rates_of_the_paper() {
+        let config = |name: &str| {
+            let table = Some(recipe_table(name).unwrap());
+            configuration(None, table, toml::Table::new()).unwrap()
+        };
+        // models.md sections 5.2 and 5.3: 315 epochs of 300 steps; W = 3, and 7 for V-JEPA-2-AC.
+        for (name, horizon, batch, beta2) in [
+            ("ours-droid", 3, 256, 0.995),
+            ("dino-wm-droid", 3, 128, 0.999),
+            ("vjepa2-ac-droid", 7, 256, 0.999),
+        ] {
+            let config = config(name);
+            let training = &config.training;
+            assert_eq!(
+                (training.pose_stride, config.frameskip()),
+                (15, 1),
+                "{name}"
+            );
+            assert_eq!(
+                (training.steps, training.horizon, training.batch),
+                (94_500, horizon, batch)
+            );
+            assert!((training.betas[1] - beta2).abs() < 1e-12);
+        }
+        let training = config("vjepa2-ac-droid").training;
+        let rate = training.learning_rate;
+        let fifteen_epochs = 15.0 / 315.0;
+        for (found, expected) in [
+            (rate, 4.25e-4),
+            (rate * training.start_fraction, 7.5e-5),
+            (training.warmup_fraction, fifteen_epochs),
+            (training.anneal_fraction, fifteen_epochs),
+            (training.weight_decay, 0.04),
+            (training.clip_norm, 0.0),
+        ] {
+            assert!((found - expected).abs() < 1e-12, "{found} {expected}");
+        }
+    }
+
+    #[test]
+    fn settings_that_are_off_can_be_set_and_are_not_written() {
+        let set = |setting: &str| {
+            let changes = changes(None, &[setting.to_string()]).unwrap();
+            configuration(Some("vjepa2-ac-buggy"), None, changes).unwrap()
+        };
+        assert_eq!(set("training.pose_stride=4").training.pose_stride, 4);
+        let with_pose = set("token.predictor.proprio_token=true");
+        assert!(with_pose.token.unwrap().predictor.proprio_token);
+        let text = toml::to_string(&set("training.batch=2")).unwrap();
+        assert!(
+            !text.contains("pose_stride") && !text.contains("proprio_token"),
+            "{text}"
+        );
     }
 
     #[test]

@@ -1,17 +1,21 @@
 //! `jepa-bench weights`.
 
+mod world_model;
+
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use jepa_models::encoder::EncoderConfig;
 use jepa_models::weights::check::{Case, Comparison};
-use jepa_models::weights::import::{self, CONFIG, IMPORTS, WEIGHTS, WeightsConfig};
+use jepa_models::weights::import::{self, CONFIG, IMPORTS, MODELS, WEIGHTS, WeightsConfig};
 use jepa_reports::text_table;
 use serde::Serialize;
+use serde::de::DeserializeOwned;
 use serde_json::json;
 
 use super::Context;
 use crate::weights;
+use world_model::ImportModel;
 
 /// Read weight files of other programs; check models against reference cases.
 #[derive(clap::Args, Debug)]
@@ -43,8 +47,15 @@ enum Action {
     ///
     /// The file may be a torch file (`.pth`, `.pth.tar`, `.pt`) or safetensors. Nothing in it is executed. A file that
     /// lacks a key, or has one that the model has no place for, is refused with the list of them.
-    #[command(after_help = "Example:
-  jepa-bench weights import vgg.pth --model lpips_vgg --out weights/lpips")]
+    ///
+    /// A world model comes without its image encoder and without the statistics of its data: `--encoder` is a folder that
+    /// this command made of the encoder's file, and the statistics are those published with the dataset, or `--stats`. What
+    /// is written is taken by `eval --model` and `plan --model` like a training run.
+    #[command(after_help = "Examples:
+  jepa-bench weights import vgg.pth --model lpips_vgg --out weights/lpips
+  jepa-bench weights import dinov2_vits14_pretrain.pth --model dinov2-small --out weights/dinov2-small
+  jepa-bench weights import jepa_wm_wall.pth.tar --model jepa_wm_wall --encoder weights/dinov2-small --out models/jepa_wm_wall
+  jepa-bench eval --model models/jepa_wm_wall --task wall@1")]
     Import {
         /// The released file.
         file: PathBuf,
@@ -54,10 +65,17 @@ enum Action {
         /// Folder to write.
         #[arg(long, value_name = "DIR")]
         out: PathBuf,
-        /// JSON file with the sizes of an encoder that is not of the released size: what `list encoders --json` shows
-        /// of one, with other numbers. NAME then says which file it is like.
+        /// JSON file with the sizes of an encoder or world model that is not of the released size: what `list encoders
+        /// --json` or `weights list --json` shows of one, with other numbers. NAME then says which file it is like.
         #[arg(long, value_name = "FILE")]
         sizes: Option<PathBuf>,
+        /// Image encoder of a world model: a folder that this command wrote.
+        #[arg(long, value_name = "DIR")]
+        encoder: Option<PathBuf>,
+        /// Statistics of the data of a world model in place of the published ones: what `stats DATASET --split train
+        /// --json` prints, or the `stats.json` of a dataset.
+        #[arg(long, value_name = "FILE")]
+        stats: Option<PathBuf>,
         /// Replace weights of another file at DIR.
         #[arg(long)]
         overwrite: bool,
@@ -79,6 +97,8 @@ pub fn run(args: &Args, ctx: &Context) -> anyhow::Result<ExitCode> {
             model,
             out,
             sizes,
+            encoder,
+            stats,
             overwrite,
             dry_run,
         } => {
@@ -90,7 +110,20 @@ pub fn run(args: &Args, ctx: &Context) -> anyhow::Result<ExitCode> {
                 overwrite: *overwrite,
                 dry_run: *dry_run,
             };
-            job.run(ctx)
+            let (encoder, stats) = (encoder.as_deref(), stats.as_deref());
+            match import::find_model(model) {
+                Some(entry) => ImportModel {
+                    job,
+                    entry,
+                    encoder,
+                    stats,
+                }
+                .run(ctx),
+                None => {
+                    refuse_options_of_models(model, encoder, stats)?;
+                    job.run(ctx)
+                }
+            }
         }
         Action::List => list(ctx),
     }
@@ -267,24 +300,37 @@ struct Import<'a> {
 impl Import<'_> {
     fn run(&self, ctx: &Context) -> anyhow::Result<ExitCode> {
         let entry = import::find(self.model)?;
-        let source = weights::identify(self.file, entry)?;
+        let source = weights::identify(self.file, entry.origin)?;
         self.refuse_others(&source.blake3)?;
         let file = weights::read_where(self.file, &|key| entry.reads(key))?;
         let converted = match self.sizes {
             None => (entry.convert)(file)?,
-            Some(path) => import::convert_sizes(file, entry.name, read_sizes(path)?)?,
+            Some(path) => {
+                let sizes: EncoderConfig = read_sizes(path, OF_ENCODERS)?;
+                import::convert_sizes(file, entry.name, sizes)?
+            }
         };
         let mut config = WeightsConfig::new(entry, &converted, source);
         if !self.dry_run {
             config = import::write(self.out, &converted.arrays, config)?;
         }
+        self.report(&config, WEIGHTS, ctx)
+    }
+
+    /// Says what was left out and what was written, in a file of the folder.
+    fn report(
+        &self,
+        config: &WeightsConfig,
+        file: &str,
+        ctx: &Context,
+    ) -> anyhow::Result<ExitCode> {
         if !config.left_out.is_empty() {
             ctx.say(&format!("note: left out: {}", config.left_out.join(", ")));
         }
         if ctx.json {
-            ctx.print_json(&config)?;
+            ctx.print_json(config)?;
         } else {
-            self.print(&config, ctx)?;
+            self.print(config, file, ctx)?;
         }
         Ok(ExitCode::SUCCESS)
     }
@@ -309,12 +355,12 @@ impl Import<'_> {
         .into())
     }
 
-    fn print(&self, config: &WeightsConfig, ctx: &Context) -> anyhow::Result<()> {
+    fn print(&self, config: &WeightsConfig, file: &str, ctx: &Context) -> anyhow::Result<()> {
         let verb = if self.dry_run { "would write" } else { "wrote" };
         let megabytes = config.parameters as f64 * 4e-6;
         ctx.print(&format!(
             "{verb} {}: {}, {} numbers in {} arrays, {megabytes:.1} MB",
-            self.out.join(WEIGHTS).display(),
+            self.out.join(file).display(),
             config.model,
             config.parameters,
             config.arrays
@@ -323,45 +369,72 @@ impl Import<'_> {
     }
 }
 
-/// Sizes of an encoder, from a JSON file.
-fn read_sizes(path: &Path) -> anyhow::Result<EncoderConfig> {
-    let text = std::fs::read(path).map_err(|source| crate::Error::Io {
+/// Where the sizes of released encoders are.
+const OF_ENCODERS: &str =
+    "`jepa-bench list encoders --json` shows the `sizes` of the released ones";
+
+/// World models have options of their own.
+fn refuse_options_of_models(
+    model: &str,
+    encoder: Option<&Path>,
+    stats: Option<&Path>,
+) -> crate::Result<()> {
+    if encoder.is_none() && stats.is_none() {
+        return Ok(());
+    }
+    import::find(model)?;
+    Err(crate::Error::Config {
+        what: format!("`--model {model}`"),
+        detail: "it is no world model, and takes neither `--encoder` nor `--stats`".into(),
+        hint: Some("leave them out".into()),
+    })
+}
+
+fn read_file(path: &Path) -> crate::Result<Vec<u8>> {
+    std::fs::read(path).map_err(|source| crate::Error::Io {
         action: "read",
         path: path.to_path_buf(),
         source,
-    })?;
+    })
+}
+
+/// Sizes from a JSON file.
+fn read_sizes<T: DeserializeOwned>(path: &Path, hint: &str) -> anyhow::Result<T> {
+    let text = read_file(path)?;
     let parsed = serde_json::from_slice(&text);
     Ok(
         parsed.map_err(|error: serde_json::Error| crate::Error::Config {
             what: format!("`{}`", path.display()),
             detail: error.to_string(),
-            hint: Some(
-                "`jepa-bench list encoders --json` shows the `sizes` of the released ones".into(),
-            ),
+            hint: Some(hint.to_string()),
         })?,
     )
 }
 
 fn list(ctx: &Context) -> anyhow::Result<ExitCode> {
-    let entries = || IMPORTS.iter().copied().flatten();
+    let weights = || IMPORTS.iter().copied().flatten();
     if ctx.json {
-        let items: Vec<_> = entries()
-            .map(|entry| {
-                json!({
-                    "name": entry.name,
-                    "summary": entry.summary,
-                    "kind": entry.kind,
-                    "origin": entry.origin,
-                })
+        let items = weights().map(|entry| {
+            json!({
+                "name": entry.name,
+                "summary": entry.summary,
+                "kind": entry.kind,
+                "origin": entry.origin,
             })
-            .collect();
-        ctx.print_json(&items)?;
+        });
+        let models = MODELS.iter().map(world_model::listed);
+        ctx.print_json(&items.chain(models).collect::<Vec<_>>())?;
         return Ok(ExitCode::SUCCESS);
     }
-    let width = entries().map(|entry| entry.name.len()).max().unwrap_or(0);
-    for entry in entries() {
-        ctx.print(&format!("{:width$}  {}", entry.name, entry.summary))?;
-        ctx.print(&format!("{:width$}    {}", "", entry.origin))?;
+    let models = MODELS.iter().map(|e| (e.name, e.summary, e.origin));
+    let all: Vec<_> = weights()
+        .map(|e| (e.name, e.summary, e.origin))
+        .chain(models)
+        .collect();
+    let width = all.iter().map(|(name, ..)| name.len()).max().unwrap_or(0);
+    for (name, summary, origin) in all {
+        ctx.print(&format!("{name:width$}  {summary}"))?;
+        ctx.print(&format!("{:width$}    {origin}", ""))?;
     }
     Ok(ExitCode::SUCCESS)
 }

@@ -234,6 +234,11 @@ impl TokenWorldModel {
         fill("token world model", self, weights, key)
     }
 
+    /// Whether a file may have `key` although [`Self::load`] has no place for it.
+    pub(crate) fn leaves_out(&self, key: &str) -> bool {
+        model_key(&key.replace("module.", ""), &self.config.predictor).is_none()
+    }
+
     /// Actions as the predictor takes them, from normalised blocks.
     ///
     /// # Shapes
@@ -323,18 +328,20 @@ fn model_key(key: &str, predictor: &PredictorConfig) -> Option<String> {
 
 #[cfg(test)]
 mod tests {
+    use std::path::PathBuf;
+
     use super::*;
     use crate::layer::rope::Variant;
-    use crate::predictor::feature::PositionCode;
     use crate::weights::Array;
     use crate::weights::check::testing::{folder, torch};
+    use crate::weights::import::{MODELS, find_model};
 
     const GRID: Grid = Grid {
         rows: 16,
         columns: 16,
     };
 
-    /// A row of models.md section 2.5: the model, and the parameters of its predictor and outer encoders.
+    /// A model, and the parameters of its predictor and outer encoders (models.md sections 2.2, 2.4 and 2.5).
     struct Released {
         id: &'static str,
         config: TokenWorldModelConfig,
@@ -366,22 +373,6 @@ mod tests {
         })
     }
 
-    fn dino_wm(proprio_width: usize, action_width: usize) -> PredictorConfig {
-        PredictorConfig::Feature(FeatureConfig {
-            grid: GRID,
-            extra_tokens: 0,
-            frames: 4,
-            encoder_width: 384,
-            proprio_width,
-            action_width,
-            depth: 6,
-            heads: 16,
-            head_width: 64,
-            hidden: 2048,
-            position: PositionCode::Learned,
-        })
-    }
-
     fn vjepa2_ac(proprio: ProprioInput, camera: bool) -> PredictorConfig {
         PredictorConfig::Sequence(SequenceConfig {
             grid: GRID,
@@ -397,31 +388,40 @@ mod tests {
         })
     }
 
+    /// The network of a model that `weights import` knows.
+    fn imported(id: &str) -> TokenWorldModelConfig {
+        let sizes = (find_model(id).unwrap().sizes)();
+        let token = sizes.token(sizes.encoder(PathBuf::new()));
+        let network = token.network(sizes.tokens(), &sizes.shape(), sizes.horizon());
+        network.unwrap()
+    }
+
     #[rustfmt::skip]
     fn released() -> Vec<Released> {
-        let row = |id, predictor, action_dim, proprio_dim, counts: [usize; 3]| Released {
-            id,
-            config: TokenWorldModelConfig { predictor, action_dim, proprio_dim, normalize_reps: false },
-            predictor: counts[0],
-            action_encoder: counts[1],
-            proprio_encoder: counts[2],
+        let row = |id, config, [predictor, action_encoder, proprio_encoder]: [usize; 3]| Released {
+            id, config, predictor, action_encoder, proprio_encoder,
+        };
+        let known = |id, counts| row(id, imported(id), counts);
+        let other = |predictor, action_dim, proprio_dim| TokenWorldModelConfig {
+            predictor, action_dim, proprio_dim, normalize_reps: false,
         };
         let pose = ProprioInput::RawToken { dim: 7 };
         vec![
-            row("jepa_wm_wall", adaln(384, 6, 10, 16), 10, 2, [17_626_480, 0, 48]),
-            row("jepa_wm_pointmaze", adaln(384, 6, 10, 16), 10, 4, [17_626_480, 0, 80]),
-            row("jepa_wm_pusht", adaln(384, 6, 10, 16), 10, 4, [17_626_480, 0, 80]),
-            row("jepa_wm_metaworld", adaln(384, 6, 20, 16), 20, 4, [17_630_480, 0, 80]),
-            row("jepa_wm_droid", adaln(1024, 12, 7, 0), 7, 0, [228_835_328, 0, 0]),
-            row("simulator without proprio", adaln(384, 6, 10, 0), 10, 0, [16_269_696, 0, 0]),
-            row("dino_wm_wall", dino_wm(10, 10), 10, 2, [20_298_744, 110, 30]),
-            row("dino_wm_pointmaze", dino_wm(20, 10), 10, 4, [20_800_884, 110, 100]),
-            row("dino_wm_pusht", dino_wm(20, 10), 10, 4, [20_800_884, 110, 100]),
-            row("dino_wm_metaworld", dino_wm(20, 20), 20, 4, [21_303_024, 420, 100]),
-            row("dino_wm_droid", dino_wm(0, 10), 7, 0, [19_796_604, 80, 0]),
-            row("vjepa2_ac_droid", vjepa2_ac(ProprioInput::None, false), 7, 0, [305_205_632, 0, 0]),
-            row("vjepa2_ac_oss", vjepa2_ac(pose, false), 7, 7, [305_213_824, 0, 0]),
-            row("with the camera", vjepa2_ac(pose, true), 7, 13, [305_220_992, 0, 0]),
+            known("jepa_wm_wall", [17_626_480, 0, 48]),
+            known("jepa_wm_pointmaze", [17_626_480, 0, 80]),
+            known("jepa_wm_pusht", [17_626_480, 0, 80]),
+            known("jepa_wm_metaworld", [17_630_480, 0, 80]),
+            known("jepa_wm_droid", [228_835_328, 0, 0]),
+            known("dino_wm_wall", [20_298_744, 110, 30]),
+            known("dino_wm_pointmaze", [20_800_884, 110, 100]),
+            known("dino_wm_pusht", [20_800_884, 110, 100]),
+            known("dino_wm_metaworld", [21_303_024, 420, 100]),
+            known("dino_wm_droid", [19_796_604, 80, 0]),
+            known("vjepa2_ac_droid", [305_205_632, 0, 0]),
+            known("vjepa2_ac_oss", [305_213_824, 0, 0]),
+            known("vjepa2-ac-vitg", [305_213_824, 0, 0]),
+            row("simulator without proprio", other(adaln(384, 6, 10, 0), 10, 0), [16_269_696, 0, 0]),
+            row("with the camera", other(vjepa2_ac(pose, true), 7, 13), [305_220_992, 0, 0]),
         ]
     }
 
@@ -440,6 +440,8 @@ mod tests {
             let expected = [row.predictor, row.action_encoder, row.proprio_encoder];
             assert_eq!(counts, expected, "{}", row.id);
         }
+        let ids: Vec<&str> = released().iter().map(|row| row.id).collect();
+        assert!(MODELS.iter().all(|entry| ids.contains(&entry.name)));
     }
 
     /// The model and the file of a case.

@@ -2,6 +2,8 @@
 
 use std::path::PathBuf;
 
+use burn::module::Module;
+use burn::tensor::Device;
 use jepa_datasets::transform::Geometry;
 use serde::{Deserialize, Serialize};
 
@@ -15,6 +17,7 @@ use crate::predictor::adaln::AdaLnConfig;
 use crate::predictor::feature::{FeatureConfig, PositionCode};
 use crate::predictor::sequence::{ActionInput, SequenceConfig};
 use crate::predictor::token_world_model::{PredictorConfig, TokenWorldModelConfig};
+use crate::predictor::unroll::{ProprioStep, Unroll};
 use crate::predictor::{Grid, ProprioInput};
 use crate::train::TrainingConfig;
 use crate::{Error, Result};
@@ -92,10 +95,21 @@ pub struct PredictorChoice {
     pub action_width: usize,
     /// Width of the proprio embedding, which is channels of every token; 0 for a model without proprio.
     pub proprio_width: usize,
+    /// Whether proprio is a pose and a token of its own, of the `sequence` predictor only: the public V-JEPA-2-AC. It is
+    /// not predicted but integrated from actions, which are changes of pose (models.md sections 2.2 and 2.6).
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub proprio_token: bool,
     /// Rotary code.
     pub rope: Variant,
     /// Scale of the fresh modulation of the `adaln` predictor; 0 makes its blocks the identity.
     pub init_scale: f64,
+}
+
+impl PredictorChoice {
+    /// Whether it sees proprio.
+    pub(crate) fn uses_proprio(&self) -> bool {
+        self.proprio_width > 0 || self.proprio_token
+    }
 }
 
 /// Which training objective.
@@ -178,6 +192,7 @@ fn ours() -> TokenConfig {
             hidden: 256,
             action_width: 0,
             proprio_width: 16,
+            proprio_token: false,
             rope: Variant::default(),
             init_scale: 10.0,
         },
@@ -273,6 +288,20 @@ pub(crate) fn preset(name: &str) -> Option<TokenConfig> {
 impl TokenConfig {
     /// Checks the values that no type bounds, for slices of `horizon` model steps.
     pub(crate) fn check(&self, horizon: usize) -> Result<()> {
+        self.check_sizes(horizon)?;
+        match &self.objective {
+            ObjectiveChoice::Rollout(_) if self.predictor.proprio_token => Err(Error::Config {
+                key: "token.predictor.proprio_token",
+                detail: "is for the objective `vjepa2-ac`: what is rolled out is never a pose"
+                    .into(),
+            }),
+            ObjectiveChoice::Rollout(objective) => objective.check(horizon + 1),
+            ObjectiveChoice::Vjepa2Ac(objective) => objective.check(horizon + 1),
+        }
+    }
+
+    /// Checks the sizes of the network alone.
+    pub(crate) fn check_sizes(&self, horizon: usize) -> Result<()> {
         for (key, value) in [
             ("token.frameskip", self.frameskip),
             ("token.window", self.window),
@@ -298,15 +327,47 @@ impl TokenConfig {
             proprio_dim: 1,
         };
         self.network([self.predictor.width, 1, 1], &any, horizon)?;
-        match &self.objective {
-            ObjectiveChoice::Rollout(objective) => objective.check(horizon + 1),
-            ObjectiveChoice::Vjepa2Ac(objective) => objective.check(horizon + 1),
+        let sizes = self.predictor;
+        if sizes.proprio_token && (sizes.kind != PredictorKind::Sequence || sizes.proprio_width > 0)
+        {
+            return Err(Error::Config {
+                key: "token.predictor.proprio_token",
+                detail: "is for the predictor `sequence`, with `proprio_width = 0`".into(),
+            });
         }
+        Ok(())
     }
 
     /// Whether the model sees proprio.
     pub(crate) fn uses_proprio(&self) -> bool {
-        self.predictor.proprio_width > 0
+        self.predictor.uses_proprio()
+    }
+
+    /// How the predictor is unrolled.
+    pub(crate) fn unroll(&self) -> Unroll {
+        Unroll {
+            window: self.window,
+            proprio: if self.predictor.proprio_token {
+                ProprioStep::Integrated
+            } else {
+                ProprioStep::Predicted
+            },
+        }
+    }
+
+    /// Numbers in the predictor and the encoders of actions and proprio, counted without making any of them, for tokens
+    /// `[width, rows, columns]` and slices of `horizon` model steps.
+    ///
+    /// # Errors
+    /// [`Error::Config`] for sizes that do not fit together.
+    pub fn parameters(
+        &self,
+        tokens: [usize; 3],
+        shape: &DataShape,
+        horizon: usize,
+    ) -> Result<usize> {
+        let network = self.network(tokens, shape, horizon)?;
+        Ok(network.init(&Device::flex())?.num_params())
     }
 
     /// Sizes of the network for tokens `[width, rows, columns]` and what the data fixes.
@@ -325,7 +386,7 @@ impl TokenConfig {
         // A plan may be seen through a window that is longer than a training sample.
         let frames = (horizon + 1).max(self.window);
         let network = TokenWorldModelConfig {
-            predictor: self.predictor(grid, encoder_width, action_dim, frames),
+            predictor: self.predictor(grid, encoder_width, [action_dim, shape.proprio_dim], frames),
             action_dim,
             proprio_dim: if self.uses_proprio() {
                 shape.proprio_dim
@@ -342,11 +403,12 @@ impl TokenConfig {
         &self,
         grid: Grid,
         encoder_width: usize,
-        action_dim: usize,
+        [action_dim, proprio_dim]: [usize; 2],
         frames: usize,
     ) -> PredictorConfig {
         let sizes = self.predictor;
         let proprio = match sizes.proprio_width {
+            0 if sizes.proprio_token => ProprioInput::RawToken { dim: proprio_dim },
             0 => ProprioInput::None,
             width => ProprioInput::Feature { width },
         };

@@ -10,7 +10,7 @@ use crate::loss::objective::{ObjectiveConfig, TokenBatch};
 use crate::loss::vjepa2_ac::Vjepa2AcLossConfig;
 use crate::pldm::DataShape;
 use crate::predictor::token_world_model::TokenWorldModel;
-use crate::predictor::unroll::{ProprioStep, Unroll};
+use crate::predictor::unroll::Unroll;
 use crate::predictor::{TokenModel, TokenState};
 use crate::train::{LossTerm, Moment, Rollouts, SliceTensors, Trainable};
 
@@ -37,8 +37,8 @@ const ORDERS: [&str; 15] = [
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct TokenSettings {
     pub objective: ObjectiveChoice,
-    /// Frames that the predictor sees in validation rollouts.
-    pub window: usize,
+    /// Rollouts of the validation.
+    pub unroll: Unroll,
     pub uses_proprio: bool,
 }
 
@@ -46,7 +46,7 @@ impl TokenSettings {
     pub(crate) fn new(config: &TokenConfig) -> Self {
         Self {
             objective: config.objective,
-            window: config.window,
+            unroll: config.unroll(),
             uses_proprio: config.uses_proprio(),
         }
     }
@@ -173,11 +173,8 @@ impl Trainable for TokenNet {
             proprio: batch.proprio.and_then(|p| self.model.embed_proprio(p)),
         }
         .slice(0, 1);
-        let unroll = Unroll {
-            window: settings.window,
-            proprio: ProprioStep::Predicted,
-        };
-        let states = unroll.run(&self.model, &first, None, slices.actions.clone())?;
+        let actions = slices.actions.clone();
+        let states = settings.unroll.run(&self.model, &first, None, actions)?;
         let predicted = (1..frames).map(|t| {
             let visual = states.visual.clone().slice_dim(1, t..t + 1);
             visual.reshape([1, samples, flat])

@@ -4,7 +4,6 @@ use std::sync::Arc;
 
 use super::config::TokenConfig;
 use super::net::TokenNet;
-use crate::predictor::unroll::{ProprioStep, Unroll};
 use crate::token_planner::TokenPlanner;
 use crate::train::FrameInput;
 use crate::world_model::{
@@ -29,14 +28,10 @@ impl TokenGridModel {
         net: TokenNet,
         device: &burn::tensor::Device,
     ) -> Result<Self> {
-        let unroll = Unroll {
-            window: config.window,
-            proprio: ProprioStep::Predicted,
-        };
         Ok(Self {
             info,
             encoder,
-            planner: TokenPlanner::new(net.model, unroll, device)?,
+            planner: TokenPlanner::new(net.model, config.unroll(), device)?,
         })
     }
 }

@@ -58,6 +58,17 @@ pub struct TrainingConfig {
     pub keep_last: usize,
     /// Rare events that part of each batch is drawn from.
     pub crossing: Option<CrossingConfig>,
+    /// Rows from one frame of a slice to the next, of a robot arm whose state is a pose: the action between them is then
+    /// the change of pose, and nothing is normalised (DROID; datasets.md sections 9.5 and 9.6). 0 is off: frames are
+    /// `frameskip` rows apart, and the actions of these rows are one block.
+    #[serde(skip_serializing_if = "is_zero")]
+    pub pose_stride: usize,
+}
+
+/// Whether a setting is off; such a one is not written, so that configurations from before it keep their hash.
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde passes references")]
+fn is_zero(value: &usize) -> bool {
+    *value == 0
 }
 
 /// Draws a share of each batch from slices in which a field crosses a value, chosen by what the data
@@ -174,6 +185,7 @@ impl Default for TrainingConfig {
             keep_every: 0,
             keep_last: 0,
             crossing: None,
+            pose_stride: 0,
         }
     }
 }
@@ -273,6 +285,14 @@ impl TrainConfig {
         }
     }
 
+    /// Rows from one frame of a slice to the next.
+    pub(crate) fn rows_per_step(&self) -> usize {
+        match self.training.pose_stride {
+            0 => self.frameskip(),
+            stride => stride,
+        }
+    }
+
     /// Hash (blake3, hex) of everything but the training seed: what makes two runs the same recipe.
     ///
     /// # Errors
@@ -325,6 +345,13 @@ impl TrainConfig {
             Architecture::Lewm(lewm) => lewm.check(self.training.horizon)?,
             Architecture::WorldModels(config) => config.check()?,
             Architecture::Pldm(_) => {}
+        }
+        if self.training.pose_stride > 0 && (!is_token_grid || self.frameskip() != 1) {
+            return Err(Error::Config {
+                key: "training.pose_stride",
+                detail: "is for token-grid models with `token.frameskip = 1`: one change of pose per step"
+                    .into(),
+            });
         }
         self.training.check()
     }
@@ -489,6 +516,7 @@ mod tests {
         named(|t| t.clip_norm = -1.0, "clip_norm");
         named(|t| t.anneal_fraction = 0.1, "anneal_fraction");
         named(|t| t.start_fraction = 1.5, "start_fraction");
+        named(|t| t.pose_stride = 4, "pose_stride");
         config.model = "pldn".into();
         assert!(
             config

@@ -10,6 +10,7 @@ use std::sync::mpsc::{Receiver, sync_channel};
 use std::time::{Duration, Instant};
 
 use burn::tensor::{Device, Tensor, TensorData};
+use jepa_datasets::pose::deltas;
 use jepa_datasets::transform::Transform;
 use jepa_datasets::{
     Column, Dataset, Normalizer, Order, PROPRIO, Pixels as Frames, SliceIndex, SliceRef, SliceSpec,
@@ -23,12 +24,14 @@ use crate::encoder::conv::frames_to_input;
 use crate::pldm::DataShape;
 use crate::{Error, Result};
 
+/// Numbers of a pose, and of a change of pose.
+const POSE: usize = 7;
 /// Batches that wait, ready, for the optimiser.
 const READ_AHEAD: usize = 4;
 
 /// The slices that a run trains on.
 pub fn training_slices(config: &TrainConfig) -> SliceSpec {
-    slices("train", config.frameskip(), config.training.horizon)
+    slices("train", config.rows_per_step(), config.training.horizon)
 }
 
 /// The pixels of frames of one size.
@@ -94,6 +97,8 @@ pub(crate) struct SliceSource {
     input: Arc<dyn FrameInput>,
     /// Slices drawn for part of each batch, see [`CrossingConfig`].
     crossing: Option<(f64, Arc<Vec<SliceRef>>)>,
+    /// Whether an action is the change of pose from one frame to the next.
+    poses: bool,
 }
 
 /// Slices in host memory.
@@ -252,7 +257,32 @@ impl SliceSource {
             shape,
             input,
             crossing: None,
+            poses: false,
         })
+    }
+
+    /// Takes the change of pose from one frame to the next for the action between them.
+    pub(crate) fn with_poses(mut self) -> Result<Self> {
+        let widths = [self.shape.action_dim, self.dataset.manifest().state_width];
+        if widths != [POSE; 2] {
+            return Err(Error::Config {
+                key: "training.pose_stride",
+                detail: format!(
+                    "needs poses of {POSE} numbers as states, and their changes as actions; the data has {} and {}",
+                    widths[1], widths[0]
+                ),
+            });
+        }
+        self.poses = true;
+        Ok(self)
+    }
+
+    /// Numbers of an action block.
+    fn block(&self) -> usize {
+        if self.poses {
+            return POSE;
+        }
+        self.spec.frameskip * self.shape.action_dim
     }
 
     /// Draws a share of each batch from the slices in which a field crosses a value.
@@ -325,7 +355,7 @@ impl SliceSource {
     /// Reads and converts the slices drawn from `stream`.
     pub(crate) fn read(&self, stream: &mut Stream, count: usize) -> Result<SliceArrays> {
         let horizon = self.spec.context;
-        let block = self.spec.frameskip * self.shape.action_dim;
+        let block = self.block();
         let mut arrays = SliceArrays {
             images: Vec::new(),
             input: self.input.shape(),
@@ -353,7 +383,11 @@ impl SliceSource {
                 frames.extend(pixels.into_u8());
                 slice
             };
-            arrays.actions.extend(slice.action);
+            if self.poses {
+                arrays.actions.extend(pose_changes(&slice.state));
+            } else {
+                arrays.actions.extend(slice.action);
+            }
             arrays.proprio.extend(slice.proprio);
             let rows = self
                 .dataset
@@ -368,6 +402,13 @@ impl SliceSource {
         self.action.normalize(&mut arrays.actions);
         Ok(arrays)
     }
+}
+
+/// The changes from one pose to the next, in single precision (datasets.md section 9.6).
+fn pose_changes(poses: &[f64]) -> Vec<f32> {
+    let (poses, _) = poses.as_chunks::<POSE>();
+    let steps = deltas(poses).into_iter().flatten();
+    steps.map(|number| number as f32).collect()
 }
 
 /// Reads the batches of steps `first..=last` ahead of the training loop.
@@ -418,5 +459,35 @@ impl Prefetcher {
     /// Time the training loop spent waiting for data.
     pub(crate) fn waited(&self) -> Duration {
         self.waited
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn changes_of_pose_are_those_of_the_rows_that_a_slice_has() {
+        // datasets.md section 17: a turn over the end of the circle is no difference of angles.
+        let poses = [
+            [0.1, 0.2, 0.3, 3.0, 0.1, -1.9, 0.6],
+            [1.1, 0.2, -0.7, -3.1, 0.05, -1.85, 1.0],
+            [1.1, 0.2, -0.7, -3.1, 0.05, -1.85, 0.5],
+        ];
+        let found = pose_changes(poses.as_flattened());
+        let turned = [
+            1.0,
+            0.0,
+            -1.0,
+            -0.106_037_78,
+            -0.157_193_12,
+            0.044_590_574,
+            0.4,
+        ];
+        let closed = [0.0, 0.0, 0.0, 0.0, 0.0, 0.0, -0.5];
+        assert_eq!(found.len(), 14);
+        for (found, expected) in found.iter().zip(turned.iter().chain(&closed)) {
+            assert!((found - expected).abs() < 1e-6, "{found} {expected}");
+        }
     }
 }

@@ -25,6 +25,7 @@ pub use config::{CrossingConfig, TrainConfig, TrainingConfig};
 pub use loader::training_slices;
 pub(crate) use loader::{Pixels, Transformed};
 pub use metrics::MetricsLine;
+pub(crate) use run::Imported;
 pub use run::{Finished, Hooks, TrainRequest, load, run};
 pub use synthetic::SyntheticTraining;
 pub use synthetic_transformer::{NamedArray, SyntheticTransformer, TransformerSizes};

@@ -32,6 +32,10 @@ use crate::world_model::{ModelInfo, TrainingInfo, WorldModel};
 use crate::world_models::WorldModelsConfig;
 use crate::{Error, Result};
 
+mod imported;
+
+pub(crate) use imported::Imported;
+
 const CONFIG: &str = "config.json";
 const WEIGHTS: &str = "model.safetensors";
 const MODEL: &str = "model.json";
@@ -429,25 +433,29 @@ impl TrainingData {
         input: &Arc<dyn FrameInput>,
     ) -> Result<Self> {
         let shape = data_shape(dataset)?;
+        let poses = config.training.pose_stride > 0;
         let normalizer = |field| -> Result<Normalizer> {
+            if poses {
+                // Poses and their changes stay in their units (datasets.md section 3.2).
+                let width = dataset.stats().get(field, "train")?.mean.len();
+                return Ok(Normalizer::identity(width));
+            }
             Ok(Normalizer::from_statistics(
                 dataset.stats().get(field, "train")?,
             ))
         };
         let (action, proprio) = (normalizer(ACTION)?, normalizer(PROPRIO)?);
         let slices = |split| {
-            let (frameskip, horizon) = (config.frameskip(), config.training.horizon);
+            let (rows, horizon) = (config.rows_per_step(), config.training.horizon);
             let normalizers = (action.clone(), proprio.clone());
             let input = Arc::clone(input);
-            SliceSource::new(
-                dataset,
-                split,
-                frameskip,
-                horizon,
-                normalizers,
-                shape,
-                input,
-            )
+            let source =
+                SliceSource::new(dataset, split, rows, horizon, normalizers, shape, input)?;
+            if poses {
+                source.with_poses()
+            } else {
+                Ok(source)
+            }
         };
         let mut training = slices("train")?;
         if let Some(crossing) = &config.training.crossing {

@@ -3,9 +3,13 @@
 //! [`IMPORTS`] says for every file what it is and where it is from, which of its entries are read, and how they become
 //! arrays under the names of our modules. Nothing partial goes through: every key that a model needs must be there in
 //! its shape, and every key of the entries that are read must have a place or be left out by name.
+//!
+//! [`MODELS`] are the world models: their files become folders like those of training runs ([`ImportedModel`]).
 
 mod encoder;
 mod head;
+mod model;
+mod released;
 
 use std::borrow::Cow;
 use std::collections::BTreeMap;
@@ -20,6 +24,8 @@ use serde_json::Value;
 
 pub use encoder::convert_sizes;
 pub(crate) use encoder::{KIND as ENCODER, Named};
+pub use model::{ImportedModel, KIND as WORLD_MODEL, Normalizers};
+pub use released::{MODELS, ModelEntry, ModelSizes, find_model};
 
 use super::fill::expected;
 use super::{Array, Checkpoint};
@@ -84,13 +90,14 @@ pub fn find(name: &str) -> Result<&'static ImportEntry> {
     all.find(|entry| entry.name == name)
         .ok_or_else(|| Error::UnknownModel {
             name: name.to_string(),
-            known: IMPORTS
-                .iter()
-                .copied()
-                .flatten()
-                .map(|e| e.name.to_string())
-                .collect(),
+            known: names().map(str::to_string).collect(),
         })
+}
+
+/// Every name that `weights import` knows: files that become weights, and then world models.
+fn names() -> impl Iterator<Item = &'static str> {
+    let weights = IMPORTS.iter().copied().flatten().map(|entry| entry.name);
+    weights.chain(MODELS.iter().map(|entry| entry.name))
 }
 
 /// The entry `name` of a file, without that prefix and without the wrapper of data-parallel training.
@@ -410,7 +417,7 @@ mod tests {
 
     #[test]
     fn names_are_unique_and_say_what_to_read() {
-        let mut names: Vec<&str> = IMPORTS.iter().copied().flatten().map(|e| e.name).collect();
+        let mut names: Vec<&str> = names().collect();
         let count = names.len();
         names.sort_unstable();
         names.dedup();
