@@ -15,6 +15,7 @@ mod hostile;
 mod ingest;
 mod jpeg_frames;
 mod kill;
+mod policy;
 mod previews;
 mod support;
 
