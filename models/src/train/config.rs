@@ -138,14 +138,15 @@ impl TrainingConfig {
     /// seen.
     fn gcbc_tokens() -> Self {
         Self {
-            steps: 1200,
+            steps: 1400,
             batch: 32,
             horizon: 9,
-            learning_rate: 2e-3,
+            learning_rate: 3e-3,
             warmup_fraction: 0.05,
             final_fraction: 0.0,
             weight_decay: 1e-3,
             clip_norm: 1.0,
+            validate_every: 200,
             ..Self::default()
         }
     }
