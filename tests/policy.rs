@@ -130,7 +130,7 @@ fn what_is_about_planning_is_refused_and_wrong_sizes_are_named() {
     let refusals: [(&[&str], &str); 5] = [
         (&["--planner", "cem"], "`--planner cem`"),
         (&["--planner", "replan"], "`--planner replan`"),
-        (&["--set", "planner.candidates=5"], "a planner setting"),
+        (&["--set", "planner.iterations=5"], "a planner setting"),
         (&["--set", "objective.distance=l1"], "the objective"),
         (&["--set", "noise_seed=2"], "the noise seed"),
     ];
