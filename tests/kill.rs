@@ -104,7 +104,7 @@ fn train_survives() {
 fn training_of_other_models_survives() {
     let folder = tempfile::tempdir().unwrap();
     let data = collect(folder.path(), 24);
-    for (model, steps) in [("ours", "200"), ("lewm", "60")] {
+    for (model, steps) in [("ours", "200"), ("lewm", "60"), ("gcbc-tokens", "80")] {
         let command = |out: &Path| zoo::train(model, &data, out, &["--steps", steps]);
         let runs = folder.path().join(model);
         survives(&format!("train-{model}"), &runs, &command, &trained);

@@ -16,6 +16,7 @@ mod imported_models;
 mod ingest;
 mod jpeg_frames;
 mod kill;
+mod policy;
 mod previews;
 mod support;
 

@@ -27,6 +27,13 @@ fn small(model: &str) -> Vec<&'static str> {
             "world_models.latent=4",
             "world_models.hidden=8",
         ],
+        "gcbc-tokens" => &[
+            "gcbc_tokens.bins=16",
+            "gcbc_tokens.depth=1",
+            "gcbc_tokens.width=16",
+            "gcbc_tokens.heads=2",
+            "gcbc_tokens.hidden=24",
+        ],
         _ => &[
             "token.predictor.depth=1",
             "token.predictor.width=24",

@@ -1,22 +1,24 @@
 //! Policies: what chooses the actions of an episode.
 //!
-//! A [`Policy`] is a world model with a planner, one of the floors that any model has to beat, or the
-//! oracle, which plans in the simulator itself and shows what planner and protocol allow. For each
+//! A [`Policy`] is a world model with a planner, a trained policy that needs none, one of the floors that
+//! any model has to beat, or the oracle, which plans in the simulator itself and shows what planner and protocol allow. For each
 //! episode it makes an [`Agent`], which is asked for actions until the budget is spent: a receding
 //! horizon loop that replans from the present observation, without memory or warm start
 //! (evaluation.md section 1.0).
+
+mod chunks;
 
 use std::path::Path;
 
 use jepa_datasets::{ACTION, Normalizer, Stream};
 use jepa_leaderboard::{ModelKind, ModelRef, TrainingRef};
-use jepa_models::{Compute, CostSpec, Frame, Latent, ModelInfo, WorldModel};
+use jepa_models::{Compute, CostSpec, Frame, GoalPolicy, Latent, ModelInfo, WorldModel};
 
-use crate::env::{Env, Limits, Size, Start};
+use crate::env::{Env, Image, Limits, Size, Start};
 use crate::planner::{
     ActionBatch, CostModel, Descent, GradientCostModel, PlanShape, Planner, Trace,
 };
-use crate::protocol::RunConfig;
+use crate::protocol::{RunConfig, Task};
 use crate::seeds::{PlanKey, StreamNoise, floor_stream};
 use crate::{Error, Result};
 
@@ -37,6 +39,8 @@ pub const BASELINES: &[(&str, &str)] = &[
 pub enum Policy {
     /// A world model and a planner.
     Model(Box<dyn WorldModel>),
+    /// A trained policy, which chooses actions itself.
+    Trained(Box<dyn GoalPolicy>),
     /// Independent standard normal actions in normalised units.
     Random,
     /// Zero actions.
@@ -52,7 +56,7 @@ impl std::fmt::Debug for Policy {
 }
 
 impl Policy {
-    /// The policy of `--model`: a baseline by name, or a world model by its training run.
+    /// The policy of `--model`: a baseline by name, or a world model or a trained policy by its training run.
     ///
     /// # Errors
     /// When the name is unknown, is that of an untrained model, or the run cannot be loaded.
@@ -62,9 +66,22 @@ impl Policy {
             "floor:noop" => Ok(Self::Noop),
             "oracle" => Ok(Self::Oracle),
             path if Path::new(path).exists() => {
-                Ok(Self::Model(jepa_models::load(Path::new(path), compute)?))
+                let path = Path::new(path);
+                Ok(match jepa_models::load_policy(path, compute)? {
+                    Some(policy) => Self::Trained(policy),
+                    None => Self::Model(jepa_models::load(path, compute)?),
+                })
             }
             _ => Err(unknown_model(name)),
+        }
+    }
+
+    /// What a training run says of it, if there is one.
+    fn info(&self) -> Option<&ModelInfo> {
+        match self {
+            Self::Model(model) => Some(model.info()),
+            Self::Trained(policy) => Some(policy.info()),
+            Self::Random | Self::Noop | Self::Oracle => None,
         }
     }
 
@@ -72,6 +89,7 @@ impl Policy {
     pub fn name(&self) -> &str {
         match self {
             Self::Model(model) => &model.info().name,
+            Self::Trained(policy) => &policy.info().name,
             Self::Random => "floor:random",
             Self::Noop => "floor:noop",
             Self::Oracle => "oracle",
@@ -80,10 +98,7 @@ impl Policy {
 
     /// Hash of the weights, if there are any.
     pub fn weights_hash(&self) -> Option<&str> {
-        match self {
-            Self::Model(model) => Some(&model.info().weights_hash),
-            _ => None,
-        }
+        self.info().map(|info| info.weights_hash.as_str())
     }
 
     /// Whether a planner chooses the actions.
@@ -103,6 +118,7 @@ impl Policy {
         };
         match self {
             Self::Model(model) => model_reference(model.info()),
+            Self::Trained(policy) => model_reference(policy.info()),
             Self::Random | Self::Noop => bare(ModelKind::Floor),
             Self::Oracle => bare(ModelKind::Oracle),
         }
@@ -111,21 +127,23 @@ impl Policy {
     /// Checks that the policy can act in the environment of a run.
     ///
     /// # Errors
-    /// When a world model was trained for other actions, proprio, frames or another frameskip.
+    /// When it was trained for other actions, proprio or frames, or as a world model for another frameskip.
     pub fn check(&self, config: &RunConfig, limits: Limits) -> Result<()> {
-        let Self::Model(model) = self else {
+        let Some(info) = self.info() else {
             return Ok(());
         };
-        let info = model.info();
+        // A trained policy acts in native steps, whatever the steps of a plan.
+        let frameskip = ("frameskip", info.frameskip, config.protocol.frameskip);
+        let frameskip = self.plans().then_some(frameskip);
         let pairs = [
-            ("frameskip", info.frameskip, config.protocol.frameskip),
             ("action width", info.action_dim, limits.action_width),
             ("frame height", info.image_height, info.image_width),
         ];
         let proprio = ("proprio width", info.proprio_dim, limits.proprio_width);
         let proprio = info.uses_proprio.then_some(proprio);
-        match pairs
+        match frameskip
             .into_iter()
+            .chain(pairs)
             .chain(proprio)
             .find(|(_, model, task)| model != task)
         {
@@ -137,6 +155,42 @@ impl Policy {
         }
     }
 
+    /// Checks that nothing was chosen that a trained policy has no use for. (Floors have none either; their runs stand
+    /// beside those of any planner.)
+    ///
+    /// # Errors
+    /// When a trained policy is to act with planner settings, an objective or a noise seed that are not the task's own.
+    pub fn check_choices(&self, task: &Task, config: &RunConfig) -> Result<()> {
+        let Self::Trained(_) = self else {
+            return Ok(());
+        };
+        let untouched = RunConfig::new(task, &task.default_preset, &config.model)?;
+        let choices = [
+            ("the planner preset", config.preset != untouched.preset),
+            ("a planner setting", config.planner != untouched.planner),
+            ("the objective", config.objective != untouched.objective),
+            ("the noise seed", config.noise_seed != untouched.noise_seed),
+        ];
+        match choices.into_iter().find(|(_, changed)| *changed) {
+            Some((what, _)) => Err(self.has_no_use_for(what)),
+            None => Ok(()),
+        }
+    }
+
+    /// Refuses something that is about planning.
+    pub(crate) fn has_no_use_for(&self, what: &str) -> Error {
+        Error::Config {
+            what: format!("{what} with model `{}`", self.name()),
+            detail:
+                "it is a policy: it plans nothing, searches nothing and draws nothing at random"
+                    .into(),
+            hint: Some(
+                "leave out `--planner`, and settings of `planner`, `objective` and `noise_seed`"
+                    .into(),
+            ),
+        }
+    }
+
     /// Checks that the policy has what the planner of a run asks for.
     ///
     /// A world model is asked when it plans: it answers with its own error.
@@ -145,7 +199,7 @@ impl Policy {
     /// When the planner follows gradients and there are none.
     pub fn check_planner(&self, planner: &dyn Planner) -> Result<()> {
         let lack = match self {
-            Self::Model(_) => return Ok(()),
+            Self::Model(_) | Self::Trained(_) => return Ok(()),
             Self::Oracle => "the oracle's cost is a simulation, which has none",
             Self::Random | Self::Noop => "a floor has no cost at all",
         };
@@ -201,6 +255,10 @@ impl Policy {
                     seed,
                     replan: 0,
                 })
+            }
+            Self::Trained(policy) => {
+                env.reset_to(&start.goal)?;
+                Box::new(chunks::Chunks::towards(policy.as_ref(), env)?)
             }
             Self::Model(model) => {
                 env.reset_to(&start.goal)?;
@@ -522,19 +580,27 @@ pub(crate) fn batch<'a>(actions: &ActionBatch, values: &'a [f32]) -> jepa_models
 
 /// Encodes the present observation, drawn at the size the model takes.
 pub(crate) fn observe(model: &dyn WorldModel, env: &dyn Env) -> Result<Latent> {
-    let side = model.info().image_height;
-    let image = match side {
+    let image = picture(model.info(), env);
+    Ok(model.encode(frame_of(&image), &env.proprio())?)
+}
+
+/// The present frame, drawn at the size a model takes.
+fn picture(info: &ModelInfo, env: &dyn Env) -> Image {
+    match info.image_height {
         side if side == env.limits().native_size => env.render(Size::Native),
         crate::env::PLANNER_SIZE => env.render(Size::Planner),
         // Other sizes are enlarged from the planner's frame, as in the release.
         side => env.render(Size::Planner).resized(side),
-    };
-    let frame = Frame {
+    }
+}
+
+/// An image as models take it.
+fn frame_of(image: &Image) -> Frame<'_> {
+    Frame {
         rgb: &image.rgb,
         height: image.height,
         width: image.width,
-    };
-    Ok(model.encode(frame, &env.proprio())?)
+    }
 }
 
 /// Scores candidates by simulating them.
@@ -628,7 +694,8 @@ pub(crate) mod testing {
 
     use jepa_datasets::Normalizer;
     use jepa_models::{
-        ActionBatch, CostSpec, Error, Frame, Latent, ModelInfo, Result, Rollout, WorldModel,
+        ActionBatch, CostSpec, Error, Frame, GoalPolicy, Latent, ModelInfo, Result, Rollout,
+        WorldModel,
     };
 
     use crate::env::Env;
@@ -669,6 +736,42 @@ pub(crate) mod testing {
                 pause: Duration::ZERO,
                 at_a_time: usize::MAX,
             }
+        }
+    }
+
+    /// A mock policy that goes east or west, whichever the goal is to, and thinks two steps ahead.
+    pub(crate) struct Compass(ModelInfo);
+
+    impl Compass {
+        pub(crate) fn new() -> Self {
+            let mut info = KnowsWall::new().info;
+            info.name = "compass".into();
+            info.frameskip = 7;
+            info.uses_proprio = false;
+            Self(info)
+        }
+    }
+
+    impl GoalPolicy for Compass {
+        fn info(&self) -> &ModelInfo {
+            &self.0
+        }
+
+        /// The column of the dot's middle: red, with the least green.
+        fn encode(&self, frame: Frame<'_>) -> Result<Latent> {
+            let pixels = frame.rgb.chunks(3).enumerate();
+            let dot = pixels.filter(|(_, pixel)| pixel[0] == 255);
+            let (at, _) = dot.min_by_key(|(_, pixel)| pixel[1]).unwrap();
+            Ok(Latent {
+                visual: vec![(at % frame.width) as f32],
+                proprio: Vec::new(),
+            })
+        }
+
+        fn actions(&self, now: &Latent, goal: &Latent) -> Result<Vec<f64>> {
+            let way = f64::from(goal.visual[0] - now.visual[0]);
+            let step = if way == 0.0 { 0.0 } else { way.signum() };
+            Ok(vec![step, 0.0, step, 0.0])
         }
     }
 
@@ -744,7 +847,7 @@ pub(crate) mod testing {
 
 #[cfg(test)]
 mod tests {
-    use super::testing::KnowsWall;
+    use super::testing::{Compass, KnowsWall};
     use super::*;
     use crate::protocol::Task;
 
@@ -974,6 +1077,57 @@ mod tests {
         config.protocol.frameskip = 4;
         let error = model.check(&config, limits).unwrap_err().to_string();
         assert!(error.contains("frameskip is 5, expected 4"), "{error}");
+    }
+
+    #[test]
+    fn a_trained_policy_is_asked_in_every_step_and_needs_no_frameskip() {
+        let config = config(&[]);
+        let policy = Policy::Trained(Box::new(Compass::new()));
+        let limits = config.environment.build().unwrap().limits();
+        policy.check(&config, limits).unwrap();
+        assert!(!policy.plans());
+        let (asked, actions, end) = run(&policy, &config, 1);
+        assert_eq!((asked, actions.len()), (30, 60));
+        // It knows no door: it stops at the wall, or passes if it happens to stand before the door.
+        let env = config.environment.build().unwrap();
+        let start = env.sample(1).unwrap();
+        let way = |state: &[f64]| (start.goal[0] - state[0]).abs();
+        assert!(way(&end) < way(&start.init), "{end:?} {start:?}");
+        assert_eq!(actions, run(&policy, &config, 1).1);
+    }
+
+    #[test]
+    fn a_trained_policy_of_other_actions_is_refused() {
+        let config = config(&[]);
+        let policy = Policy::Trained(Box::new(Compass::new()));
+        let mut limits = config.environment.build().unwrap().limits();
+        limits.action_width = 3;
+        let error = policy.check(&config, limits).unwrap_err().to_string();
+        assert!(error.contains("action width is 2, expected 3"), "{error}");
+    }
+
+    #[test]
+    fn a_trained_policy_refuses_what_it_has_no_use_for() {
+        let task = Task::find("wall@1").unwrap();
+        let policy = Policy::Trained(Box::new(Compass::new()));
+        policy.check_choices(&task, &config(&[])).unwrap();
+        let refused = |config: &RunConfig| {
+            // A floor does not mind.
+            Policy::Noop.check_choices(&task, config).unwrap();
+            policy.check_choices(&task, config).unwrap_err().to_string()
+        };
+        assert!(refused(&config(&[("candidates", 7)])).contains("a planner setting"));
+        assert!(refused(&descent("gd", 3)).contains("the planner preset"));
+        let mut objective = config(&[]);
+        objective.objective.proprio_weight = 0.5;
+        assert!(refused(&objective).contains("the objective"));
+        let mut noise = config(&[]);
+        noise.noise_seed = 2;
+        let error = refused(&noise);
+        assert!(
+            error.contains("the noise seed") && error.contains("`compass`"),
+            "{error}"
+        );
     }
 
     #[test]

@@ -110,6 +110,7 @@ impl Evaluation {
         let Resolved { task, config } = resolved;
         config.check()?;
         policy.check(&config, config.environment.build()?.limits())?;
+        policy.check_choices(&task, &config)?;
         let planner = config.planner.build()?;
         policy.check_planner(planner.as_ref())?;
         Ok(Self {

@@ -61,7 +61,7 @@ pub struct TaskRef {
 pub struct ModelRef {
     /// Registry name: `pldm`, `floor:random`, `oracle`, ...
     pub name: String,
-    /// Whether a world model, a floor or the ceiling.
+    /// Whether trained, a floor or the ceiling.
     pub kind: ModelKind,
     /// Name to print.
     pub label: String,
@@ -77,7 +77,7 @@ pub struct ModelRef {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum ModelKind {
-    /// A world model with weights.
+    /// A world model or a policy with weights.
     Trained,
     /// A policy that any model has to beat: random or no actions.
     Floor,

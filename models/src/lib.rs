@@ -14,6 +14,7 @@ pub mod lewm;
 mod loss;
 pub mod pldm;
 pub mod pldm_maze;
+pub mod policy;
 mod predictor;
 pub mod token;
 mod token_planner;
@@ -26,8 +27,9 @@ pub mod zoo;
 
 pub use device::Compute;
 pub use error::{Error, Result};
+pub use policy::GoalPolicy;
 pub use token_planner::TokenPlanner;
-pub use train::load;
+pub use train::{load, load_policy};
 pub use world_model::{
     ActionBatch, CostGradients, CostSpec, Distance, Frame, Latent, ModelInfo, Rollout, Steps,
     TrainingInfo, WorldModel,

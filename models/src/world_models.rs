@@ -471,6 +471,7 @@ mod tests {
             seed: 0,
             step: 1,
             progress: 0.0,
+            first_slice: 0,
         };
         let gradient = |name: &str, weight: &Tensor<2>| {
             let terms = net.losses(&slices, &config.loss, &moment).unwrap();

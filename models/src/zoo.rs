@@ -65,11 +65,19 @@ pub(crate) const WORLD_MODELS: ModelEntry = ModelEntry {
     source: "World Models, arXiv 1803.10122; models.md section 8.1, entry B",
 };
 
+/// The baseline that copies actions.
+pub(crate) const GCBC_TOKENS: ModelEntry = ModelEntry {
+    name: "gcbc-tokens",
+    summary: "GCBC-tokens (VLA-0 recipe, no VLM): a policy that copies actions as tokens; acts without a planner",
+    source: "VLA-0, arXiv 2510.13054, as a goal-conditioned policy; models.md section 8.6",
+};
+
 /// Every model.
 pub const MODELS: &[ModelEntry] = &[
     PLDM,
     LEWM,
     WORLD_MODELS,
+    GCBC_TOKENS,
     OURS,
     DINO_WM,
     DINO_WM_ORIGINAL,
@@ -120,6 +128,11 @@ pub const RECIPES: &[Recipe] = &[
         name: "world-models-small",
         summary: "World Models on Wall: autoencoder and recurrent model at once",
         toml: include_str!("../recipes/world-models-small.toml"),
+    },
+    Recipe {
+        name: "gcbc-tokens-small",
+        summary: "behaviour cloning on Wall: the baseline without a model of the world",
+        toml: include_str!("../recipes/gcbc-tokens-small.toml"),
     },
     Recipe {
         name: "ours-tiny",

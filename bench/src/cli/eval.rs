@@ -14,7 +14,7 @@ use crate::agent::Policy;
 use crate::protocol::{Choices, resolve};
 use crate::runner::{Continue, Destination, Estimate, Evaluation, Shard, evaluate};
 
-/// Plan with a world model in a simulator and score it.
+/// Plan with a world model in a simulator, or let a policy act there, and score it.
 ///
 /// Finished episodes are kept: the same command continues an interrupted run. The result is a folder
 /// `RUNS/<task>/<model>/<time>_<hash>` with every episode in it.
@@ -93,6 +93,9 @@ impl ChoiceArgs {
             settings: &self.settings,
         })?;
         let policy = Policy::find(&resolved.config.model, compute)?;
+        if let (Some(name), Policy::Trained(_)) = (&self.planner, &policy) {
+            return Err(policy.has_no_use_for(&format!("`--planner {name}`")).into());
+        }
         let mut evaluation = Evaluation::new(resolved, policy)?;
         evaluation.command = std::env::args().collect();
         Ok(evaluation)

@@ -8,6 +8,7 @@ use serde::Serialize;
 
 use super::Context;
 use super::eval::{ChoiceArgs, warn_if_long};
+use crate::agent::Policy;
 use crate::runner::{Evaluation, ImaginedStep, filmstrip, imagine, replay, run_episode};
 
 /// Plan one episode and show what the planner did.
@@ -47,6 +48,9 @@ pub fn run(args: &Args, ctx: &Context) -> anyhow::Result<ExitCode> {
     let evaluation = args
         .choice
         .evaluation(Some(args.episode.saturating_add(1)), None)?;
+    if let Policy::Trained(_) = evaluation.policy() {
+        return Err(evaluation.policy().has_no_use_for("`plan`").into());
+    }
     warn_if_long(&evaluation, 1, ctx)?;
     let line = run_episode(&evaluation, args.episode, &|| ctx.interrupted())?;
     if let Some(path) = &args.film {

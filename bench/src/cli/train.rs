@@ -11,7 +11,7 @@ use super::Context;
 use crate::protocol::{changes, overlay};
 use crate::{Error, Result};
 
-/// Train a world model.
+/// Train a world model or a policy.
 ///
 /// The run continues from its last checkpoint when the same command is given again, and ends with the
 /// same weights however often it was stopped. With `--sweep` there is a run for every combination of values in a file.
@@ -324,7 +324,13 @@ fn print_summary(args: &Args, finished: &Finished, ctx: &Context) -> anyhow::Res
         "{} parameters ({} with the parts that only train)",
         finished.parameters, finished.trained_parameters
     ))?;
-    if let Some(errors) = &finished.validation {
+    if let Some(imitation) = finished.validation.as_ref().and_then(|v| v.imitation) {
+        ctx.print(&format!(
+            "validation: cross-entropy {:.4} nats per number of an action, {:.3}% of them outside the bins",
+            imitation.cross_entropy,
+            100.0 * imitation.clipped
+        ))?;
+    } else if let Some(errors) = &finished.validation {
         let first = |values: &[f64]| {
             let shown: Vec<String> = values.iter().take(3).map(|v| format!("{v:.4}")).collect();
             shown.join("  ")

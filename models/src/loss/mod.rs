@@ -4,6 +4,7 @@
 //! with an [`objective`]: [`teacher_forcing`], and [`rollout`] terms on the model's own predictions, both made of
 //! the per-token losses of [`elementwise`]. [`vjepa2_ac`] is the loss of V-JEPA-2-AC as its authors train it.
 
+pub(crate) mod cross_entropy;
 pub(crate) mod elementwise;
 pub(crate) mod inverse_dynamics;
 pub(crate) mod objective;

@@ -224,6 +224,7 @@ mod tests {
             seed: 0,
             step: 1,
             progress: 0.0,
+            first_slice: 0,
         };
         let terms = net
             .losses(&slices, &TokenSettings::new(&config), &moment)

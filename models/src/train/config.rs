@@ -4,6 +4,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::lewm::LewmConfig;
 use crate::pldm::PldmConfig;
+use crate::policy::GcbcTokensConfig;
 use crate::token::TokenConfig;
 use crate::world_models::WorldModelsConfig;
 use crate::{Error, Result};
@@ -144,6 +145,23 @@ impl TrainingConfig {
         }
     }
 
+    /// Settings of the policy; its slices are nearly whole episodes of Wall, so that goals as far as those of its task are
+    /// seen.
+    fn gcbc_tokens() -> Self {
+        Self {
+            steps: 1400,
+            batch: 32,
+            horizon: 9,
+            learning_rate: 3e-3,
+            warmup_fraction: 0.05,
+            final_fraction: 0.0,
+            weight_decay: 1e-3,
+            clip_norm: 1.0,
+            validate_every: 200,
+            ..Self::default()
+        }
+    }
+
     /// Settings of LeWM (models.md sections 7.2 and 7.5), with batches that two cores take.
     fn lewm() -> Self {
         Self {
@@ -207,6 +225,9 @@ pub struct TrainConfig {
     /// Architecture and loss of `world-models`; absent for other models.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub world_models: Option<WorldModelsConfig>,
+    /// Architecture of `gcbc-tokens`; absent for other models.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub gcbc_tokens: Option<GcbcTokensConfig>,
     /// Optimisation.
     pub training: TrainingConfig,
 }
@@ -216,6 +237,7 @@ pub(crate) enum Architecture<'a> {
     Pldm(&'a PldmConfig),
     Lewm(&'a LewmConfig),
     WorldModels(&'a WorldModelsConfig),
+    GcbcTokens(&'a GcbcTokensConfig),
     Token(&'a TokenConfig),
 }
 
@@ -227,6 +249,7 @@ impl Default for TrainConfig {
             token: None,
             lewm: None,
             world_models: None,
+            gcbc_tokens: None,
             training: TrainingConfig::default(),
         }
     }
@@ -242,6 +265,7 @@ impl TrainConfig {
         let token = crate::token::config::preset(name);
         let lewm = (name == crate::zoo::LEWM.name).then(LewmConfig::small);
         let world_models = (name == crate::zoo::WORLD_MODELS.name).then(WorldModelsConfig::default);
+        let gcbc_tokens = (name == crate::zoo::GCBC_TOKENS.name).then(GcbcTokensConfig::default);
         let training = match (&token, &lewm) {
             (Some(_), _) if name == crate::zoo::DINO_WM_ORIGINAL.name => {
                 TrainingConfig::dino_wm_original()
@@ -249,6 +273,7 @@ impl TrainConfig {
             (Some(_), _) => TrainingConfig::token_grid(),
             (None, Some(_)) => TrainingConfig::lewm(),
             (None, None) if world_models.is_some() => TrainingConfig::world_models(),
+            (None, None) if gcbc_tokens.is_some() => TrainingConfig::gcbc_tokens(),
             (None, None) => TrainingConfig::default(),
         };
         Ok(Self {
@@ -257,6 +282,7 @@ impl TrainConfig {
             token,
             lewm,
             world_models,
+            gcbc_tokens,
             training,
         })
     }
@@ -268,6 +294,9 @@ impl TrainConfig {
         }
         if let Some(lewm) = &self.lewm {
             return Architecture::Lewm(lewm);
+        }
+        if let Some(config) = &self.gcbc_tokens {
+            return Architecture::GcbcTokens(config);
         }
         match &self.world_models {
             Some(config) => Architecture::WorldModels(config),
@@ -281,6 +310,7 @@ impl TrainConfig {
             Architecture::Token(token) => token.frameskip,
             Architecture::Lewm(lewm) => lewm.frameskip,
             Architecture::WorldModels(config) => config.frameskip,
+            Architecture::GcbcTokens(config) => config.frameskip,
             Architecture::Pldm(pldm) => pldm.frameskip,
         }
     }
@@ -314,6 +344,7 @@ impl TrainConfig {
         let is_token_grid = crate::token::config::preset(&self.model).is_some();
         let is_lewm = self.model == crate::zoo::LEWM.name;
         let is_world_models = self.model == crate::zoo::WORLD_MODELS.name;
+        let is_gcbc_tokens = self.model == crate::zoo::GCBC_TOKENS.name;
         let tables = [
             (
                 "token",
@@ -327,6 +358,12 @@ impl TrainConfig {
                 "`world-models`",
                 self.world_models.is_some(),
                 is_world_models,
+            ),
+            (
+                "gcbc_tokens",
+                "`gcbc-tokens`",
+                self.gcbc_tokens.is_some(),
+                is_gcbc_tokens,
             ),
         ];
         for (key, models, given, wanted) in tables {
@@ -344,6 +381,7 @@ impl TrainConfig {
             Architecture::Token(token) => token.check(self.training.horizon)?,
             Architecture::Lewm(lewm) => lewm.check(self.training.horizon)?,
             Architecture::WorldModels(config) => config.check()?,
+            Architecture::GcbcTokens(config) => config.check(self.training.horizon)?,
             Architecture::Pldm(_) => {}
         }
         if self.training.pose_stride > 0 && (!is_token_grid || self.frameskip() != 1) {

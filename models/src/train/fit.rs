@@ -172,10 +172,11 @@ impl<M: Trainable> Fit<'_, M> {
         step: u64,
         device: &Device,
     ) -> Result<(M, StepLosses)> {
-        let moment = Moment {
+        let mut moment = Moment {
             seed: config.seed,
             step,
             progress: (step - 1) as f64 / config.steps as f64,
+            first_slice: 0,
         };
         let mut gradients = GradientsAccumulator::new();
         let mut losses: Option<StepLosses> = None;
@@ -201,6 +202,7 @@ impl<M: Trainable> Fit<'_, M> {
                 Some(losses) => losses.add(value, &terms, share),
                 None => losses = Some(StepLosses::first(value, &terms, share)),
             }
+            moment.first_slice += part.slices();
         }
         let Some(losses) = losses else {
             return Err(Error::Config {

@@ -146,6 +146,11 @@ impl SliceArrays {
         }
     }
 
+    /// Number of slices.
+    pub(crate) fn slices(&self) -> usize {
+        self.slices
+    }
+
     /// The arrays of the batch by their names in [`SliceTensors`]; proprio in native units.
     pub(crate) fn named(&self) -> [NamedArray; 4] {
         let frames = self.slices * (self.horizon + 1);

@@ -26,10 +26,10 @@ pub use loader::training_slices;
 pub(crate) use loader::{Pixels, Transformed};
 pub use metrics::MetricsLine;
 pub(crate) use run::Imported;
-pub use run::{Finished, Hooks, TrainRequest, load, run};
+pub use run::{Finished, Hooks, TrainRequest, load, load_policy, run};
 pub use synthetic::SyntheticTraining;
 pub use synthetic_transformer::{NamedArray, SyntheticTransformer, TransformerSizes};
-pub use validation::ValidationErrors;
+pub use validation::{Imitation, ValidationErrors};
 
 /// One weighted term of a training loss.
 pub(crate) struct LossTerm {
@@ -86,13 +86,15 @@ pub(crate) struct Moment {
     pub step: u64,
     /// Share of the steps that are done, `[0, 1)`.
     pub progress: f64,
+    /// Slices of the batch before those at hand; more than 0 where a batch is taken in parts.
+    pub first_slice: usize,
 }
 
 /// Encodings of slices and predictions from their first frames.
 pub(crate) struct Rollouts {
     /// Latents of all frames, `[B * (H + 1), D]`.
     pub encoded: Tensor<2>,
-    /// Latents after each of the `H` action blocks of each of `E` predictors, `[E, B, D]`.
+    /// Latents after each of the `H` action blocks of each of `E` predictors, `[E, B, D]`; none of a policy.
     pub predicted: Vec<Tensor<3>>,
     /// Tokens that lie one after the other in a latent; 1 for models with one vector per frame.
     pub tokens: usize,
@@ -113,4 +115,15 @@ pub(crate) trait Trainable: Module + Send + 'static {
 
     /// Encodings and predictions for a validation.
     fn rollouts(&self, slices: &SliceTensors, weights: &Self::Weights) -> Result<Rollouts>;
+
+    /// How well a policy repeats the actions of validation slices, the first of which is number `first_slice`; nothing
+    /// of a world model.
+    fn imitation(
+        &self,
+        _slices: &SliceTensors,
+        _weights: &Self::Weights,
+        _first_slice: usize,
+    ) -> Result<Option<Imitation>> {
+        Ok(None)
+    }
 }

@@ -23,6 +23,7 @@ use crate::encoder::{FrontEnd, FrozenEncoder};
 use crate::layer::init::initialise;
 use crate::lewm::LewmConfig;
 use crate::pldm::{DataShape, PldmConfig, PldmNet};
+use crate::policy::{ActionBins, GcbcTokensFile, GoalPolicy, TokenPolicy};
 use crate::token::config::{EncoderChoice, TokenConfig};
 use crate::token::encoder::{PldmGrid, RandomPatch};
 use crate::token::net::{TokenNet, TokenSettings};
@@ -130,6 +131,8 @@ struct ModelFile {
     lewm: Option<LewmConfig>,
     #[serde(skip_serializing_if = "Option::is_none", default)]
     world_models: Option<WorldModelsConfig>,
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    gcbc_tokens: Option<GcbcTokensFile>,
     shape: DataShape,
     info: ModelInfo,
 }
@@ -196,6 +199,20 @@ pub fn run(request: &TrainRequest<'_>, hooks: &Hooks<'_>) -> Result<Finished> {
             let facts = Facts::of_vectors(net.planning_parameters(), config.latent);
             let input = WorldModelsConfig::input(&shape);
             started.train(&input, net, config.loss, &facts)
+        }
+        Architecture::GcbcTokens(config) => {
+            let actions = dataset.stats().get(ACTION, "train")?;
+            let bins = ActionBins::between_extremes(actions, config.bins)?;
+            let imitating = config.imitating(&bins, &Normalizer::from_statistics(actions));
+            let net = config.init_seeded(&shape, seed, &device)?;
+            let facts = Facts {
+                gcbc_tokens: Some(GcbcTokensFile {
+                    config: config.clone(),
+                    bins,
+                }),
+                ..Facts::of_vectors(net.num_params(), config.encoder.latent)
+            };
+            started.train(&pixels(&shape), net, imitating, &facts)
         }
         Architecture::Token(token) => {
             let frozen = match (ready, &token.encoder) {
@@ -555,6 +572,7 @@ struct Facts {
     latent_width: usize,
     uses_proprio: bool,
     token: Option<TokenFile>,
+    gcbc_tokens: Option<GcbcTokensFile>,
 }
 
 impl Facts {
@@ -565,6 +583,7 @@ impl Facts {
             latent_width,
             uses_proprio: false,
             token: None,
+            gcbc_tokens: None,
         }
     }
 }
@@ -585,6 +604,7 @@ fn token_facts(
             seed: config.training.seed,
             encoder_hash: frozen.hash.clone(),
         }),
+        gcbc_tokens: None,
     }
 }
 
@@ -712,6 +732,7 @@ fn model_file(
         token: facts.token.clone(),
         lewm: config.lewm.clone(),
         world_models: config.world_models.clone(),
+        gcbc_tokens: facts.gcbc_tokens.clone(),
         shape: data.shape,
         info,
     })
@@ -740,6 +761,16 @@ pub fn load(run: &Path, compute: Compute) -> Result<Box<dyn WorldModel>> {
     if file.token.is_some() {
         return load_tokens(run, file, compute);
     }
+    if file.gcbc_tokens.is_some() {
+        return Err(Error::Run {
+            path: run.to_path_buf(),
+            detail: format!(
+                "`{}` is a policy, which imagines nothing to plan with",
+                file.info.name
+            ),
+            hint: "let it act with `jepa-bench eval --model RUN`".into(),
+        });
+    }
     let device = compute.device();
     if let Some(lewm) = &file.lewm {
         let (path, bytes) = read_weights(run, &file)?;
@@ -756,6 +787,28 @@ pub fn load(run: &Path, compute: Compute) -> Result<Box<dyn WorldModel>> {
     let (file, net) = load_pldm(run, &device)?;
     let input = pixels(&file.shape);
     Ok(Box::new(VectorModel::new(file.info, input, net, device)))
+}
+
+/// Opens a finished training run of a policy; `None` when it is one of a world model.
+///
+/// # Errors
+/// [`Error::Run`] when the folder is not a finished run, or its weights do not fit.
+pub fn load_policy(run: &Path, compute: Compute) -> Result<Option<Box<dyn GoalPolicy>>> {
+    let file = read_model(run)?;
+    let Some(GcbcTokensFile { config, bins }) = file.gcbc_tokens.clone() else {
+        return Ok(None);
+    };
+    let device = compute.device();
+    let (path, bytes) = read_weights(run, &file)?;
+    if (bins.count, bins.low.len(), bins.high.len())
+        != (config.bins, file.shape.action_dim, file.shape.action_dim)
+    {
+        return Err(damaged(&path, "model.json has bins of another size"));
+    }
+    let net = weights_from_bytes(config.init(&file.shape, &device)?, bytes, &path)?;
+    let input = pixels(&file.shape);
+    let policy = TokenPolicy::new(file.info, input, net, bins, device);
+    Ok(Some(Box::new(policy)))
 }
 
 /// `model.json` of a finished run.

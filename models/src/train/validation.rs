@@ -30,6 +30,19 @@ pub struct ValidationErrors {
     pub proprio: Vec<f64>,
     /// Mean variance of the latent's dimensions; errors are small when this is.
     pub variance: f64,
+    /// Of a policy, which predicts no latents: the lists above are then empty.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub imitation: Option<Imitation>,
+}
+
+/// How well a policy repeats the actions of validation slices.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+pub struct Imitation {
+    /// Mean cross-entropy of a number of an action, in nats, given those before it; the logarithm of the bins for a
+    /// guess that knows nothing.
+    pub cross_entropy: f64,
+    /// Share of the numbers of actions that lie outside the bins and count as the nearest one.
+    pub clipped: f64,
 }
 
 /// Latents of slices: encodings of all frames and predictions from the first.
@@ -68,7 +81,11 @@ pub(crate) fn validate<M: Trainable>(
         proprio_dim,
     );
     let targets = proprio(validation);
-    let steps = 0..horizon;
+    let steps = 0..if seen.predicted.is_empty() {
+        0
+    } else {
+        horizon
+    };
     Ok(ValidationErrors {
         visual_l2: steps
             .clone()
@@ -91,7 +108,36 @@ pub(crate) fn validate<M: Trainable>(
             })
             .collect(),
         variance: seen.variance(),
+        imitation: imitation(model, weights, validation, device)?,
     })
+}
+
+/// The mean over all slices; nothing of a world model.
+fn imitation<M: Trainable>(
+    model: &M,
+    weights: &M::Weights,
+    validation: &[SliceArrays],
+    device: &Device,
+) -> Result<Option<Imitation>> {
+    let mut seen = 0;
+    let mut sum = Imitation {
+        cross_entropy: 0.0,
+        clipped: 0.0,
+    };
+    for slices in validation {
+        let Some(found) = model.imitation(&slices.to_device(device), weights, seen)? else {
+            return Ok(None);
+        };
+        let count = slices.slices() as f64;
+        sum.cross_entropy += found.cross_entropy * count;
+        sum.clipped += found.clipped * count;
+        seen += slices.slices();
+    }
+    let all = seen as f64;
+    Ok((seen > 0).then_some(Imitation {
+        cross_entropy: sum.cross_entropy / all,
+        clipped: sum.clipped / all,
+    }))
 }
 
 fn latents<M: Trainable>(
@@ -108,13 +154,16 @@ fn latents<M: Trainable>(
     };
     for slices in slices {
         let rollouts = model.rollouts(&slices.to_device(device), weights)?;
-        let predicted = Tensor::stack::<4>(rollouts.predicted, 2);
-        let ensemble = predicted.dims()[0];
-        let values: Vec<f32> = predicted.into_data().iter::<f32>().collect();
         all.width = rollouts.encoded.dims()[1];
         all.tokens = rollouts.tokens;
         all.encoded
             .extend(rollouts.encoded.into_data().iter::<f32>());
+        if rollouts.predicted.is_empty() {
+            continue;
+        }
+        let predicted = Tensor::stack::<4>(rollouts.predicted, 2);
+        let ensemble = predicted.dims()[0];
+        let values: Vec<f32> = predicted.into_data().iter::<f32>().collect();
         all.predicted.resize(ensemble, Vec::new());
         for (of_one, values) in all
             .predicted
