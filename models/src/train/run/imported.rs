@@ -50,6 +50,7 @@ impl Imported {
             }),
             lewm: None,
             world_models: None,
+            gcbc_tokens: None,
             shape: self.shape,
             info: ModelInfo {
                 weights_hash,
