@@ -34,10 +34,13 @@ fn main() -> Result<()> {
     let usage = "usage: training_step pldm|adaln:HEADS [FOLDER]";
     let name = arguments.next().ok_or(usage)?;
     let mut training = match (name.as_str(), name.strip_prefix("adaln:")) {
-        ("pldm", _) => Training::Pldm(SyntheticTraining::new(&TrainConfig::default(), WALL)?),
+        ("pldm", _) => Training::Pldm(Box::new(SyntheticTraining::new(
+            &TrainConfig::default(),
+            WALL,
+        )?)),
         (_, Some(heads)) => {
             let sizes = TransformerSizes::small(heads.parse()?);
-            Training::AdaLn(SyntheticTransformer::new(&sizes))
+            Training::AdaLn(Box::new(SyntheticTransformer::new(&sizes)))
         }
         _ => return Err(usage.into()),
     };
@@ -67,8 +70,8 @@ const WALL: DataShape = DataShape {
 
 /// Either model in training.
 enum Training {
-    Pldm(SyntheticTraining),
-    AdaLn(SyntheticTransformer),
+    Pldm(Box<SyntheticTraining>),
+    AdaLn(Box<SyntheticTransformer>),
 }
 
 impl Training {

@@ -176,11 +176,7 @@ fn layered(model: Option<&str>, layers: Vec<toml::Table>) -> Result<TrainConfig>
                     .or_insert(toml::Value::Boolean(false));
             }
         }
-        for (path, key, off) in NOT_WRITTEN {
-            if let Some(table) = table_at(&mut table, path) {
-                table.entry(*key).or_insert_with(off);
-            }
-        }
+        name_what_is_off(&mut table);
         overlay(&mut table, layer, "")?;
     }
     for training in TRAINING_TABLES {
@@ -198,13 +194,19 @@ fn layered(model: Option<&str>, layers: Vec<toml::Table>) -> Result<TrainConfig>
 /// Where a configuration holds settings of a training.
 const TRAINING_TABLES: [&[&str]; 2] = [&["training"], &["token", "encoder", "training"]];
 
-/// Settings that are not written while they are off, with the value that they then have.
-const NOT_WRITTEN: &[(&[&str], &str, fn() -> toml::Value)] = &[
-    (&["training"], "pose_stride", || toml::Value::Integer(0)),
-    (&["token", "predictor"], "proprio_token", || {
-        toml::Value::Boolean(false)
-    }),
-];
+/// Names settings that are not written while they are off, so that they can be set.
+fn name_what_is_off(table: &mut toml::Table) {
+    if let Some(training) = table_at(table, &["training"]) {
+        training
+            .entry("pose_stride")
+            .or_insert(toml::Value::Integer(0));
+    }
+    if let Some(predictor) = table_at(table, &["token", "predictor"]) {
+        predictor
+            .entry("proprio_token")
+            .or_insert(toml::Value::Boolean(false));
+    }
+}
 
 /// The table at `path`.
 fn table_at<'a>(table: &'a mut toml::Table, path: &[&str]) -> Option<&'a mut toml::Table> {

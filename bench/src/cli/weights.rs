@@ -111,19 +111,17 @@ pub fn run(args: &Args, ctx: &Context) -> anyhow::Result<ExitCode> {
                 dry_run: *dry_run,
             };
             let (encoder, stats) = (encoder.as_deref(), stats.as_deref());
-            match import::find_model(model) {
-                Some(entry) => ImportModel {
+            if let Some(entry) = import::find_model(model) {
+                let job = ImportModel {
                     job,
                     entry,
                     encoder,
                     stats,
-                }
-                .run(ctx),
-                None => {
-                    refuse_options_of_models(model, encoder, stats)?;
-                    job.run(ctx)
-                }
+                };
+                return job.run(ctx);
             }
+            refuse_options_of_models(model, encoder, stats)?;
+            job.run(ctx)
         }
         Action::List => list(ctx),
     }
