@@ -10,6 +10,7 @@ mod error;
 pub mod features;
 pub mod head;
 mod layer;
+pub mod lejepa;
 pub mod lewm;
 mod loss;
 pub mod pldm;

@@ -127,6 +127,11 @@ pub const RECIPES: &[Recipe] = &[
         toml: include_str!("../recipes/ours-tiny.toml"),
     },
     Recipe {
+        name: "ours-lejepa-tiny",
+        summary: "the paper's model on Wall, on tokens of a small encoder that LeJEPA trains first, without actions",
+        toml: include_str!("../recipes/ours-lejepa-tiny.toml"),
+    },
+    Recipe {
         name: "dino-wm-tiny",
         summary: "DINO-WM on Wall, on the same tokens",
         toml: include_str!("../recipes/dino-wm-tiny.toml"),

@@ -4,6 +4,7 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 
 use jepa_datasets::{Dataset, Shard};
+use jepa_models::token::EncoderChoice;
 use jepa_models::train::{Finished, Hooks, TrainConfig, TrainRequest};
 use jepa_models::{Compute, RECIPES};
 
@@ -235,12 +236,22 @@ fn choose_variants(table: &mut toml::Table, layer: &toml::Table) {
             continue;
         };
         if kind(changes).is_some_and(|kind_of_layer| Some(kind_of_layer) != kind(table)) {
-            table.insert("encoder".into(), changes["encoder"].clone());
+            table.insert("encoder".into(), with_defaults(&changes["encoder"]));
         }
         if objective(changes).is_some_and(|of_layer| Some(of_layer) != objective(table)) {
             table.insert("objective".into(), changes["objective"].clone());
         }
     }
+}
+
+/// An encoder of a token-grid model with the defaults of its kind, for later layers to change; anything else as it is.
+/// What is wrong with it is said when the whole configuration is read.
+fn with_defaults(encoder: &toml::Value) -> toml::Value {
+    let whole = encoder.clone().try_into::<EncoderChoice>();
+    whole
+        .ok()
+        .and_then(|encoder| toml::Value::try_from(encoder).ok())
+        .unwrap_or_else(|| encoder.clone())
 }
 
 /// The TOML of a recipe.
@@ -326,7 +337,7 @@ fn print_summary(args: &Args, finished: &Finished, ctx: &Context) -> anyhow::Res
 
 #[cfg(test)]
 mod tests {
-    use jepa_models::token::{EncoderChoice, ObjectiveChoice};
+    use jepa_models::token::ObjectiveChoice;
 
     use super::*;
 

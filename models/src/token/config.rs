@@ -7,6 +7,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::encoder::PixelScale;
 use crate::layer::rope::Variant;
+use crate::lejepa::{LejepaConfig, training_over_defaults};
 use crate::loss::elementwise::{ElementLoss, ProprioShare, StateLossConfig};
 use crate::loss::objective::{LossWeighting, ObjectiveConfig, RolloutPrefix};
 use crate::loss::vjepa2_ac::{RolloutStart, Vjepa2AcLossConfig};
@@ -28,6 +29,19 @@ pub enum EncoderChoice {
     PldmGrid {
         /// How that `pldm` is trained; its seed is that of the run.
         #[serde(default)]
+        training: TrainingConfig,
+    },
+    /// The convolutions of an encoder that is trained first, by `LeJEPA` on the frames of the same data without actions,
+    /// and then frozen (models.md section 8.4); tokens as those of `pldm-grid`.
+    Lejepa {
+        /// Network, views and loss.
+        #[serde(default)]
+        lejepa: LejepaConfig,
+        /// How it is trained; its seed is that of the run.
+        #[serde(
+            default = "LejepaConfig::training",
+            deserialize_with = "training_over_defaults"
+        )]
         training: TrainingConfig,
     },
     /// Square patches times a fixed random matrix, with a layer norm without parameters (preset 3).

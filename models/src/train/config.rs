@@ -2,9 +2,11 @@
 
 use serde::{Deserialize, Serialize};
 
+use super::views::Views;
+use crate::lejepa::{self, LejepaConfig};
 use crate::lewm::LewmConfig;
 use crate::pldm::PldmConfig;
-use crate::token::TokenConfig;
+use crate::token::{EncoderChoice, TokenConfig};
 use crate::world_models::WorldModelsConfig;
 use crate::{Error, Result};
 
@@ -195,6 +197,9 @@ pub struct TrainConfig {
     /// Architecture and loss of `world-models`; absent for other models.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub world_models: Option<WorldModelsConfig>,
+    /// Network, views and loss of the encoder `lejepa`, which a token-grid model trains for itself; absent for models.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub lejepa: Option<LejepaConfig>,
     /// Optimisation.
     pub training: TrainingConfig,
 }
@@ -204,6 +209,7 @@ pub(crate) enum Architecture<'a> {
     Pldm(&'a PldmConfig),
     Lewm(&'a LewmConfig),
     WorldModels(&'a WorldModelsConfig),
+    Lejepa(&'a LejepaConfig),
     Token(&'a TokenConfig),
 }
 
@@ -215,6 +221,7 @@ impl Default for TrainConfig {
             token: None,
             lewm: None,
             world_models: None,
+            lejepa: None,
             training: TrainingConfig::default(),
         }
     }
@@ -245,8 +252,36 @@ impl TrainConfig {
             token,
             lewm,
             world_models,
+            lejepa: None,
             training,
         })
+    }
+
+    /// The run that trains the encoder of this model first; `None` where no encoder is trained.
+    pub(crate) fn of_encoder(&self) -> Option<Self> {
+        let seeded = |training: &TrainingConfig| TrainingConfig {
+            seed: self.training.seed,
+            ..training.clone()
+        };
+        match &self.token.as_ref()?.encoder {
+            EncoderChoice::PldmGrid { training } => Some(Self {
+                pldm: self.pldm.clone(),
+                training: seeded(training),
+                ..Self::default()
+            }),
+            EncoderChoice::Lejepa { lejepa, training } => Some(Self {
+                model: lejepa::NAME.to_string(),
+                lejepa: Some(lejepa.clone()),
+                training: seeded(training),
+                ..Self::default()
+            }),
+            EncoderChoice::RandomPatch { .. } | EncoderChoice::Imported { .. } => None,
+        }
+    }
+
+    /// The frames of a sample, of an encoder that learns from views.
+    pub(crate) fn views(&self) -> Option<Views> {
+        self.lejepa.as_ref().map(LejepaConfig::frames)
     }
 
     /// What the model is.
@@ -256,6 +291,9 @@ impl TrainConfig {
         }
         if let Some(lewm) = &self.lewm {
             return Architecture::Lewm(lewm);
+        }
+        if let Some(lejepa) = &self.lejepa {
+            return Architecture::Lejepa(lejepa);
         }
         match &self.world_models {
             Some(config) => Architecture::WorldModels(config),
@@ -269,6 +307,7 @@ impl TrainConfig {
             Architecture::Token(token) => token.frameskip,
             Architecture::Lewm(lewm) => lewm.frameskip,
             Architecture::WorldModels(config) => config.frameskip,
+            Architecture::Lejepa(_) => 1,
             Architecture::Pldm(pldm) => pldm.frameskip,
         }
     }
@@ -289,7 +328,10 @@ impl TrainConfig {
 
     /// Checks every value that the type does not bound.
     pub(crate) fn check(&self) -> Result<()> {
-        crate::zoo::find(&self.model)?;
+        let is_lejepa = self.model == lejepa::NAME && self.lejepa.is_some();
+        if !is_lejepa {
+            crate::zoo::find(&self.model)?;
+        }
         self.pldm.check()?;
         let is_token_grid = crate::token::config::preset(&self.model).is_some();
         let is_lewm = self.model == crate::zoo::LEWM.name;
@@ -308,6 +350,7 @@ impl TrainConfig {
                 self.world_models.is_some(),
                 is_world_models,
             ),
+            ("lejepa", "`lejepa`", self.lejepa.is_some(), is_lejepa),
         ];
         for (key, models, given, wanted) in tables {
             if given != wanted {
@@ -324,7 +367,12 @@ impl TrainConfig {
             Architecture::Token(token) => token.check(self.training.horizon)?,
             Architecture::Lewm(lewm) => lewm.check(self.training.horizon)?,
             Architecture::WorldModels(config) => config.check()?,
+            Architecture::Lejepa(lejepa) => lejepa.check(self.training.horizon)?,
             Architecture::Pldm(_) => {}
+        }
+        // A mistake in the settings of an encoder must not show only when its training begins.
+        if let Some(encoder) = self.of_encoder() {
+            encoder.check()?;
         }
         self.training.check()
     }

@@ -15,6 +15,7 @@ pub(crate) mod schedule;
 mod synthetic;
 mod synthetic_transformer;
 mod validation;
+mod views;
 
 use burn::module::Module;
 use burn::tensor::Tensor;
@@ -29,6 +30,7 @@ pub use run::{Finished, Hooks, TrainRequest, load, run};
 pub use synthetic::SyntheticTraining;
 pub use synthetic_transformer::{NamedArray, SyntheticTransformer, TransformerSizes};
 pub use validation::ValidationErrors;
+pub(crate) use views::Views;
 
 /// One weighted term of a training loss.
 pub(crate) struct LossTerm {

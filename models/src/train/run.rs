@@ -10,7 +10,7 @@ use jepa_datasets::{ACTION, Dataset, Normalizer, PROPRIO};
 use serde::{Deserialize, Serialize};
 
 use super::checkpoint::{Progress, hash, weights_from_bytes, weights_to_bytes};
-use super::config::{Architecture, TrainConfig, TrainingConfig};
+use super::config::{Architecture, TrainConfig};
 use super::files::{create_dir, damaged, partial, read_json, write_atomic, write_json};
 use super::fit::{Fit, METRICS};
 use super::loader::{Pixels, SliceSource};
@@ -18,13 +18,15 @@ use super::metrics::MetricsLine;
 use super::validation::ValidationErrors;
 use super::{FrameInput, Trainable};
 use crate::device::Compute;
+use crate::encoder::conv::ConvEncoder;
 use crate::encoder::frozen::FrozenTokens;
 use crate::encoder::{FrontEnd, FrozenEncoder};
 use crate::layer::init::initialise;
+use crate::lejepa::{LejepaConfig, LejepaNet};
 use crate::lewm::LewmConfig;
 use crate::pldm::{DataShape, PldmConfig, PldmNet};
 use crate::token::config::{EncoderChoice, TokenConfig};
-use crate::token::encoder::{PldmGrid, RandomPatch};
+use crate::token::encoder::{ConvGrid, RandomPatch};
 use crate::token::net::{TokenNet, TokenSettings};
 use crate::token::planner::TokenGridModel;
 use crate::vector_model::VectorModel;
@@ -126,6 +128,8 @@ struct ModelFile {
     lewm: Option<LewmConfig>,
     #[serde(skip_serializing_if = "Option::is_none", default)]
     world_models: Option<WorldModelsConfig>,
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    lejepa: Option<LejepaConfig>,
     shape: DataShape,
     info: ModelInfo,
 }
@@ -193,13 +197,17 @@ pub fn run(request: &TrainRequest<'_>, hooks: &Hooks<'_>) -> Result<Finished> {
             let input = WorldModelsConfig::input(&shape);
             started.train(&input, net, config.loss, &facts)
         }
+        Architecture::Lejepa(lejepa) => {
+            let net = initialise(lejepa.init(&shape, &device)?, seed);
+            let grid = net.tokens(&shape).iter().product();
+            let facts = Facts::of_vectors(net.token_parameters(), grid);
+            started.train(&pixels(&shape), net, lejepa.loss, &facts)
+        }
         Architecture::Token(token) => {
-            let frozen = match (ready, &token.encoder) {
-                (None, EncoderChoice::PldmGrid { training }) => {
-                    trained_encoder(request, training, hooks)?
-                }
+            let frozen = match (ready, request.config.of_encoder()) {
                 (Some(frozen), _) => frozen,
-                (None, _) => unreachable!("only an encoder of `pldm` is trained"),
+                (None, Some(config)) => trained_encoder(request, token, &config, hooks)?,
+                (None, None) => unreachable!("an encoder is ready, or a run trains it"),
             };
             let (tokens, horizon) = (frozen.input.shape(), request.config.training.horizon);
             let net = TokenNet::new(token, tokens, &shape, horizon, seed, &device)?;
@@ -276,27 +284,20 @@ fn ready_encoder(
         EncoderChoice::Imported { .. } => {
             imported(token, None, shape, Some(dataset), request.compute).map(Some)
         }
-        EncoderChoice::PldmGrid { .. } => Ok(None),
+        EncoderChoice::PldmGrid { .. } | EncoderChoice::Lejepa { .. } => Ok(None),
     }
 }
 
 /// The encoder of a token-grid model, trained in a folder of the run, where it goes on like the run itself.
 fn trained_encoder(
     request: &TrainRequest<'_>,
-    training: &TrainingConfig,
+    token: &TokenConfig,
+    config: &TrainConfig,
     hooks: &Hooks<'_>,
 ) -> Result<Frozen> {
-    let config = TrainConfig {
-        pldm: request.config.pldm.clone(),
-        training: TrainingConfig {
-            seed: request.config.training.seed,
-            ..training.clone()
-        },
-        ..TrainConfig::default()
-    };
     let own = request.out.join(ENCODER);
     let shared = match request.encoders {
-        Some(folder) => Some(folder.join(encoder_name(&config, request.data)?)),
+        Some(folder) => Some(folder.join(encoder_name(config, request.data)?)),
         None => None,
     };
     let named = |_: &str, steps: u64| (hooks.on_stage)("train the encoder", steps);
@@ -305,7 +306,7 @@ fn trained_encoder(
         ..*hooks
     };
     let request_of_encoder = TrainRequest {
-        config: &config,
+        config,
         data: request.data,
         out: shared.as_deref().unwrap_or(&own),
         encoders: None,
@@ -320,7 +321,7 @@ fn trained_encoder(
             write_atomic(&own.join(file), &bytes)?;
         }
     }
-    pldm_grid(&own, request.compute)
+    conv_grid(&token.encoder, &own, request.compute)
 }
 
 /// Name of the folder of a shared encoder: equal for equal configurations and data.
@@ -394,19 +395,20 @@ fn imported(
     })
 }
 
-/// The convolutions of the finished `pldm` run in `folder`.
-fn pldm_grid(folder: &Path, compute: Compute) -> Result<Frozen> {
+/// The convolutions of the finished run in `folder` that trained the encoder.
+fn conv_grid(choice: &EncoderChoice, folder: &Path, compute: Compute) -> Result<Frozen> {
     let device = compute.device();
-    let (file, net) = load_pldm(folder, &device)?;
-    let encoder = net.into_encoder();
+    let (file, encoder): (_, ConvEncoder) = if matches!(choice, EncoderChoice::Lejepa { .. }) {
+        let (file, net) = load_lejepa(folder, &device)?;
+        (file, net.into_encoder())
+    } else {
+        let (file, net) = load_pldm(folder, &device)?;
+        (file, net.into_encoder())
+    };
+    let (height, width) = (file.shape.height, file.shape.width);
     Ok(Frozen {
         parameters: encoder.feature_parameters(),
-        input: Arc::new(PldmGrid::new(
-            encoder,
-            file.shape.height,
-            file.shape.width,
-            device,
-        )),
+        input: Arc::new(ConvGrid::new(encoder, height, width, device)),
         hash: Some(file.info.weights_hash),
         features: None,
     })
@@ -439,6 +441,9 @@ impl TrainingData {
             let (frameskip, horizon) = (config.frameskip(), config.training.horizon);
             let normalizers = (action.clone(), proprio.clone());
             let input = Arc::clone(input);
+            if let Some(views) = config.views() {
+                return SliceSource::of_views(dataset, split, views, normalizers, shape, input);
+            }
             SliceSource::new(
                 dataset,
                 split,
@@ -704,6 +709,7 @@ fn model_file(
         token: facts.token.clone(),
         lewm: config.lewm.clone(),
         world_models: config.world_models.clone(),
+        lejepa: config.lejepa.clone(),
         shape: data.shape,
         info,
     })
@@ -744,6 +750,13 @@ pub fn load(run: &Path, compute: Compute) -> Result<Box<dyn WorldModel>> {
         let net = weights_from_bytes(config.init(&file.shape, &device)?, bytes, &path)?;
         let input = WorldModelsConfig::input(&file.shape);
         return Ok(Box::new(VectorModel::new(file.info, input, net, device)));
+    }
+    if file.lejepa.is_some() {
+        return Err(Error::Run {
+            path: run.to_path_buf(),
+            detail: "holds an image encoder, which cannot plan by itself".into(),
+            hint: "give the run that it was trained for, the folder above it".into(),
+        });
     }
     let (file, net) = load_pldm(run, &device)?;
     let input = pixels(&file.shape);
@@ -787,6 +800,16 @@ fn load_pldm(run: &Path, device: &Device) -> Result<(ModelFile, PldmNet)> {
     Ok((file, net))
 }
 
+fn load_lejepa(run: &Path, device: &Device) -> Result<(ModelFile, LejepaNet)> {
+    let file = read_model(run)?;
+    let (path, bytes) = read_weights(run, &file)?;
+    let Some(lejepa) = &file.lejepa else {
+        return Err(damaged(&path, "model.json has no encoder of `lejepa`"));
+    };
+    let net = weights_from_bytes(lejepa.init(&file.shape, device)?, bytes, &path)?;
+    Ok((file, net))
+}
+
 fn load_tokens(run: &Path, file: ModelFile, compute: Compute) -> Result<Box<dyn WorldModel>> {
     let (path, bytes) = read_weights(run, &file)?;
     let Some(token) = &file.token else {
@@ -796,7 +819,9 @@ fn load_tokens(run: &Path, file: ModelFile, compute: Compute) -> Result<Box<dyn 
     let frozen = match &config.encoder {
         EncoderChoice::RandomPatch { .. } => random_patch(config, &file.shape, token.seed)?,
         EncoderChoice::Imported { .. } => imported(config, Some(run), &file.shape, None, compute)?,
-        EncoderChoice::PldmGrid { .. } => pldm_grid(&encoder_of(run), compute)?,
+        choice @ (EncoderChoice::PldmGrid { .. } | EncoderChoice::Lejepa { .. }) => {
+            conv_grid(choice, &encoder_of(run), compute)?
+        }
     };
     if frozen.hash != token.encoder_hash {
         return Err(damaged(
