@@ -15,7 +15,7 @@ use crate::support::{
 };
 use crate::zoo;
 
-/// Kills per command; there are six commands.
+/// Kills per command; there are seven commands.
 const KILLS: usize = 6;
 
 /// Kills on the way to one result; the command is then run to its end.
@@ -109,6 +109,15 @@ fn training_of_other_models_survives() {
         let runs = folder.path().join(model);
         survives(&format!("train-{model}"), &runs, &command, &trained);
     }
+}
+
+#[test]
+fn training_of_an_encoder_survives() {
+    let folder = tempfile::tempdir().unwrap();
+    let data = collect(folder.path(), 24);
+    let command = |out: &Path| zoo::train_on_lejepa(&data, out, 60, 20);
+    let result = |out: &Path| (trained(&out.join("encoder")), trained(out));
+    survives("train-lejepa", folder.path(), &command, &result);
 }
 
 /// What a training leaves: the hash of its weights, and its metrics.

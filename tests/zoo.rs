@@ -56,6 +56,62 @@ const SMALL_ENCODER: [&str; 12] = [
     "training.validation_slices=4",
 ];
 
+/// Settings under which `ours` trains an encoder of `lejepa` first, in a few seconds.
+pub(crate) const SMALL_LEJEPA: &[&str] = &[
+    "--set",
+    "token.encoder.kind=lejepa",
+    "--set",
+    "token.encoder.lejepa.projector=[8]",
+    "--set",
+    "token.encoder.lejepa.loss.directions=8",
+    "--set",
+    "token.encoder.training.batch=4",
+    "--set",
+    "token.encoder.training.validation_slices=4",
+    "--set",
+    "token.encoder.training.checkpoint_every=5",
+    "--set",
+    "token.predictor.depth=1",
+    "--set",
+    "token.predictor.width=24",
+    "--set",
+    "token.predictor.heads=2",
+    "--set",
+    "training.batch=4",
+    "--set",
+    "training.validation_slices=4",
+    "--set",
+    "training.checkpoint_every=5",
+    "--set",
+    "training.log_every=1",
+];
+
+/// A command that trains `ours` on an encoder of `lejepa`.
+pub(crate) fn train_on_lejepa(
+    data: &Path,
+    out: &Path,
+    encoder_steps: usize,
+    steps: usize,
+) -> Vec<String> {
+    let encoder_steps = format!("token.encoder.training.steps={encoder_steps}");
+    let steps = steps.to_string();
+    let own = [
+        "train",
+        "--model",
+        "ours",
+        "--data",
+        text(data),
+        "--out",
+        text(out),
+        "--steps",
+        &steps,
+        "--set",
+        &encoder_steps,
+    ];
+    let all = own.iter().chain(SMALL_LEJEPA);
+    all.map(|word| (*word).to_string()).collect()
+}
+
 /// A command that trains `model`.
 pub(crate) fn train(model: &str, data: &Path, out: &Path, more: &[&str]) -> Vec<String> {
     let mut args: Vec<String> = [
@@ -207,6 +263,32 @@ fn an_encoder_is_trained_first_and_kept_with_the_run() {
         stderr.contains("not the ones that the model was trained with"),
         "{stderr}"
     );
+}
+
+#[test]
+fn an_encoder_of_frames_alone_is_the_same_at_any_number_of_threads_and_is_planned_with() {
+    let folder = tempfile::tempdir().unwrap();
+    let data = collect(folder.path(), 24);
+    let run = |threads: &str| {
+        let run = folder.path().join(threads);
+        let mut args = train_on_lejepa(&data, &run, 4, 2);
+        args.extend(["--threads", threads].map(String::from));
+        succeeds(&args);
+        run
+    };
+    let (one, three) = (run("1"), run("3"));
+    let encoder = |run: &Path| weights(&run.join("encoder"));
+    assert!(encoder(&one) == encoder(&three));
+    assert!(weights(&one) == weights(&three));
+    let metrics = std::fs::read_to_string(one.join("encoder/metrics.jsonl")).unwrap();
+    assert!(metrics.contains("\"loss_invariance\":"), "{metrics}");
+    evaluate(&one, &folder.path().join("runs"), &[]);
+
+    // The encoder by itself is no model.
+    let alone = one.join("encoder");
+    let args = ["eval", "--model", text(&alone), "--task", "wall"];
+    let stderr = exits_with(2, &[&args[..], &["--episodes", "1"]].concat());
+    assert!(stderr.contains("cannot plan by itself"), "{stderr}");
 }
 
 #[test]

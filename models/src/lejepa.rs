@@ -11,7 +11,8 @@
 //! Differences from the published recipe: views are neighbours in time in place of crops and colours, which would hide
 //! the agent of a small scene; the encoder is the convolutional one of `pldm`. What a world model sees are the places
 //! of its last feature map, each with a layer norm without parameters; its last linear layer and the projector only
-//! train.
+//! train. So the projector has no hidden layers by default: behind their batch norm it hardly matters to the loss how
+//! little the feature map varies, and the tokens stay close to constant.
 
 use burn::module::Module;
 use burn::nn::{Linear, LinearConfig};
@@ -65,7 +66,7 @@ pub struct LejepaConfig {
     pub window: usize,
     /// Image encoder; `latent` is the width of its embedding, which the projector reads.
     pub encoder: ConvEncoderConfig,
-    /// Widths of the projector's hidden layers, with batch norm and ReLU.
+    /// Widths of the projector's hidden layers, with batch norm and ReLU; none is a linear projector.
     pub projector: Vec<usize>,
     /// Width `K` of what the loss compares.
     pub embedding: usize,
@@ -75,6 +76,8 @@ pub struct LejepaConfig {
 
 impl Default for LejepaConfig {
     /// Four views as in the minimal example, within what is one model step on Wall; sizes for two processor cores.
+    /// Hidden layers of 256 and 256 numbers were tried on Wall: the variance of the tokens over frames, which is 0.5 of
+    /// at most 1 without them after 400 steps, stayed at 0.008 after 1,000.
     fn default() -> Self {
         Self {
             views: 4,
@@ -83,7 +86,7 @@ impl Default for LejepaConfig {
                 latent: 128,
                 ..ConvEncoderConfig::default()
             },
-            projector: vec![256, 256],
+            projector: Vec::new(),
             embedding: 16,
             loss: LejepaLoss::default(),
         }
@@ -105,7 +108,7 @@ pub(crate) fn training_over_defaults<'de, D: Deserializer<'de>>(
 }
 
 impl LejepaConfig {
-    /// How it is trained where nothing else is said: about 5 minutes of two processor cores on Wall. The rate is the
+    /// How it is trained where nothing else is said: 3 to 4 processor minutes on Wall. The rate is the
     /// upper end of the paper's, because the network is small.
     pub fn training() -> TrainingConfig {
         TrainingConfig {

@@ -337,7 +337,9 @@ fn print_summary(args: &Args, finished: &Finished, ctx: &Context) -> anyhow::Res
 
 #[cfg(test)]
 mod tests {
+    use jepa_models::lejepa::LejepaConfig;
     use jepa_models::token::ObjectiveChoice;
+    use jepa_models::train::TrainingConfig;
 
     use super::*;
 
@@ -425,6 +427,12 @@ mod tests {
                 width: 32
             }
         );
+        let lejepa = set(&[
+            "token.encoder.kind=lejepa",
+            "token.encoder.training.steps=7",
+            "token.encoder.lejepa.loss.lambda=0.5",
+        ]);
+        assert_eq!(lejepa.unwrap().token.unwrap().encoder, on_lejepa(7, 0.5));
         let other = set(&["token.objective.vjepa2-ac.start=buggy"]).unwrap();
         let objective = other.token.unwrap().objective;
         assert!(
@@ -442,6 +450,34 @@ mod tests {
         );
         let error = configuration(Some("pldm"), recipe(), toml::Table::new()).unwrap_err();
         assert!(error.to_string().contains("`ours`"), "{error}");
+    }
+
+    /// An encoder of `lejepa` with its own defaults and these settings.
+    fn on_lejepa(steps: u64, lambda: f64) -> EncoderChoice {
+        let mut lejepa = LejepaConfig::default();
+        lejepa.loss.lambda = lambda;
+        EncoderChoice::Lejepa {
+            lejepa,
+            training: TrainingConfig {
+                steps,
+                ..LejepaConfig::training()
+            },
+        }
+    }
+
+    #[test]
+    fn settings_reach_the_encoder_that_a_recipe_has_chosen() {
+        let settings = [
+            "token.encoder.training.steps=7".to_string(),
+            "token.encoder.lejepa.loss.lambda=0.5".to_string(),
+        ];
+        let recipe = || Some(recipe_table("ours-lejepa-tiny").unwrap());
+        let layer = changes(None, &settings).unwrap();
+        let config = configuration(None, recipe(), layer).unwrap();
+        assert_eq!(config.token.unwrap().encoder, on_lejepa(7, 0.5));
+        let layer = changes(None, &["token.encoder.lejepa.view=3".to_string()]).unwrap();
+        let error = configuration(None, recipe(), layer).unwrap_err();
+        assert!(error.to_string().contains("lejepa.view"), "{error}");
     }
 
     #[test]

@@ -14,6 +14,8 @@ mod run;
 pub(crate) mod schedule;
 mod synthetic;
 mod synthetic_transformer;
+#[cfg(test)]
+pub(crate) mod testing;
 mod validation;
 mod views;
 

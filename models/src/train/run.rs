@@ -868,6 +868,7 @@ fn unfinished(run: &Path) -> Error {
 
 #[cfg(test)]
 mod tests {
+    use super::super::TrainingConfig;
     use super::*;
 
     fn identity() -> RunIdentity {
@@ -887,6 +888,129 @@ mod tests {
         claim_folder(folder.path(), &identity()).unwrap();
         assert!(folder.path().join(CONFIG).is_file() && !beginning.exists());
         claim_folder(folder.path(), &identity()).unwrap();
+    }
+
+    /// A token-grid model on small frames whose encoder is trained first, by `lejepa`.
+    fn on_lejepa(views: usize) -> TrainConfig {
+        use crate::encoder::conv::{ConvEncoderConfig, StageConfig};
+
+        let small = TrainingConfig {
+            steps: 100,
+            batch: 4,
+            horizon: 2,
+            validation_slices: 4,
+            validate_every: 50,
+            checkpoint_every: 40,
+            log_every: 10,
+            ..TrainingConfig::default()
+        };
+        let mut config = TrainConfig::of("ours").unwrap();
+        config.training = TrainingConfig {
+            steps: 3,
+            ..small.clone()
+        };
+        let token = config.token.as_mut().unwrap();
+        token.encoder = EncoderChoice::Lejepa {
+            lejepa: LejepaConfig {
+                views,
+                encoder: ConvEncoderConfig {
+                    stages: vec![StageConfig {
+                        filters: 8,
+                        kernel: 4,
+                        stride: 4,
+                        padding: 0,
+                    }],
+                    latent: 6,
+                },
+                projector: vec![8],
+                embedding: 4,
+                ..LejepaConfig::default()
+            },
+            training: small,
+        };
+        config
+    }
+
+    /// Trains, or goes on, until `interrupted`; a stop at a step is an error with that step.
+    fn train_until(
+        config: &TrainConfig,
+        data: &Path,
+        out: &Path,
+        interrupted: &(dyn Fn(u64) -> bool + Sync),
+    ) -> Result<Finished> {
+        use std::sync::atomic::{AtomicU64, Ordering};
+
+        let request = TrainRequest {
+            config,
+            data,
+            out,
+            encoders: None,
+            compute: Compute::parse("cpu").unwrap(),
+        };
+        let at = AtomicU64::new(0);
+        let hooks = Hooks {
+            on_stage: &|_, _| (),
+            on_step: &|step, _| at.store(step, Ordering::Relaxed),
+            interrupted: &|| interrupted(at.load(Ordering::Relaxed)),
+        };
+        run(&request, &hooks)
+    }
+
+    #[test]
+    fn an_encoder_of_lejepa_trains_in_two_parts_to_the_bits_of_one() {
+        let folder = tempfile::tempdir().unwrap();
+        let data = folder.path().join("data");
+        crate::train::testing::dataset(&data);
+        let config = on_lejepa(3);
+        let (whole, parts) = (folder.path().join("whole"), folder.path().join("parts"));
+        train_until(&config, &data, &whole, &|_| false).unwrap();
+        let stopped = train_until(&config, &data, &parts, &|step| step == 50).unwrap_err();
+        assert!(
+            matches!(
+                stopped,
+                Error::Interrupted {
+                    step: 50,
+                    total: 100
+                }
+            ),
+            "{stopped}"
+        );
+        assert!(!parts.join(ENCODER).join(WEIGHTS).exists());
+        train_until(&config, &data, &parts, &|_| false).unwrap();
+        for file in [WEIGHTS, "encoder/model.safetensors"] {
+            let bytes = |run: &Path| fs::read(run.join(file)).unwrap();
+            assert!(bytes(&whole) == bytes(&parts), "{file}");
+        }
+
+        let info = load(&parts, Compute::parse("cpu").unwrap()).unwrap();
+        assert_eq!(info.info().latent_width, 8 * 2 * 2);
+        let alone = load(&parts.join(ENCODER), Compute::parse("cpu").unwrap());
+        let error = alone.err().unwrap();
+        assert!(error.to_string().contains("cannot plan"), "{error}");
+    }
+
+    #[test]
+    fn wrong_settings_of_an_encoder_are_errors_before_anything_is_written() {
+        let folder = tempfile::tempdir().unwrap();
+        let data = folder.path().join("data");
+        crate::train::testing::dataset(&data);
+        let out = folder.path().join("run");
+        // Two views, and a training with samples of three frames.
+        let error = train_until(&on_lejepa(2), &data, &out, &|_| false).unwrap_err();
+        assert!(
+            error
+                .to_string()
+                .contains("`token.encoder.training.horizon`"),
+            "{error}"
+        );
+        let mut config = on_lejepa(3);
+        if let EncoderChoice::Lejepa { training, .. } = &mut config.token.as_mut().unwrap().encoder
+        {
+            training.batch = 0;
+        }
+        let error = train_until(&config, &data, &out, &|_| false).unwrap_err();
+        assert!(error.to_string().contains("`training.batch`"), "{error}");
+        assert!(!out.exists());
     }
 
     #[test]

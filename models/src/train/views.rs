@@ -68,8 +68,15 @@ impl Draws {
 #[cfg(test)]
 mod tests {
     use std::collections::BTreeSet;
+    use std::sync::Arc;
 
+    use jepa_datasets::Normalizer;
+
+    use super::super::loader::SliceSource;
+    use super::super::testing::{ROWS, SIDE, dataset};
+    use super::super::{NamedArray, Pixels};
     use super::*;
+    use crate::pldm::DataShape;
 
     #[test]
     fn views_are_different_frames_of_their_window_and_reach_all_of_it() {
@@ -113,5 +120,66 @@ mod tests {
             drawn(Draws::of_validation("train"), 2),
             drawn(Draws::of_validation("val"), 2)
         );
+    }
+
+    /// Images and proprio of a batch of views of `testing::dataset`.
+    fn batch(source: &SliceSource, count: usize) -> [NamedArray; 2] {
+        let arrays = source.read(&mut Draws::of_step(7, 3), count).unwrap();
+        let [images, _, proprio, _] = arrays.named();
+        [images, proprio]
+    }
+
+    #[test]
+    fn views_are_near_frames_of_one_trajectory_and_the_same_in_a_larger_batch() {
+        let folder = tempfile::tempdir().unwrap();
+        let dataset = Arc::new(dataset(&folder.path().join("data")));
+        let identity = || Normalizer::identity(2);
+        let source = SliceSource::of_views(
+            &dataset,
+            "train",
+            Views {
+                count: 3,
+                window: 6,
+            },
+            (identity(), identity()),
+            DataShape {
+                height: SIDE,
+                width: SIDE,
+                action_dim: 2,
+                proprio_dim: 2,
+            },
+            Arc::new(Pixels {
+                height: SIDE,
+                width: SIDE,
+            }),
+        )
+        .unwrap();
+        let [images, proprio] = batch(&source, 400);
+        assert_eq!(images.shape, [400 * 3, 3, SIDE, SIDE]);
+        let middle = SIDE / 2 * SIDE + SIDE / 2;
+        let mut reach = BTreeSet::new();
+        for (images, rows) in images
+            .values
+            .chunks_exact(3 * 3 * SIDE * SIDE)
+            .zip(proprio.values.chunks_exact(3 * 2))
+        {
+            let seen: Vec<usize> = images
+                .chunks_exact(3 * SIDE * SIDE)
+                .map(|frame| (255.0 - 255.0 * frame[middle]).round() as usize)
+                .collect();
+            let said: Vec<usize> = rows
+                .chunks_exact(2)
+                .map(|row| row[0] as usize * ROWS + row[1] as usize)
+                .collect();
+            assert_eq!(seen, said, "frames and rows are of the same moments");
+            let episodes: BTreeSet<usize> = seen.iter().map(|number| number / ROWS).collect();
+            let distinct: BTreeSet<usize> = seen.iter().copied().collect();
+            assert!(episodes.len() == 1 && distinct.len() == 3, "{seen:?}");
+            reach.insert(distinct.last().unwrap() - distinct.first().unwrap());
+        }
+        assert_eq!(reach, BTreeSet::from([2, 3, 4, 5]));
+
+        let [few, _] = batch(&source, 5);
+        assert_eq!(few.values[..], images.values[..few.values.len()]);
     }
 }
