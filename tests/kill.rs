@@ -115,9 +115,16 @@ fn training_of_other_models_survives() {
 fn training_of_an_encoder_survives() {
     let folder = tempfile::tempdir().unwrap();
     let data = collect(folder.path(), 24);
-    let command = |out: &Path| zoo::train_on_lejepa(&data, out, 60, 20);
-    let result = |out: &Path| (trained(&out.join("encoder")), trained(out));
-    survives("train-lejepa", folder.path(), &command, &result);
+    for (name, kind) in [("lejepa", zoo::LEJEPA), ("i-jepa", zoo::IJEPA)] {
+        let command = |out: &Path| zoo::train_on(kind, &data, out, 60, 20);
+        let result = |out: &Path| (trained(&out.join("encoder")), trained(out));
+        survives(
+            &format!("train-{name}"),
+            &folder.path().join(name),
+            &command,
+            &result,
+        );
+    }
 }
 
 /// What a training leaves: the hash of its weights, and its metrics.

@@ -25,7 +25,9 @@ use crate::loss::prediction::mean_squared;
 use crate::loss::sigreg::{Knots, directions, sigreg};
 use crate::pldm::DataShape;
 use crate::token::encoder::place_tokens;
-use crate::train::{LossTerm, Moment, Rollouts, SliceTensors, Trainable, TrainingConfig, Views};
+use crate::train::{
+    LossTerm, Moment, Rollouts, SliceTensors, Trainable, TrainingConfig, Views, over_defaults,
+};
 use crate::{Error, Result};
 
 /// Its name in configurations and run folders; it is no model of the zoo, because it cannot plan.
@@ -97,14 +99,7 @@ impl Default for LejepaConfig {
 pub(crate) fn training_over_defaults<'de, D: Deserializer<'de>>(
     given: D,
 ) -> std::result::Result<TrainingConfig, D::Error> {
-    use serde::de::Error;
-
-    let given = serde_json::Map::deserialize(given)?;
-    let mut whole = serde_json::to_value(LejepaConfig::training()).map_err(D::Error::custom)?;
-    if let Some(whole) = whole.as_object_mut() {
-        whole.extend(given);
-    }
-    serde_json::from_value(whole).map_err(D::Error::custom)
+    over_defaults(given, &LejepaConfig::training())
 }
 
 impl LejepaConfig {
@@ -282,19 +277,11 @@ impl Trainable for LejepaNet {
         Ok(Self::terms(&embedded, directions, weights))
     }
 
-    /// The tokens of every frame. An encoder predicts nothing: the "predictions" are the frames' own tokens, so that the
-    /// errors of a validation's probe are those of the encoder, and its latent errors 0.
     fn rollouts(&self, slices: &SliceTensors, _weights: &LejepaLoss) -> Result<Rollouts> {
         let tokens = place_tokens(self.encoder.features(slices.images.clone()));
         let [count, rows, columns, width] = tokens.dims();
-        let (views, flat) = (views(slices), rows * columns * width);
-        let by_view = tokens.reshape([count / views, views, flat]);
-        let later = |t: usize| by_view.clone().slice_dim(1, t..t + 1).swap_dims(0, 1);
-        Ok(Rollouts {
-            predicted: (1..views).map(later).collect(),
-            encoded: by_view.clone().reshape([count, flat]),
-            tokens: rows * columns,
-        })
+        let tokens = tokens.reshape([count, rows * columns, width]);
+        Ok(Rollouts::of_encodings(tokens, views(slices)))
     }
 }
 

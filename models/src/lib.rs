@@ -9,6 +9,7 @@ pub mod encoder;
 mod error;
 pub mod features;
 pub mod head;
+pub mod ijepa;
 mod layer;
 pub mod lejepa;
 pub mod lewm;

@@ -132,6 +132,11 @@ pub const RECIPES: &[Recipe] = &[
         toml: include_str!("../recipes/ours-lejepa-tiny.toml"),
     },
     Recipe {
+        name: "ours-ijepa-tiny",
+        summary: "the same on an encoder that I-JEPA trains first: 64 tokens, slow on two cores; not scored yet",
+        toml: include_str!("../recipes/ours-ijepa-tiny.toml"),
+    },
+    Recipe {
         name: "dino-wm-tiny",
         summary: "DINO-WM on Wall, on the same tokens",
         toml: include_str!("../recipes/dino-wm-tiny.toml"),

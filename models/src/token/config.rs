@@ -6,8 +6,9 @@ use jepa_datasets::transform::Geometry;
 use serde::{Deserialize, Serialize};
 
 use crate::encoder::PixelScale;
+use crate::ijepa::{self, IjepaConfig};
 use crate::layer::rope::Variant;
-use crate::lejepa::{LejepaConfig, training_over_defaults};
+use crate::lejepa::{self, LejepaConfig};
 use crate::loss::elementwise::{ElementLoss, ProprioShare, StateLossConfig};
 use crate::loss::objective::{LossWeighting, ObjectiveConfig, RolloutPrefix};
 use crate::loss::vjepa2_ac::{RolloutStart, Vjepa2AcLossConfig};
@@ -40,7 +41,20 @@ pub enum EncoderChoice {
         /// How it is trained; its seed is that of the run.
         #[serde(
             default = "LejepaConfig::training",
-            deserialize_with = "training_over_defaults"
+            deserialize_with = "lejepa::training_over_defaults"
+        )]
+        training: TrainingConfig,
+    },
+    /// A small vision transformer that is trained first, by I-JEPA on the frames of the same data without actions, and then
+    /// frozen (models.md section 8.2): its patches are tokens, with a layer norm without parameters.
+    IJepa {
+        /// Network and loss.
+        #[serde(default)]
+        ijepa: IjepaConfig,
+        /// How it is trained; its seed is that of the run.
+        #[serde(
+            default = "IjepaConfig::training",
+            deserialize_with = "ijepa::training_over_defaults"
         )]
         training: TrainingConfig,
     },

@@ -1,8 +1,9 @@
 //! What a training run is asked to do, in the form it is saved with the run.
 
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Deserializer, Serialize};
 
 use super::views::Views;
+use crate::ijepa::{self, IjepaConfig};
 use crate::lejepa::{self, LejepaConfig};
 use crate::lewm::LewmConfig;
 use crate::pldm::PldmConfig;
@@ -180,6 +181,21 @@ impl Default for TrainingConfig {
     }
 }
 
+/// Settings of a training, with those of `defaults` for what is not said.
+pub(crate) fn over_defaults<'de, D: Deserializer<'de>>(
+    given: D,
+    defaults: &TrainingConfig,
+) -> std::result::Result<TrainingConfig, D::Error> {
+    use serde::de::Error;
+
+    let given = serde_json::Map::deserialize(given)?;
+    let mut whole = serde_json::to_value(defaults).map_err(D::Error::custom)?;
+    if let Some(whole) = whole.as_object_mut() {
+        whole.extend(given);
+    }
+    serde_json::from_value(whole).map_err(D::Error::custom)
+}
+
 /// A whole training run: which model, how it is built, how it is optimised.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
@@ -200,6 +216,9 @@ pub struct TrainConfig {
     /// Network, views and loss of the encoder `lejepa`, which a token-grid model trains for itself; absent for models.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub lejepa: Option<LejepaConfig>,
+    /// Network and loss of the encoder `i-jepa`, likewise.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub ijepa: Option<IjepaConfig>,
     /// Optimisation.
     pub training: TrainingConfig,
 }
@@ -210,6 +229,7 @@ pub(crate) enum Architecture<'a> {
     Lewm(&'a LewmConfig),
     WorldModels(&'a WorldModelsConfig),
     Lejepa(&'a LejepaConfig),
+    Ijepa(&'a IjepaConfig),
     Token(&'a TokenConfig),
 }
 
@@ -222,6 +242,7 @@ impl Default for TrainConfig {
             lewm: None,
             world_models: None,
             lejepa: None,
+            ijepa: None,
             training: TrainingConfig::default(),
         }
     }
@@ -253,6 +274,7 @@ impl TrainConfig {
             lewm,
             world_models,
             lejepa: None,
+            ijepa: None,
             training,
         })
     }
@@ -272,6 +294,12 @@ impl TrainConfig {
             EncoderChoice::Lejepa { lejepa, training } => Some(Self {
                 model: lejepa::NAME.to_string(),
                 lejepa: Some(lejepa.clone()),
+                training: seeded(training),
+                ..Self::default()
+            }),
+            EncoderChoice::IJepa { ijepa, training } => Some(Self {
+                model: ijepa::NAME.to_string(),
+                ijepa: Some(ijepa.clone()),
                 training: seeded(training),
                 ..Self::default()
             }),
@@ -295,6 +323,9 @@ impl TrainConfig {
         if let Some(lejepa) = &self.lejepa {
             return Architecture::Lejepa(lejepa);
         }
+        if let Some(ijepa) = &self.ijepa {
+            return Architecture::Ijepa(ijepa);
+        }
         match &self.world_models {
             Some(config) => Architecture::WorldModels(config),
             None => Architecture::Pldm(&self.pldm),
@@ -308,6 +339,7 @@ impl TrainConfig {
             Architecture::Lewm(lewm) => lewm.frameskip,
             Architecture::WorldModels(config) => config.frameskip,
             Architecture::Lejepa(_) => 1,
+            Architecture::Ijepa(_) => ijepa::FRAMESKIP,
             Architecture::Pldm(pldm) => pldm.frameskip,
         }
     }
@@ -329,7 +361,8 @@ impl TrainConfig {
     /// Checks every value that the type does not bound.
     pub(crate) fn check(&self) -> Result<()> {
         let is_lejepa = self.model == lejepa::NAME && self.lejepa.is_some();
-        if !is_lejepa {
+        let is_ijepa = self.model == ijepa::NAME && self.ijepa.is_some();
+        if !is_lejepa && !is_ijepa {
             crate::zoo::find(&self.model)?;
         }
         self.pldm.check()?;
@@ -351,6 +384,7 @@ impl TrainConfig {
                 is_world_models,
             ),
             ("lejepa", "`lejepa`", self.lejepa.is_some(), is_lejepa),
+            ("ijepa", "`i-jepa`", self.ijepa.is_some(), is_ijepa),
         ];
         for (key, models, given, wanted) in tables {
             if given != wanted {
@@ -368,6 +402,7 @@ impl TrainConfig {
             Architecture::Lewm(lewm) => lewm.check(self.training.horizon)?,
             Architecture::WorldModels(config) => config.check()?,
             Architecture::Lejepa(lejepa) => lejepa.check(self.training.horizon)?,
+            Architecture::Ijepa(ijepa) => ijepa.check()?,
             Architecture::Pldm(_) => {}
         }
         // A mistake in the settings of an encoder must not show only when its training begins.

@@ -219,6 +219,7 @@ impl<M: Trainable> Fit<'_, M> {
         }
         let rate = learning_rate(config, step);
         let model = optimizer.step(rate, weight_decay(config, step), model, grads);
+        let model = model.after_step(weights, &moment);
         Ok((
             model,
             StepLosses {

@@ -21,6 +21,7 @@ use crate::device::Compute;
 use crate::encoder::conv::ConvEncoder;
 use crate::encoder::frozen::FrozenTokens;
 use crate::encoder::{FrontEnd, FrozenEncoder};
+use crate::ijepa::{IjepaConfig, IjepaGrid};
 use crate::layer::init::initialise;
 use crate::lejepa::{LejepaConfig, LejepaNet};
 use crate::lewm::LewmConfig;
@@ -130,6 +131,8 @@ struct ModelFile {
     world_models: Option<WorldModelsConfig>,
     #[serde(skip_serializing_if = "Option::is_none", default)]
     lejepa: Option<LejepaConfig>,
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    ijepa: Option<IjepaConfig>,
     shape: DataShape,
     info: ModelInfo,
 }
@@ -202,6 +205,12 @@ pub fn run(request: &TrainRequest<'_>, hooks: &Hooks<'_>) -> Result<Finished> {
             let grid = net.tokens(&shape).iter().product();
             let facts = Facts::of_vectors(net.token_parameters(), grid);
             started.train(&pixels(&shape), net, lejepa.loss, &facts)
+        }
+        Architecture::Ijepa(ijepa) => {
+            let net = ijepa.init_seeded(&shape, seed, &device)?;
+            let grid = ijepa.tokens(&shape).iter().product();
+            let facts = Facts::of_vectors(net.token_parameters(), grid);
+            started.train(&pixels(&shape), net, ijepa.loss, &facts)
         }
         Architecture::Token(token) => {
             let frozen = match (ready, request.config.of_encoder()) {
@@ -284,7 +293,9 @@ fn ready_encoder(
         EncoderChoice::Imported { .. } => {
             imported(token, None, shape, Some(dataset), request.compute).map(Some)
         }
-        EncoderChoice::PldmGrid { .. } | EncoderChoice::Lejepa { .. } => Ok(None),
+        EncoderChoice::PldmGrid { .. }
+        | EncoderChoice::Lejepa { .. }
+        | EncoderChoice::IJepa { .. } => Ok(None),
     }
 }
 
@@ -321,7 +332,7 @@ fn trained_encoder(
             write_atomic(&own.join(file), &bytes)?;
         }
     }
-    conv_grid(&token.encoder, &own, request.compute)
+    frozen_encoder(&token.encoder, &own, request.compute)
 }
 
 /// Name of the folder of a shared encoder: equal for equal configurations and data.
@@ -395,20 +406,47 @@ fn imported(
     })
 }
 
-/// The convolutions of the finished run in `folder` that trained the encoder.
-fn conv_grid(choice: &EncoderChoice, folder: &Path, compute: Compute) -> Result<Frozen> {
+/// The encoder of the finished run in `folder`, which trained it.
+fn frozen_encoder(choice: &EncoderChoice, folder: &Path, compute: Compute) -> Result<Frozen> {
     let device = compute.device();
-    let (file, encoder): (_, ConvEncoder) = if matches!(choice, EncoderChoice::Lejepa { .. }) {
-        let (file, net) = load_lejepa(folder, &device)?;
-        (file, net.into_encoder())
-    } else {
-        let (file, net) = load_pldm(folder, &device)?;
-        (file, net.into_encoder())
-    };
+    match choice {
+        EncoderChoice::Lejepa { .. } => {
+            let (file, net) = load_lejepa(folder, &device)?;
+            Ok(conv_grid(file, net.into_encoder(), device))
+        }
+        EncoderChoice::IJepa { .. } => ijepa_grid(folder, device),
+        _ => {
+            let (file, net) = load_pldm(folder, &device)?;
+            Ok(conv_grid(file, net.into_encoder(), device))
+        }
+    }
+}
+
+fn conv_grid(file: ModelFile, encoder: ConvEncoder, device: Device) -> Frozen {
     let (height, width) = (file.shape.height, file.shape.width);
-    Ok(Frozen {
+    Frozen {
         parameters: encoder.feature_parameters(),
         input: Arc::new(ConvGrid::new(encoder, height, width, device)),
+        hash: Some(file.info.weights_hash),
+        features: None,
+    }
+}
+
+fn ijepa_grid(folder: &Path, device: Device) -> Result<Frozen> {
+    let file = read_model(folder)?;
+    let (path, bytes) = read_weights(folder, &file)?;
+    let Some(config) = &file.ijepa else {
+        return Err(damaged(&path, "model.json has no encoder of `i-jepa`"));
+    };
+    let net = weights_from_bytes(config.init(&file.shape, &device)?, bytes, &path)?;
+    Ok(Frozen {
+        parameters: net.token_parameters(),
+        input: Arc::new(IjepaGrid::new(
+            net.into_encoder(),
+            config,
+            &file.shape,
+            device,
+        )),
         hash: Some(file.info.weights_hash),
         features: None,
     })
@@ -710,6 +748,7 @@ fn model_file(
         lewm: config.lewm.clone(),
         world_models: config.world_models.clone(),
         lejepa: config.lejepa.clone(),
+        ijepa: config.ijepa.clone(),
         shape: data.shape,
         info,
     })
@@ -751,7 +790,7 @@ pub fn load(run: &Path, compute: Compute) -> Result<Box<dyn WorldModel>> {
         let input = WorldModelsConfig::input(&file.shape);
         return Ok(Box::new(VectorModel::new(file.info, input, net, device)));
     }
-    if file.lejepa.is_some() {
+    if file.lejepa.is_some() || file.ijepa.is_some() {
         return Err(Error::Run {
             path: run.to_path_buf(),
             detail: "holds an image encoder, which cannot plan by itself".into(),
@@ -819,9 +858,9 @@ fn load_tokens(run: &Path, file: ModelFile, compute: Compute) -> Result<Box<dyn 
     let frozen = match &config.encoder {
         EncoderChoice::RandomPatch { .. } => random_patch(config, &file.shape, token.seed)?,
         EncoderChoice::Imported { .. } => imported(config, Some(run), &file.shape, None, compute)?,
-        choice @ (EncoderChoice::PldmGrid { .. } | EncoderChoice::Lejepa { .. }) => {
-            conv_grid(choice, &encoder_of(run), compute)?
-        }
+        choice @ (EncoderChoice::PldmGrid { .. }
+        | EncoderChoice::Lejepa { .. }
+        | EncoderChoice::IJepa { .. }) => frozen_encoder(choice, &encoder_of(run), compute)?,
     };
     if frozen.hash != token.encoder_hash {
         return Err(damaged(
@@ -890,11 +929,9 @@ mod tests {
         claim_folder(folder.path(), &identity()).unwrap();
     }
 
-    /// A token-grid model on small frames whose encoder is trained first, by `lejepa`.
-    fn on_lejepa(views: usize) -> TrainConfig {
-        use crate::encoder::conv::{ConvEncoderConfig, StageConfig};
-
-        let small = TrainingConfig {
+    /// Settings of a short training.
+    fn short() -> TrainingConfig {
+        TrainingConfig {
             steps: 100,
             batch: 4,
             horizon: 2,
@@ -903,14 +940,25 @@ mod tests {
             checkpoint_every: 40,
             log_every: 10,
             ..TrainingConfig::default()
-        };
+        }
+    }
+
+    /// A token-grid model on an encoder that is trained first.
+    fn on(encoder: EncoderChoice) -> TrainConfig {
         let mut config = TrainConfig::of("ours").unwrap();
         config.training = TrainingConfig {
             steps: 3,
-            ..small.clone()
+            ..short()
         };
-        let token = config.token.as_mut().unwrap();
-        token.encoder = EncoderChoice::Lejepa {
+        config.token.as_mut().unwrap().encoder = encoder;
+        config
+    }
+
+    /// `lejepa` for small frames.
+    fn lejepa(views: usize) -> EncoderChoice {
+        use crate::encoder::conv::{ConvEncoderConfig, StageConfig};
+
+        EncoderChoice::Lejepa {
             lejepa: LejepaConfig {
                 views,
                 encoder: ConvEncoderConfig {
@@ -926,9 +974,28 @@ mod tests {
                 embedding: 4,
                 ..LejepaConfig::default()
             },
-            training: small,
+            training: short(),
+        }
+    }
+
+    /// `i-jepa` for small frames.
+    fn ijepa() -> EncoderChoice {
+        use crate::ijepa::VitConfig;
+
+        let size = VitConfig {
+            width: 8,
+            depth: 1,
+            heads: 2,
         };
-        config
+        EncoderChoice::IJepa {
+            ijepa: IjepaConfig {
+                patch: 2,
+                encoder: size,
+                predictor: size,
+                ..IjepaConfig::default()
+            },
+            training: short(),
+        }
     }
 
     /// Trains, or goes on, until `interrupted`; a stop at a step is an error with that step.
@@ -956,25 +1023,23 @@ mod tests {
         run(&request, &hooks)
     }
 
-    #[test]
-    fn an_encoder_of_lejepa_trains_in_two_parts_to_the_bits_of_one() {
+    /// Stops the training of an encoder half-way and goes on; returns the numbers of a latent.
+    fn trains_in_two_parts_to_the_bits_of_one(encoder: EncoderChoice) -> usize {
         let folder = tempfile::tempdir().unwrap();
         let data = folder.path().join("data");
         crate::train::testing::dataset(&data);
-        let config = on_lejepa(3);
+        let config = on(encoder);
         let (whole, parts) = (folder.path().join("whole"), folder.path().join("parts"));
         train_until(&config, &data, &whole, &|_| false).unwrap();
         let stopped = train_until(&config, &data, &parts, &|step| step == 50).unwrap_err();
-        assert!(
-            matches!(
-                stopped,
-                Error::Interrupted {
-                    step: 50,
-                    total: 100
-                }
-            ),
-            "{stopped}"
+        let half_way = matches!(
+            stopped,
+            Error::Interrupted {
+                step: 50,
+                total: 100
+            }
         );
+        assert!(half_way, "{stopped}");
         assert!(!parts.join(ENCODER).join(WEIGHTS).exists());
         train_until(&config, &data, &parts, &|_| false).unwrap();
         for file in [WEIGHTS, "encoder/model.safetensors"] {
@@ -982,11 +1047,22 @@ mod tests {
             assert!(bytes(&whole) == bytes(&parts), "{file}");
         }
 
-        let info = load(&parts, Compute::parse("cpu").unwrap()).unwrap();
-        assert_eq!(info.info().latent_width, 8 * 2 * 2);
-        let alone = load(&parts.join(ENCODER), Compute::parse("cpu").unwrap());
-        let error = alone.err().unwrap();
+        let compute = Compute::parse("cpu").unwrap();
+        let error = load(&parts.join(ENCODER), compute).err().unwrap();
         assert!(error.to_string().contains("cannot plan"), "{error}");
+        load(&parts, compute).unwrap().info().latent_width
+    }
+
+    #[test]
+    fn an_encoder_of_lejepa_trains_in_two_parts_to_the_bits_of_one() {
+        let numbers = trains_in_two_parts_to_the_bits_of_one(lejepa(3));
+        assert_eq!(numbers, 8 * 2 * 2);
+    }
+
+    #[test]
+    fn an_encoder_of_i_jepa_trains_in_two_parts_to_the_bits_of_one() {
+        let numbers = trains_in_two_parts_to_the_bits_of_one(ijepa());
+        assert_eq!(numbers, 8 * 4 * 4);
     }
 
     #[test]
@@ -995,22 +1071,23 @@ mod tests {
         let data = folder.path().join("data");
         crate::train::testing::dataset(&data);
         let out = folder.path().join("run");
+        let wrong = |encoder: EncoderChoice, key: &str| {
+            let error = train_until(&on(encoder), &data, &out, &|_| false).unwrap_err();
+            assert!(error.to_string().contains(&format!("`{key}`")), "{error}");
+            assert!(!out.exists());
+        };
         // Two views, and a training with samples of three frames.
-        let error = train_until(&on_lejepa(2), &data, &out, &|_| false).unwrap_err();
-        assert!(
-            error
-                .to_string()
-                .contains("`token.encoder.training.horizon`"),
-            "{error}"
-        );
-        let mut config = on_lejepa(3);
-        if let EncoderChoice::Lejepa { training, .. } = &mut config.token.as_mut().unwrap().encoder
-        {
+        wrong(lejepa(2), "token.encoder.training.horizon");
+        let mut encoder = lejepa(3);
+        if let EncoderChoice::Lejepa { training, .. } = &mut encoder {
             training.batch = 0;
         }
-        let error = train_until(&config, &data, &out, &|_| false).unwrap_err();
-        assert!(error.to_string().contains("`training.batch`"), "{error}");
-        assert!(!out.exists());
+        wrong(encoder, "training.batch");
+        let mut encoder = ijepa();
+        if let EncoderChoice::IJepa { ijepa, .. } = &mut encoder {
+            ijepa.encoder.heads = 3;
+        }
+        wrong(encoder, "token.encoder.ijepa.encoder");
     }
 
     #[test]
