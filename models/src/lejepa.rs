@@ -398,14 +398,13 @@ mod tests {
         assert!((value(0) - invariance).abs() < 1e-6, "{}", value(0));
 
         let mut statistic = 0.0;
-        for view in 0..2 {
+        for (first, second) in z[0].iter().zip(&z[1]) {
             for k in 0..17 {
                 let t = 3.0 * f64::from(k) / 16.0;
                 let phi = (-t * t / 2.0).exp();
                 let ends = if k == 0 || k == 16 { 0.5 } else { 1.0 };
                 let weight = ends * 2.0 * 3.0 / 16.0 * phi;
-                let mean =
-                    |f: fn(f64) -> f64| f64::midpoint(f(t * z[0][view][0]), f(t * z[1][view][0]));
+                let mean = |f: fn(f64) -> f64| f64::midpoint(f(t * first[0]), f(t * second[0]));
                 let distance = (mean(f64::cos) - phi).powi(2) + mean(f64::sin).powi(2);
                 // Two samples per view, the mean over two views.
                 statistic += 2.0 * weight * distance / 2.0;

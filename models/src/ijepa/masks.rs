@@ -74,7 +74,8 @@ impl MaskConfig {
     pub(crate) fn check_on(&self, grid: Grid) -> Result<()> {
         // Rounding adds at most half a patch to a side.
         let area = self.target_scale[1] * grid.tokens() as f64;
-        let largest = |aspect: f64| area + ((area * aspect).sqrt() + (area / aspect).sqrt()) / 2.0;
+        let largest =
+            |aspect: f64| area + f64::midpoint((area * aspect).sqrt(), (area / aspect).sqrt());
         let largest = self.target_aspect.map(largest).into_iter();
         let largest = largest.fold(0.0, f64::max) + 0.25;
         let [height, width] = sides(grid, self.context_scale[0], 1.0);

@@ -725,7 +725,7 @@ mod tests {
         for key in [
             "patches.proj.weight",
             "blocks.0.mlp.fc1.weight",
-            "norm.gamma",
+            "norm.weight",
         ] {
             let values = |of: &crate::weights::Checkpoint| of.get(key).unwrap().values.clone();
             let (old, new) = (values(&first), values(&leader));
