@@ -31,10 +31,7 @@ fn main() -> Result<()> {
     let usage = "usage: training_step pldm|adaln:HEADS [FOLDER]";
     let name = arguments.next().ok_or(usage)?;
     let mut training = match (name.as_str(), name.strip_prefix("adaln:")) {
-        ("pldm", _) => Training::Pldm(Box::new(SyntheticTraining::new(
-            &TrainConfig::default(),
-            WALL,
-        )?)),
+        ("pldm", _) => Training::Pldm(SyntheticTraining::new(&TrainConfig::default(), WALL)?),
         (_, Some(heads)) => {
             let sizes = TransformerSizes::small(heads.parse()?);
             Training::AdaLn(SyntheticTransformer::new(&sizes))
@@ -66,8 +63,9 @@ const WALL: DataShape = DataShape {
 };
 
 /// Either model in training.
+#[expect(clippy::large_enum_variant, reason = "there is one of them")]
 enum Training {
-    Pldm(Box<SyntheticTraining>),
+    Pldm(SyntheticTraining),
     AdaLn(SyntheticTransformer),
 }
 
