@@ -15,7 +15,7 @@ use crate::support::{
 };
 use crate::zoo;
 
-/// Kills per command; there are six commands.
+/// Kills per command; there are seven commands.
 const KILLS: usize = 6;
 
 /// Kills on the way to one result; the command is then run to its end.
@@ -108,6 +108,22 @@ fn training_of_other_models_survives() {
         let command = |out: &Path| zoo::train(model, &data, out, &["--steps", steps]);
         let runs = folder.path().join(model);
         survives(&format!("train-{model}"), &runs, &command, &trained);
+    }
+}
+
+#[test]
+fn training_of_an_encoder_survives() {
+    let folder = tempfile::tempdir().unwrap();
+    let data = collect(folder.path(), 24);
+    for (name, kind) in [("lejepa", zoo::LEJEPA), ("i-jepa", zoo::IJEPA)] {
+        let command = |out: &Path| zoo::train_on(kind, &data, out, 60, 20);
+        let result = |out: &Path| (trained(&out.join("encoder")), trained(out));
+        survives(
+            &format!("train-{name}"),
+            &folder.path().join(name),
+            &command,
+            &result,
+        );
     }
 }
 

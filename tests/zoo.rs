@@ -63,6 +63,73 @@ const SMALL_ENCODER: [&str; 12] = [
     "training.validation_slices=4",
 ];
 
+/// Settings under which a model trains an encoder of `lejepa` first.
+pub(crate) const LEJEPA: &[&str] = &[
+    "token.encoder.kind=lejepa",
+    "token.encoder.lejepa.projector=[8]",
+    "token.encoder.lejepa.loss.directions=8",
+];
+
+/// The same of `i-jepa`.
+pub(crate) const IJEPA: &[&str] = &[
+    "token.encoder.kind=i-jepa",
+    "token.encoder.ijepa.patch=13",
+    "token.encoder.ijepa.encoder={width=8, depth=1, heads=2}",
+    "token.encoder.ijepa.predictor={width=8, depth=1, heads=2}",
+];
+
+/// With these such a training takes a few seconds.
+const SHORT: &[&str] = &[
+    "--set",
+    "token.encoder.training.batch=4",
+    "--set",
+    "token.encoder.training.validation_slices=4",
+    "--set",
+    "token.encoder.training.checkpoint_every=5",
+    "--set",
+    "token.predictor.depth=1",
+    "--set",
+    "token.predictor.width=24",
+    "--set",
+    "token.predictor.heads=2",
+    "--set",
+    "training.batch=4",
+    "--set",
+    "training.validation_slices=4",
+    "--set",
+    "training.checkpoint_every=5",
+    "--set",
+    "training.log_every=1",
+];
+
+/// A command that trains `ours` on an encoder that is trained first.
+pub(crate) fn train_on(
+    encoder: &[&str],
+    data: &Path,
+    out: &Path,
+    encoder_steps: usize,
+    steps: usize,
+) -> Vec<String> {
+    let encoder_steps = format!("token.encoder.training.steps={encoder_steps}");
+    let steps = steps.to_string();
+    let own = [
+        "train",
+        "--model",
+        "ours",
+        "--data",
+        text(data),
+        "--out",
+        text(out),
+        "--steps",
+        &steps,
+        "--set",
+        &encoder_steps,
+    ];
+    let encoder = encoder.iter().flat_map(|setting| ["--set", *setting]);
+    let all = own.into_iter().chain(SHORT.iter().copied()).chain(encoder);
+    all.map(String::from).collect()
+}
+
 /// A command that trains `model`.
 pub(crate) fn train(model: &str, data: &Path, out: &Path, more: &[&str]) -> Vec<String> {
     let mut args: Vec<String> = [
@@ -214,6 +281,34 @@ fn an_encoder_is_trained_first_and_kept_with_the_run() {
         stderr.contains("not the ones that the model was trained with"),
         "{stderr}"
     );
+}
+
+#[test]
+fn encoders_of_frames_alone_are_the_same_at_any_number_of_threads_and_are_planned_with() {
+    let folder = tempfile::tempdir().unwrap();
+    let data = collect(folder.path(), 24);
+    for (kind, term) in [(LEJEPA, "invariance"), (IJEPA, "prediction")] {
+        let run = |threads: &str| {
+            let run = folder.path().join(format!("{term}-{threads}"));
+            let mut args = train_on(kind, &data, &run, 4, 2);
+            args.extend(["--threads", threads].map(String::from));
+            succeeds(&args);
+            run
+        };
+        let (one, three) = (run("1"), run("3"));
+        let encoder = |run: &Path| weights(&run.join("encoder"));
+        assert!(encoder(&one) == encoder(&three), "{kind:?}");
+        assert!(weights(&one) == weights(&three), "{kind:?}");
+        let metrics = std::fs::read_to_string(one.join("encoder/metrics.jsonl")).unwrap();
+        assert!(metrics.contains(&format!("\"loss_{term}\":")), "{metrics}");
+        evaluate(&one, &folder.path().join(format!("{term}-runs")), &[]);
+
+        // The encoder by itself is no model.
+        let alone = one.join("encoder");
+        let args = ["eval", "--model", text(&alone), "--task", "wall"];
+        let stderr = exits_with(2, &[&args[..], &["--episodes", "1"]].concat());
+        assert!(stderr.contains("cannot plan by itself"), "{stderr}");
+    }
 }
 
 #[test]

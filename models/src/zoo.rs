@@ -140,6 +140,16 @@ pub const RECIPES: &[Recipe] = &[
         toml: include_str!("../recipes/ours-tiny.toml"),
     },
     Recipe {
+        name: "ours-lejepa-tiny",
+        summary: "the paper's model on Wall, on tokens of a small encoder that LeJEPA trains first, without actions",
+        toml: include_str!("../recipes/ours-lejepa-tiny.toml"),
+    },
+    Recipe {
+        name: "ours-ijepa-tiny",
+        summary: "the same on an encoder that I-JEPA trains first: 64 tokens, slow on two cores; not scored yet",
+        toml: include_str!("../recipes/ours-ijepa-tiny.toml"),
+    },
+    Recipe {
         name: "dino-wm-tiny",
         summary: "DINO-WM on Wall, on the same tokens",
         toml: include_str!("../recipes/dino-wm-tiny.toml"),

@@ -4,6 +4,7 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 
 use jepa_datasets::{Dataset, Shard};
+use jepa_models::token::EncoderChoice;
 use jepa_models::train::{Finished, Hooks, TrainConfig, TrainRequest};
 use jepa_models::{Compute, RECIPES};
 
@@ -251,12 +252,22 @@ fn choose_variants(table: &mut toml::Table, layer: &toml::Table) {
             continue;
         };
         if kind(changes).is_some_and(|kind_of_layer| Some(kind_of_layer) != kind(table)) {
-            table.insert("encoder".into(), changes["encoder"].clone());
+            table.insert("encoder".into(), with_defaults(&changes["encoder"]));
         }
         if objective(changes).is_some_and(|of_layer| Some(of_layer) != objective(table)) {
             table.insert("objective".into(), changes["objective"].clone());
         }
     }
+}
+
+/// An encoder of a token-grid model with the defaults of its kind, for later layers to change; anything else as it is.
+/// What is wrong with it is said when the whole configuration is read.
+fn with_defaults(encoder: &toml::Value) -> toml::Value {
+    let whole = encoder.clone().try_into::<EncoderChoice>();
+    whole
+        .ok()
+        .and_then(|encoder| toml::Value::try_from(encoder).ok())
+        .unwrap_or_else(|| encoder.clone())
 }
 
 /// The TOML of a recipe.
@@ -348,8 +359,10 @@ fn print_summary(args: &Args, finished: &Finished, ctx: &Context) -> anyhow::Res
 
 #[cfg(test)]
 mod tests {
+    use jepa_models::lejepa::LejepaConfig;
     use jepa_models::pldm::DataShape;
     use jepa_models::token::{EncoderChoice, ObjectiveChoice};
+    use jepa_models::train::TrainingConfig;
 
     use super::*;
 
@@ -533,6 +546,12 @@ mod tests {
                 width: 32
             }
         );
+        let lejepa = set(&[
+            "token.encoder.kind=lejepa",
+            "token.encoder.training.steps=7",
+            "token.encoder.lejepa.loss.lambda=0.5",
+        ]);
+        assert_eq!(lejepa.unwrap().token.unwrap().encoder, on_lejepa(7, 0.5));
         let other = set(&["token.objective.vjepa2-ac.start=buggy"]).unwrap();
         let objective = other.token.unwrap().objective;
         assert!(
@@ -550,6 +569,34 @@ mod tests {
         );
         let error = configuration(Some("pldm"), recipe(), toml::Table::new()).unwrap_err();
         assert!(error.to_string().contains("`ours`"), "{error}");
+    }
+
+    /// An encoder of `lejepa` with its own defaults and these settings.
+    fn on_lejepa(steps: u64, lambda: f64) -> EncoderChoice {
+        let mut lejepa = LejepaConfig::default();
+        lejepa.loss.lambda = lambda;
+        EncoderChoice::Lejepa {
+            lejepa,
+            training: TrainingConfig {
+                steps,
+                ..LejepaConfig::training()
+            },
+        }
+    }
+
+    #[test]
+    fn settings_reach_the_encoder_that_a_recipe_has_chosen() {
+        let settings = [
+            "token.encoder.training.steps=7".to_string(),
+            "token.encoder.lejepa.loss.lambda=0.5".to_string(),
+        ];
+        let recipe = || Some(recipe_table("ours-lejepa-tiny").unwrap());
+        let layer = changes(None, &settings).unwrap();
+        let config = configuration(None, recipe(), layer).unwrap();
+        assert_eq!(config.token.unwrap().encoder, on_lejepa(7, 0.5));
+        let layer = changes(None, &["token.encoder.lejepa.view=3".to_string()]).unwrap();
+        let error = configuration(None, recipe(), layer).unwrap_err();
+        assert!(error.to_string().contains("lejepa.view"), "{error}");
     }
 
     #[test]

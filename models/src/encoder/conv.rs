@@ -144,6 +144,14 @@ impl ConvEncoder {
         self.blocks.num_params()
     }
 
+    /// Sizes of the last feature map of `height x width` images, `[filters, h, w]`.
+    pub(crate) fn grid(&self, height: usize, width: usize) -> [usize; 3] {
+        let device = self.project.weight.device();
+        let empty = Tensor::zeros([1, 3, height, width], &device);
+        let [_, channels, rows, columns] = self.features(empty).dims();
+        [channels, rows, columns]
+    }
+
     /// The last feature map, `[B, filters, h, w]`.
     pub(crate) fn features(&self, images: Tensor<4>) -> Tensor<4> {
         self.blocks.iter().fold(images, |x, block| block.forward(x))

@@ -8,7 +8,9 @@ use jepa_datasets::transform::Geometry;
 use serde::{Deserialize, Serialize};
 
 use crate::encoder::PixelScale;
+use crate::ijepa::{self, IjepaConfig};
 use crate::layer::rope::Variant;
+use crate::lejepa::{self, LejepaConfig};
 use crate::loss::elementwise::{ElementLoss, ProprioShare, StateLossConfig};
 use crate::loss::objective::{LossWeighting, ObjectiveConfig, RolloutPrefix};
 use crate::loss::vjepa2_ac::{RolloutStart, Vjepa2AcLossConfig};
@@ -31,6 +33,32 @@ pub enum EncoderChoice {
     PldmGrid {
         /// How that `pldm` is trained; its seed is that of the run.
         #[serde(default)]
+        training: TrainingConfig,
+    },
+    /// The convolutions of an encoder that is trained first, by `LeJEPA` on the frames of the same data without actions,
+    /// and then frozen (models.md section 8.4); tokens as those of `pldm-grid`.
+    Lejepa {
+        /// Network, views and loss.
+        #[serde(default)]
+        lejepa: LejepaConfig,
+        /// How it is trained; its seed is that of the run.
+        #[serde(
+            default = "LejepaConfig::training",
+            deserialize_with = "lejepa::training_over_defaults"
+        )]
+        training: TrainingConfig,
+    },
+    /// A small vision transformer that is trained first, by I-JEPA on the frames of the same data without actions, and then
+    /// frozen (models.md section 8.2): its patches are tokens, with a layer norm without parameters.
+    IJepa {
+        /// Network and loss.
+        #[serde(default)]
+        ijepa: IjepaConfig,
+        /// How it is trained; its seed is that of the run.
+        #[serde(
+            default = "IjepaConfig::training",
+            deserialize_with = "ijepa::training_over_defaults"
+        )]
         training: TrainingConfig,
     },
     /// Square patches times a fixed random matrix, with a layer norm without parameters (preset 3).

@@ -16,7 +16,7 @@ const FRAMES_AT_A_TIME: usize = 64;
 
 /// The feature map of a trained convolutional encoder, before its projection.
 #[derive(Debug)]
-pub(crate) struct PldmGrid {
+pub(crate) struct ConvGrid {
     encoder: ConvEncoder,
     height: usize,
     width: usize,
@@ -24,22 +24,20 @@ pub(crate) struct PldmGrid {
     device: Device,
 }
 
-impl PldmGrid {
+impl ConvGrid {
     /// `encoder` must be on `device`, without gradients.
     pub(crate) fn new(encoder: ConvEncoder, height: usize, width: usize, device: Device) -> Self {
-        let empty = Tensor::zeros([1, 3, height, width], &device);
-        let [_, channels, rows, columns] = encoder.features(empty).dims();
         Self {
+            tokens: encoder.grid(height, width),
             encoder,
             height,
             width,
-            tokens: [channels, rows, columns],
             device,
         }
     }
 }
 
-impl FrameInput for PldmGrid {
+impl FrameInput for ConvGrid {
     fn shape(&self) -> [usize; 3] {
         self.tokens
     }
@@ -53,13 +51,19 @@ impl FrameInput for PldmGrid {
             let input = frames_to_input(frames, self.height, self.width);
             let shape = [count, 3, self.height, self.width];
             let images = Tensor::<4>::from_data(TensorData::new(input, shape), &self.device);
-            let map = self.encoder.features(images);
-            // The norm is over the channels of a place: channels last, and back.
-            let normed = plain_norm(map.permute([0, 2, 3, 1]), EPSILON).permute([0, 3, 1, 2]);
+            let normed = place_tokens(self.encoder.features(images)).permute([0, 3, 1, 2]);
             tokens.extend(normed.into_data().iter::<f32>());
         }
         Ok(tokens)
     }
+}
+
+/// Every place of a feature map as a token, with a layer norm without parameters.
+///
+/// # Shapes
+/// - `map`: `[n, De, rows, columns]`; output `[n, rows, columns, De]`
+pub(crate) fn place_tokens(map: Tensor<4>) -> Tensor<4> {
+    plain_norm(map.permute([0, 2, 3, 1]), EPSILON)
 }
 
 /// Square patches times a fixed matrix of normal numbers.

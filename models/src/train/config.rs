@@ -1,11 +1,14 @@
 //! What a training run is asked to do, in the form it is saved with the run.
 
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Deserializer, Serialize};
 
+use super::views::Views;
+use crate::ijepa::{self, IjepaConfig};
+use crate::lejepa::{self, LejepaConfig};
 use crate::lewm::LewmConfig;
 use crate::pldm::PldmConfig;
 use crate::policy::GcbcTokensConfig;
-use crate::token::TokenConfig;
+use crate::token::{EncoderChoice, TokenConfig};
 use crate::world_models::WorldModelsConfig;
 use crate::{Error, Result};
 
@@ -208,6 +211,21 @@ impl Default for TrainingConfig {
     }
 }
 
+/// Settings of a training, with those of `defaults` for what is not said.
+pub(crate) fn over_defaults<'de, D: Deserializer<'de>>(
+    given: D,
+    defaults: &TrainingConfig,
+) -> std::result::Result<TrainingConfig, D::Error> {
+    use serde::de::Error;
+
+    let given = serde_json::Map::deserialize(given)?;
+    let mut whole = serde_json::to_value(defaults).map_err(D::Error::custom)?;
+    if let Some(whole) = whole.as_object_mut() {
+        whole.extend(given);
+    }
+    serde_json::from_value(whole).map_err(D::Error::custom)
+}
+
 /// A whole training run: which model, how it is built, how it is optimised.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
@@ -228,6 +246,12 @@ pub struct TrainConfig {
     /// Architecture of `gcbc-tokens`; absent for other models.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub gcbc_tokens: Option<GcbcTokensConfig>,
+    /// Network, views and loss of the encoder `lejepa`, which a token-grid model trains for itself; absent for models.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub lejepa: Option<LejepaConfig>,
+    /// Network and loss of the encoder `i-jepa`, likewise.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub ijepa: Option<IjepaConfig>,
     /// Optimisation.
     pub training: TrainingConfig,
 }
@@ -238,6 +262,8 @@ pub(crate) enum Architecture<'a> {
     Lewm(&'a LewmConfig),
     WorldModels(&'a WorldModelsConfig),
     GcbcTokens(&'a GcbcTokensConfig),
+    Lejepa(&'a LejepaConfig),
+    Ijepa(&'a IjepaConfig),
     Token(&'a TokenConfig),
 }
 
@@ -250,6 +276,8 @@ impl Default for TrainConfig {
             lewm: None,
             world_models: None,
             gcbc_tokens: None,
+            lejepa: None,
+            ijepa: None,
             training: TrainingConfig::default(),
         }
     }
@@ -283,8 +311,43 @@ impl TrainConfig {
             lewm,
             world_models,
             gcbc_tokens,
+            lejepa: None,
+            ijepa: None,
             training,
         })
+    }
+
+    /// The run that trains the encoder of this model first; `None` where no encoder is trained.
+    pub(crate) fn of_encoder(&self) -> Option<Self> {
+        let seeded = |training: &TrainingConfig| TrainingConfig {
+            seed: self.training.seed,
+            ..training.clone()
+        };
+        match &self.token.as_ref()?.encoder {
+            EncoderChoice::PldmGrid { training } => Some(Self {
+                pldm: self.pldm.clone(),
+                training: seeded(training),
+                ..Self::default()
+            }),
+            EncoderChoice::Lejepa { lejepa, training } => Some(Self {
+                model: lejepa::NAME.to_string(),
+                lejepa: Some(lejepa.clone()),
+                training: seeded(training),
+                ..Self::default()
+            }),
+            EncoderChoice::IJepa { ijepa, training } => Some(Self {
+                model: ijepa::NAME.to_string(),
+                ijepa: Some(ijepa.clone()),
+                training: seeded(training),
+                ..Self::default()
+            }),
+            EncoderChoice::RandomPatch { .. } | EncoderChoice::Imported { .. } => None,
+        }
+    }
+
+    /// The frames of a sample, of an encoder that learns from views.
+    pub(crate) fn views(&self) -> Option<Views> {
+        self.lejepa.as_ref().map(LejepaConfig::frames)
     }
 
     /// What the model is.
@@ -297,6 +360,12 @@ impl TrainConfig {
         }
         if let Some(config) = &self.gcbc_tokens {
             return Architecture::GcbcTokens(config);
+        }
+        if let Some(lejepa) = &self.lejepa {
+            return Architecture::Lejepa(lejepa);
+        }
+        if let Some(ijepa) = &self.ijepa {
+            return Architecture::Ijepa(ijepa);
         }
         match &self.world_models {
             Some(config) => Architecture::WorldModels(config),
@@ -311,6 +380,8 @@ impl TrainConfig {
             Architecture::Lewm(lewm) => lewm.frameskip,
             Architecture::WorldModels(config) => config.frameskip,
             Architecture::GcbcTokens(config) => config.frameskip,
+            Architecture::Lejepa(_) => 1,
+            Architecture::Ijepa(_) => ijepa::FRAMESKIP,
             Architecture::Pldm(pldm) => pldm.frameskip,
         }
     }
@@ -339,7 +410,11 @@ impl TrainConfig {
 
     /// Checks every value that the type does not bound.
     pub(crate) fn check(&self) -> Result<()> {
-        crate::zoo::find(&self.model)?;
+        let is_lejepa = self.model == lejepa::NAME && self.lejepa.is_some();
+        let is_ijepa = self.model == ijepa::NAME && self.ijepa.is_some();
+        if !is_lejepa && !is_ijepa {
+            crate::zoo::find(&self.model)?;
+        }
         self.pldm.check()?;
         let is_token_grid = crate::token::config::preset(&self.model).is_some();
         let is_lewm = self.model == crate::zoo::LEWM.name;
@@ -365,6 +440,8 @@ impl TrainConfig {
                 self.gcbc_tokens.is_some(),
                 is_gcbc_tokens,
             ),
+            ("lejepa", "`lejepa`", self.lejepa.is_some(), is_lejepa),
+            ("ijepa", "`i-jepa`", self.ijepa.is_some(), is_ijepa),
         ];
         for (key, models, given, wanted) in tables {
             if given != wanted {
@@ -382,6 +459,8 @@ impl TrainConfig {
             Architecture::Lewm(lewm) => lewm.check(self.training.horizon)?,
             Architecture::WorldModels(config) => config.check()?,
             Architecture::GcbcTokens(config) => config.check(self.training.horizon)?,
+            Architecture::Lejepa(lejepa) => lejepa.check(self.training.horizon)?,
+            Architecture::Ijepa(ijepa) => ijepa.check()?,
             Architecture::Pldm(_) => {}
         }
         if self.training.pose_stride > 0 && (!is_token_grid || self.frameskip() != 1) {
@@ -390,6 +469,10 @@ impl TrainConfig {
                 detail: "is for token-grid models with `token.frameskip = 1`: one change of pose per step"
                     .into(),
             });
+        }
+        // A mistake in the settings of an encoder must not show only when its training begins.
+        if let Some(encoder) = self.of_encoder() {
+            encoder.check()?;
         }
         self.training.check()
     }

@@ -6,7 +6,6 @@ use std::time::Instant;
 
 use burn::optim::{GradientsAccumulator, GradientsParams};
 use burn::tensor::{Device, Tensor};
-use jepa_datasets::Stream;
 
 use super::checkpoint::{self, Progress};
 use super::config::TrainingConfig;
@@ -17,6 +16,7 @@ use super::optimizer::{AdamW, clip_global_norm};
 use super::run::Hooks;
 use super::schedule::{learning_rate, weight_decay};
 use super::validation::{ValidationErrors, batches, validate};
+use super::views::Draws;
 use super::{LossTerm, Moment, Trainable};
 use crate::{Error, Result};
 
@@ -221,6 +221,7 @@ impl<M: Trainable> Fit<'_, M> {
         }
         let rate = learning_rate(config, step);
         let model = optimizer.step(rate, weight_decay(config, step), model, grads);
+        let model = model.after_step(weights, &moment);
         Ok((
             model,
             StepLosses {
@@ -286,11 +287,8 @@ impl ValidationSlices {
     fn read<M: Trainable>(fit: &Fit<'_, M>) -> Result<Self> {
         let count = fit.config.validation_slices;
         let read = |source: &SliceSource, name: &str| -> Result<Vec<SliceArrays>> {
-            // The same slices for every seed, so that errors can be compared.
-            let mut stream = Stream::new(0, &["validation", name]);
-            batches(count)
-                .map(|n| source.read(&mut stream, n))
-                .collect()
+            let mut draws = Draws::of_validation(name);
+            batches(count).map(|n| source.read(&mut draws, n)).collect()
         };
         Ok(Self {
             probe: read(fit.training, "train")?,

@@ -19,6 +19,7 @@ use jepa_datasets::{
 use rayon::prelude::*;
 
 use super::config::{CrossingConfig, TrainConfig};
+use super::views::{Draws, Views};
 use super::{FrameInput, NamedArray, SliceTensors};
 use crate::encoder::conv::frames_to_input;
 use crate::pldm::DataShape;
@@ -99,6 +100,8 @@ pub(crate) struct SliceSource {
     crossing: Option<(f64, Arc<Vec<SliceRef>>)>,
     /// Whether an action is the change of pose from one frame to the next.
     poses: bool,
+    /// Frames that are drawn from every slice, in place of all of them.
+    views: Option<Views>,
 }
 
 /// Slices in host memory.
@@ -263,6 +266,25 @@ impl SliceSource {
             input,
             crossing: None,
             poses: false,
+            views: None,
+        })
+    }
+
+    /// The windows of `split` with frames that are drawn from them. There are no actions between drawn frames: a batch
+    /// has zeros in their place.
+    pub(crate) fn of_views(
+        dataset: &Arc<Dataset>,
+        split: &str,
+        views: Views,
+        normalizers: (Normalizer, Normalizer),
+        shape: DataShape,
+        input: Arc<dyn FrameInput>,
+    ) -> Result<Self> {
+        let steps = views.window - 1;
+        let windows = Self::new(dataset, split, 1, steps, normalizers, shape, input)?;
+        Ok(Self {
+            views: Some(views),
+            ..windows
         })
     }
 
@@ -357,9 +379,11 @@ impl SliceSource {
             .collect()
     }
 
-    /// Reads and converts the slices drawn from `stream`.
-    pub(crate) fn read(&self, stream: &mut Stream, count: usize) -> Result<SliceArrays> {
-        let horizon = self.spec.context;
+    /// Reads and converts `count` slices.
+    pub(crate) fn read(&self, draws: &mut Draws, count: usize) -> Result<SliceArrays> {
+        let horizon = self
+            .views
+            .map_or(self.spec.context, |views| views.count - 1);
         let block = self.block();
         let mut arrays = SliceArrays {
             images: Vec::new(),
@@ -376,36 +400,76 @@ impl SliceSource {
         let stored = self.input.is_stored();
         let pixels = (horizon + 1) * 3 * self.shape.height * self.shape.width;
         let mut frames = Vec::with_capacity(if stored { 0 } else { count * pixels });
-        for at in self.draw(stream, count) {
-            let slice = if stored {
-                let slice = self.dataset.read_slice_rows(&self.spec, at)?;
-                let input = self.input.stored(at.episode, &slice.rows)?;
-                arrays.images.extend(input);
-                slice
-            } else {
-                let mut slice = self.dataset.read_slice(&self.spec, at)?;
-                let pixels = std::mem::replace(&mut slice.frames, Frames::U8(Vec::new()));
-                frames.extend(pixels.into_u8());
-                slice
-            };
-            if self.poses {
-                arrays.actions.extend(pose_changes(&slice.state));
-            } else {
-                arrays.actions.extend(slice.action);
-            }
-            arrays.proprio.extend(slice.proprio);
+        for at in self.draw(&mut draws.slices, count) {
             let rows = self
                 .dataset
                 .read_rows(at.episode, at.start..at.start + self.spec.rows())?;
-            arrays
-                .rows_proprio
-                .extend(rows.get(PROPRIO).map(Column::to_f32).unwrap_or_default());
+            let proprio = rows.get(PROPRIO).map(Column::to_f32).unwrap_or_default();
+            if let Some(views) = self.views {
+                let places = views.draw(&mut draws.views());
+                self.read_views(at, &places, &proprio, &mut arrays, &mut frames)?;
+            } else {
+                self.read_slice(at, &mut arrays, &mut frames)?;
+            }
+            arrays.rows_proprio.extend(proprio);
         }
         if !stored {
             arrays.images = self.input.convert(&frames)?;
         }
-        self.action.normalize(&mut arrays.actions);
+        if self.views.is_none() {
+            self.action.normalize(&mut arrays.actions);
+        }
         Ok(arrays)
+    }
+
+    /// Adds a slice to a batch: its input where that is stored, or else its frames to those that are to be converted.
+    fn read_slice(
+        &self,
+        at: SliceRef,
+        arrays: &mut SliceArrays,
+        frames: &mut Vec<u8>,
+    ) -> Result<()> {
+        let slice = if self.input.is_stored() {
+            let slice = self.dataset.read_slice_rows(&self.spec, at)?;
+            let input = self.input.stored(at.episode, &slice.rows)?;
+            arrays.images.extend(input);
+            slice
+        } else {
+            let mut slice = self.dataset.read_slice(&self.spec, at)?;
+            let pixels = std::mem::replace(&mut slice.frames, Frames::U8(Vec::new()));
+            frames.extend(pixels.into_u8());
+            slice
+        };
+        if self.poses {
+            arrays.actions.extend(pose_changes(&slice.state));
+        } else {
+            arrays.actions.extend(slice.action);
+        }
+        arrays.proprio.extend(slice.proprio);
+        Ok(())
+    }
+
+    /// Adds the frames at `places` of a window with this proprio, without actions.
+    fn read_views(
+        &self,
+        at: SliceRef,
+        places: &[usize],
+        proprio: &[f32],
+        arrays: &mut SliceArrays,
+        frames: &mut Vec<u8>,
+    ) -> Result<()> {
+        let camera = &self.dataset.manifest().camera(None)?.name;
+        let seen: Vec<usize> = places.iter().map(|place| at.start + place).collect();
+        let pixels = self.dataset.read_frames(camera, at.episode, &seen)?;
+        frames.extend(pixels.into_u8());
+        let width = self.shape.proprio_dim;
+        for place in places {
+            let row = proprio.get(place * width..(place + 1) * width);
+            arrays.proprio.extend(row.unwrap_or_default());
+        }
+        let zeros = (places.len() - 1) * self.spec.frameskip * self.shape.action_dim;
+        arrays.actions.resize(arrays.actions.len() + zeros, 0.0);
+        Ok(())
     }
 }
 
@@ -433,8 +497,7 @@ impl Prefetcher {
         let (sender, receiver) = sync_channel(READ_AHEAD);
         std::thread::spawn(move || {
             for step in steps {
-                let mut stream = Stream::new(seed, &["data_order", &step.to_string()]);
-                let read = source.read(&mut stream, batch);
+                let read = source.read(&mut Draws::of_step(seed, step), batch);
                 let failed = read.is_err();
                 // The loop hangs up when it ends early; there is nobody left to read for.
                 if sender.send(read).is_err() || failed {

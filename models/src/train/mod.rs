@@ -14,13 +14,17 @@ mod run;
 pub(crate) mod schedule;
 mod synthetic;
 mod synthetic_transformer;
+#[cfg(test)]
+pub(crate) mod testing;
 mod validation;
+mod views;
 
 use burn::module::Module;
 use burn::tensor::Tensor;
 
 use crate::{Error, Result};
 
+pub(crate) use config::over_defaults;
 pub use config::{CrossingConfig, TrainConfig, TrainingConfig};
 pub use loader::training_slices;
 pub(crate) use loader::{Pixels, Transformed};
@@ -30,6 +34,7 @@ pub use run::{Finished, Hooks, TrainRequest, load, load_policy, run};
 pub use synthetic::SyntheticTraining;
 pub use synthetic_transformer::{NamedArray, SyntheticTransformer, TransformerSizes};
 pub use validation::{Imitation, ValidationErrors};
+pub(crate) use views::Views;
 
 /// One weighted term of a training loss.
 pub(crate) struct LossTerm {
@@ -100,6 +105,25 @@ pub(crate) struct Rollouts {
     pub tokens: usize,
 }
 
+impl Rollouts {
+    /// Of an encoder, which predicts nothing: the "predictions" are the frames' own tokens, so that the errors of a
+    /// validation's probe are those of the encoder, and its latent errors 0.
+    ///
+    /// # Shapes
+    /// - `tokens`: `[B T, N, D]`, samples of `frames` frames
+    pub(crate) fn of_encodings(tokens: Tensor<3>, frames: usize) -> Self {
+        let [all, count, width] = tokens.dims();
+        let flat = count * width;
+        let by_frame = tokens.reshape([all / frames, frames, flat]);
+        let later = |t: usize| by_frame.clone().slice_dim(1, t..t + 1).swap_dims(0, 1);
+        Self {
+            predicted: (1..frames).map(later).collect(),
+            encoded: by_frame.clone().reshape([all, flat]),
+            tokens: count,
+        }
+    }
+}
+
 /// What the training loop needs of a model.
 pub(crate) trait Trainable: Module + Send + 'static {
     /// What the loss needs beside the network: weights of its terms, the objective.
@@ -112,6 +136,12 @@ pub(crate) trait Trainable: Module + Send + 'static {
         weights: &Self::Weights,
         moment: &Moment,
     ) -> Result<Vec<LossTerm>>;
+
+    /// This network once the optimiser has moved it, for parts that follow others without gradients.
+    #[must_use]
+    fn after_step(self, _weights: &Self::Weights, _moment: &Moment) -> Self {
+        self
+    }
 
     /// Encodings and predictions for a validation.
     fn rollouts(&self, slices: &SliceTensors, weights: &Self::Weights) -> Result<Rollouts>;

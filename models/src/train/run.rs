@@ -10,7 +10,7 @@ use jepa_datasets::{ACTION, Dataset, Normalizer, PROPRIO};
 use serde::{Deserialize, Serialize};
 
 use super::checkpoint::{Progress, hash, weights_from_bytes, weights_to_bytes};
-use super::config::{Architecture, TrainConfig, TrainingConfig};
+use super::config::{Architecture, TrainConfig};
 use super::files::{create_dir, damaged, partial, read_json, write_atomic, write_json};
 use super::fit::{Fit, METRICS};
 use super::loader::{Pixels, SliceSource};
@@ -18,14 +18,17 @@ use super::metrics::MetricsLine;
 use super::validation::ValidationErrors;
 use super::{FrameInput, Trainable};
 use crate::device::Compute;
+use crate::encoder::conv::ConvEncoder;
 use crate::encoder::frozen::FrozenTokens;
 use crate::encoder::{FrontEnd, FrozenEncoder};
+use crate::ijepa::{IjepaConfig, IjepaGrid};
 use crate::layer::init::initialise;
+use crate::lejepa::{LejepaConfig, LejepaNet};
 use crate::lewm::LewmConfig;
 use crate::pldm::{DataShape, PldmConfig, PldmNet};
 use crate::policy::{ActionBins, GcbcTokensFile, GoalPolicy, TokenPolicy};
 use crate::token::config::{EncoderChoice, TokenConfig};
-use crate::token::encoder::{PldmGrid, RandomPatch};
+use crate::token::encoder::{ConvGrid, RandomPatch};
 use crate::token::net::{TokenNet, TokenSettings};
 use crate::token::planner::TokenGridModel;
 use crate::vector_model::VectorModel;
@@ -133,6 +136,10 @@ struct ModelFile {
     world_models: Option<WorldModelsConfig>,
     #[serde(skip_serializing_if = "Option::is_none", default)]
     gcbc_tokens: Option<GcbcTokensFile>,
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    lejepa: Option<LejepaConfig>,
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    ijepa: Option<IjepaConfig>,
     shape: DataShape,
     info: ModelInfo,
 }
@@ -214,13 +221,23 @@ pub fn run(request: &TrainRequest<'_>, hooks: &Hooks<'_>) -> Result<Finished> {
             };
             started.train(&pixels(&shape), net, imitating, &facts)
         }
+        Architecture::Lejepa(lejepa) => {
+            let net = initialise(lejepa.init(&shape, &device)?, seed);
+            let grid = net.tokens(&shape).iter().product();
+            let facts = Facts::of_vectors(net.token_parameters(), grid);
+            started.train(&pixels(&shape), net, lejepa.loss, &facts)
+        }
+        Architecture::Ijepa(ijepa) => {
+            let net = ijepa.init_seeded(&shape, seed, &device)?;
+            let grid = ijepa.tokens(&shape).iter().product();
+            let facts = Facts::of_vectors(net.token_parameters(), grid);
+            started.train(&pixels(&shape), net, ijepa.loss, &facts)
+        }
         Architecture::Token(token) => {
-            let frozen = match (ready, &token.encoder) {
-                (None, EncoderChoice::PldmGrid { training }) => {
-                    trained_encoder(request, training, hooks)?
-                }
+            let frozen = match (ready, request.config.of_encoder()) {
                 (Some(frozen), _) => frozen,
-                (None, _) => unreachable!("only an encoder of `pldm` is trained"),
+                (None, Some(config)) => trained_encoder(request, token, &config, hooks)?,
+                (None, None) => unreachable!("an encoder is ready, or a run trains it"),
             };
             let (tokens, horizon) = (frozen.input.shape(), request.config.training.horizon);
             let net = TokenNet::new(token, tokens, &shape, horizon, seed, &device)?;
@@ -297,27 +314,22 @@ fn ready_encoder(
         EncoderChoice::Imported { .. } => {
             imported(token, None, shape, Some(dataset), request.compute).map(Some)
         }
-        EncoderChoice::PldmGrid { .. } => Ok(None),
+        EncoderChoice::PldmGrid { .. }
+        | EncoderChoice::Lejepa { .. }
+        | EncoderChoice::IJepa { .. } => Ok(None),
     }
 }
 
 /// The encoder of a token-grid model, trained in a folder of the run, where it goes on like the run itself.
 fn trained_encoder(
     request: &TrainRequest<'_>,
-    training: &TrainingConfig,
+    token: &TokenConfig,
+    config: &TrainConfig,
     hooks: &Hooks<'_>,
 ) -> Result<Frozen> {
-    let config = TrainConfig {
-        pldm: request.config.pldm.clone(),
-        training: TrainingConfig {
-            seed: request.config.training.seed,
-            ..training.clone()
-        },
-        ..TrainConfig::default()
-    };
     let own = request.out.join(ENCODER);
     let shared = match request.encoders {
-        Some(folder) => Some(folder.join(encoder_name(&config, request.data)?)),
+        Some(folder) => Some(folder.join(encoder_name(config, request.data)?)),
         None => None,
     };
     let named = |_: &str, steps: u64| (hooks.on_stage)("train the encoder", steps);
@@ -326,7 +338,7 @@ fn trained_encoder(
         ..*hooks
     };
     let request_of_encoder = TrainRequest {
-        config: &config,
+        config,
         data: request.data,
         out: shared.as_deref().unwrap_or(&own),
         encoders: None,
@@ -341,7 +353,7 @@ fn trained_encoder(
             write_atomic(&own.join(file), &bytes)?;
         }
     }
-    pldm_grid(&own, request.compute)
+    frozen_encoder(&token.encoder, &own, request.compute)
 }
 
 /// Name of the folder of a shared encoder: equal for equal configurations and data.
@@ -415,17 +427,45 @@ fn imported(
     })
 }
 
-/// The convolutions of the finished `pldm` run in `folder`.
-fn pldm_grid(folder: &Path, compute: Compute) -> Result<Frozen> {
+/// The encoder of the finished run in `folder`, which trained it.
+fn frozen_encoder(choice: &EncoderChoice, folder: &Path, compute: Compute) -> Result<Frozen> {
     let device = compute.device();
-    let (file, net) = load_pldm(folder, &device)?;
-    let encoder = net.into_encoder();
-    Ok(Frozen {
+    match choice {
+        EncoderChoice::Lejepa { .. } => {
+            let (file, net) = load_lejepa(folder, &device)?;
+            Ok(conv_grid(file, net.into_encoder(), device))
+        }
+        EncoderChoice::IJepa { .. } => ijepa_grid(folder, device),
+        _ => {
+            let (file, net) = load_pldm(folder, &device)?;
+            Ok(conv_grid(file, net.into_encoder(), device))
+        }
+    }
+}
+
+fn conv_grid(file: ModelFile, encoder: ConvEncoder, device: Device) -> Frozen {
+    let (height, width) = (file.shape.height, file.shape.width);
+    Frozen {
         parameters: encoder.feature_parameters(),
-        input: Arc::new(PldmGrid::new(
-            encoder,
-            file.shape.height,
-            file.shape.width,
+        input: Arc::new(ConvGrid::new(encoder, height, width, device)),
+        hash: Some(file.info.weights_hash),
+        features: None,
+    }
+}
+
+fn ijepa_grid(folder: &Path, device: Device) -> Result<Frozen> {
+    let file = read_model(folder)?;
+    let (path, bytes) = read_weights(folder, &file)?;
+    let Some(config) = &file.ijepa else {
+        return Err(damaged(&path, "model.json has no encoder of `i-jepa`"));
+    };
+    let net = weights_from_bytes(config.init(&file.shape, &device)?, bytes, &path)?;
+    Ok(Frozen {
+        parameters: net.token_parameters(),
+        input: Arc::new(IjepaGrid::new(
+            net.into_encoder(),
+            config,
+            &file.shape,
             device,
         )),
         hash: Some(file.info.weights_hash),
@@ -466,6 +506,9 @@ impl TrainingData {
             let (rows, horizon) = (config.rows_per_step(), config.training.horizon);
             let normalizers = (action.clone(), proprio.clone());
             let input = Arc::clone(input);
+            if let Some(views) = config.views() {
+                return SliceSource::of_views(dataset, split, views, normalizers, shape, input);
+            }
             let source =
                 SliceSource::new(dataset, split, rows, horizon, normalizers, shape, input)?;
             if poses {
@@ -733,6 +776,8 @@ fn model_file(
         lewm: config.lewm.clone(),
         world_models: config.world_models.clone(),
         gcbc_tokens: facts.gcbc_tokens.clone(),
+        lejepa: config.lejepa.clone(),
+        ijepa: config.ijepa.clone(),
         shape: data.shape,
         info,
     })
@@ -783,6 +828,13 @@ pub fn load(run: &Path, compute: Compute) -> Result<Box<dyn WorldModel>> {
         let net = weights_from_bytes(config.init(&file.shape, &device)?, bytes, &path)?;
         let input = WorldModelsConfig::input(&file.shape);
         return Ok(Box::new(VectorModel::new(file.info, input, net, device)));
+    }
+    if file.lejepa.is_some() || file.ijepa.is_some() {
+        return Err(Error::Run {
+            path: run.to_path_buf(),
+            detail: "holds an image encoder, which cannot plan by itself".into(),
+            hint: "give the run that it was trained for, the folder above it".into(),
+        });
     }
     let (file, net) = load_pldm(run, &device)?;
     let input = pixels(&file.shape);
@@ -848,6 +900,16 @@ fn load_pldm(run: &Path, device: &Device) -> Result<(ModelFile, PldmNet)> {
     Ok((file, net))
 }
 
+fn load_lejepa(run: &Path, device: &Device) -> Result<(ModelFile, LejepaNet)> {
+    let file = read_model(run)?;
+    let (path, bytes) = read_weights(run, &file)?;
+    let Some(lejepa) = &file.lejepa else {
+        return Err(damaged(&path, "model.json has no encoder of `lejepa`"));
+    };
+    let net = weights_from_bytes(lejepa.init(&file.shape, device)?, bytes, &path)?;
+    Ok((file, net))
+}
+
 fn load_tokens(run: &Path, file: ModelFile, compute: Compute) -> Result<Box<dyn WorldModel>> {
     let (path, bytes) = read_weights(run, &file)?;
     let Some(token) = &file.token else {
@@ -857,7 +919,9 @@ fn load_tokens(run: &Path, file: ModelFile, compute: Compute) -> Result<Box<dyn 
     let frozen = match &config.encoder {
         EncoderChoice::RandomPatch { .. } => random_patch(config, &file.shape, token.seed)?,
         EncoderChoice::Imported { .. } => imported(config, Some(run), &file.shape, None, compute)?,
-        EncoderChoice::PldmGrid { .. } => pldm_grid(&encoder_of(run), compute)?,
+        choice @ (EncoderChoice::PldmGrid { .. }
+        | EncoderChoice::Lejepa { .. }
+        | EncoderChoice::IJepa { .. }) => frozen_encoder(choice, &encoder_of(run), compute)?,
     };
     if frozen.hash != token.encoder_hash {
         return Err(damaged(
@@ -904,6 +968,7 @@ fn unfinished(run: &Path) -> Error {
 
 #[cfg(test)]
 mod tests {
+    use super::super::TrainingConfig;
     use super::*;
 
     fn identity() -> RunIdentity {
@@ -923,6 +988,167 @@ mod tests {
         claim_folder(folder.path(), &identity()).unwrap();
         assert!(folder.path().join(CONFIG).is_file() && !beginning.exists());
         claim_folder(folder.path(), &identity()).unwrap();
+    }
+
+    /// Settings of a short training.
+    fn short() -> TrainingConfig {
+        TrainingConfig {
+            steps: 100,
+            batch: 4,
+            horizon: 2,
+            validation_slices: 4,
+            validate_every: 50,
+            checkpoint_every: 40,
+            log_every: 10,
+            ..TrainingConfig::default()
+        }
+    }
+
+    /// A token-grid model on an encoder that is trained first.
+    fn on(encoder: EncoderChoice) -> TrainConfig {
+        let mut config = TrainConfig::of("ours").unwrap();
+        config.training = TrainingConfig {
+            steps: 3,
+            ..short()
+        };
+        config.token.as_mut().unwrap().encoder = encoder;
+        config
+    }
+
+    /// `lejepa` for small frames.
+    fn lejepa(views: usize) -> EncoderChoice {
+        use crate::encoder::conv::{ConvEncoderConfig, StageConfig};
+
+        EncoderChoice::Lejepa {
+            lejepa: LejepaConfig {
+                views,
+                encoder: ConvEncoderConfig {
+                    stages: vec![StageConfig {
+                        filters: 8,
+                        kernel: 4,
+                        stride: 4,
+                        padding: 0,
+                    }],
+                    latent: 6,
+                },
+                projector: vec![8],
+                embedding: 4,
+                ..LejepaConfig::default()
+            },
+            training: short(),
+        }
+    }
+
+    /// `i-jepa` for small frames.
+    fn ijepa() -> EncoderChoice {
+        use crate::ijepa::VitConfig;
+
+        let size = VitConfig {
+            width: 8,
+            depth: 1,
+            heads: 2,
+        };
+        EncoderChoice::IJepa {
+            ijepa: IjepaConfig {
+                patch: 2,
+                encoder: size,
+                predictor: size,
+                ..IjepaConfig::default()
+            },
+            training: short(),
+        }
+    }
+
+    /// Trains, or goes on, until `interrupted`; a stop at a step is an error with that step.
+    fn train_until(
+        config: &TrainConfig,
+        data: &Path,
+        out: &Path,
+        interrupted: &(dyn Fn(u64) -> bool + Sync),
+    ) -> Result<Finished> {
+        use std::sync::atomic::{AtomicU64, Ordering};
+
+        let request = TrainRequest {
+            config,
+            data,
+            out,
+            encoders: None,
+            compute: Compute::parse("cpu").unwrap(),
+        };
+        let at = AtomicU64::new(0);
+        let hooks = Hooks {
+            on_stage: &|_, _| (),
+            on_step: &|step, _| at.store(step, Ordering::Relaxed),
+            interrupted: &|| interrupted(at.load(Ordering::Relaxed)),
+        };
+        run(&request, &hooks)
+    }
+
+    /// Stops the training of an encoder half-way and goes on; returns the numbers of a latent.
+    fn trains_in_two_parts_to_the_bits_of_one(encoder: EncoderChoice) -> usize {
+        let folder = tempfile::tempdir().unwrap();
+        let data = folder.path().join("data");
+        crate::train::testing::dataset(&data);
+        let config = on(encoder);
+        let (whole, parts) = (folder.path().join("whole"), folder.path().join("parts"));
+        train_until(&config, &data, &whole, &|_| false).unwrap();
+        let stopped = train_until(&config, &data, &parts, &|step| step == 50).unwrap_err();
+        let half_way = matches!(
+            stopped,
+            Error::Interrupted {
+                step: 50,
+                total: 100
+            }
+        );
+        assert!(half_way, "{stopped}");
+        assert!(!parts.join(ENCODER).join(WEIGHTS).exists());
+        train_until(&config, &data, &parts, &|_| false).unwrap();
+        for file in [WEIGHTS, "encoder/model.safetensors"] {
+            let bytes = |run: &Path| fs::read(run.join(file)).unwrap();
+            assert!(bytes(&whole) == bytes(&parts), "{file}");
+        }
+
+        let compute = Compute::parse("cpu").unwrap();
+        let error = load(&parts.join(ENCODER), compute).err().unwrap();
+        assert!(error.to_string().contains("cannot plan"), "{error}");
+        load(&parts, compute).unwrap().info().latent_width
+    }
+
+    #[test]
+    fn an_encoder_of_lejepa_trains_in_two_parts_to_the_bits_of_one() {
+        let numbers = trains_in_two_parts_to_the_bits_of_one(lejepa(3));
+        assert_eq!(numbers, 8 * 2 * 2);
+    }
+
+    #[test]
+    fn an_encoder_of_i_jepa_trains_in_two_parts_to_the_bits_of_one() {
+        let numbers = trains_in_two_parts_to_the_bits_of_one(ijepa());
+        assert_eq!(numbers, 8 * 4 * 4);
+    }
+
+    #[test]
+    fn wrong_settings_of_an_encoder_are_errors_before_anything_is_written() {
+        let folder = tempfile::tempdir().unwrap();
+        let data = folder.path().join("data");
+        crate::train::testing::dataset(&data);
+        let out = folder.path().join("run");
+        let wrong = |encoder: EncoderChoice, key: &str| {
+            let error = train_until(&on(encoder), &data, &out, &|_| false).unwrap_err();
+            assert!(error.to_string().contains(&format!("`{key}`")), "{error}");
+            assert!(!out.exists());
+        };
+        // Two views, and a training with samples of three frames.
+        wrong(lejepa(2), "token.encoder.training.horizon");
+        let mut encoder = lejepa(3);
+        if let EncoderChoice::Lejepa { training, .. } = &mut encoder {
+            training.batch = 0;
+        }
+        wrong(encoder, "training.batch");
+        let mut encoder = ijepa();
+        if let EncoderChoice::IJepa { ijepa, .. } = &mut encoder {
+            ijepa.encoder.heads = 3;
+        }
+        wrong(encoder, "token.encoder.ijepa.encoder");
     }
 
     #[test]

@@ -51,6 +51,8 @@ impl Imported {
             lewm: None,
             world_models: None,
             gcbc_tokens: None,
+            lejepa: None,
+            ijepa: None,
             shape: self.shape,
             info: ModelInfo {
                 weights_hash,
