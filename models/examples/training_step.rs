@@ -69,7 +69,6 @@ const WALL: DataShape = DataShape {
 };
 
 /// Either model in training.
-#[expect(clippy::large_enum_variant, reason = "there is one of them")]
 enum Training {
     Pldm(Box<SyntheticTraining>),
     AdaLn(Box<SyntheticTransformer>),

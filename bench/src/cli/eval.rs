@@ -134,7 +134,7 @@ pub fn run(args: &Args, ctx: &Context) -> anyhow::Result<ExitCode> {
 }
 
 /// Plans that take longer are announced.
-const LONG_PLAN: Duration = Duration::from_secs(60);
+const LONG_PLAN: Duration = Duration::from_mins(1);
 
 /// Says before the first plan of `episodes` episodes how long plans will take, if that is long.
 pub(super) fn warn_if_long(
