@@ -428,7 +428,7 @@ mod tests {
             let token = |number: usize| {
                 // Two native steps of two numbers per frame.
                 let value = actions[example.slice * 16 + example.start * 4 + number];
-                let low = if number.is_multiple_of(2) { -1.0 } else { -2.0 };
+                let low = [-1.0, -2.0][number % 2];
                 let place = (f64::from(value) - low) / (-2.0 * low) * 5.0;
                 place.clamp(0.0, 4.999) as usize
             };
