@@ -5,6 +5,7 @@
 //! on disk before the next begins, and no result depends on how many workers there are, in how many
 //! shards the list was cut, or how often the run was interrupted.
 
+mod decoded;
 mod films;
 mod folder;
 mod forecast;
@@ -28,6 +29,7 @@ use crate::planner::Planner;
 use crate::protocol::{Resolved, RunConfig, SuccessRule, Task};
 use crate::{Error, Result};
 
+pub use decoded::{DecodedEpisode, DecodedStep, Heads, decode};
 pub use films::{filmstrip, replay};
 pub use folder::{Continue, finished_run};
 pub use imagination::{ImaginedStep, imagine};

@@ -9,7 +9,9 @@ use serde::Serialize;
 use super::Context;
 use super::eval::{ChoiceArgs, warn_if_long};
 use crate::agent::Policy;
-use crate::runner::{Evaluation, ImaginedStep, filmstrip, imagine, replay, run_episode};
+use crate::runner::{
+    DecodedStep, Evaluation, Heads, ImaginedStep, decode, filmstrip, imagine, replay, run_episode,
+};
 
 /// Plan one episode and show what the planner did.
 ///
@@ -17,7 +19,7 @@ use crate::runner::{Evaluation, ImaginedStep, filmstrip, imagine, replay, run_ep
 /// a world model the cost it imagined after each step beside the cost of what then happened.
 #[derive(clap::Args, Debug)]
 #[command(
-    after_help = "Example:\n  jepa-bench plan --model runs/pldm-1 --task wall --episode 3 --film episode.png"
+    after_help = "Examples:\n  jepa-bench plan --model runs/pldm-1 --task wall --episode 3 --film episode.png\n  jepa-bench plan --model models/jepa_wm_wall --task wall --decoder weights/dinov2_vits_224_INet --film imagined.png"
 )]
 pub struct Args {
     /// What plans and how.
@@ -26,9 +28,29 @@ pub struct Args {
     /// Episode of the task, from 0; its seed is the task's first seed plus this.
     #[arg(long, default_value_t = 0, value_name = "K")]
     episode: u32,
-    /// Write the episode as a filmstrip: every model step, then the goal.
+    /// Write the episode as a filmstrip: every model step, then the goal. With `--decoder` what the model imagined is above.
     #[arg(long, value_name = "FILE.png")]
     film: Option<PathBuf>,
+    /// Image decoder of the model's encoder, a folder that `weights import` wrote: says how far what was imagined is from
+    /// what happened, in pixels.
+    #[arg(long, value_name = "DIR")]
+    decoder: Option<PathBuf>,
+    /// Folders of `vgg16` and `lpips_vgg` that `weights import` wrote, for LPIPS of decoded pictures.
+    #[arg(long, requires = "decoder", num_args = 2, value_names = ["VGG16", "LPIPS_VGG"])]
+    lpips: Vec<PathBuf>,
+}
+
+impl Args {
+    fn heads(&self) -> crate::Result<Option<Heads>> {
+        let lpips = match self.lpips.as_slice() {
+            [trunk, vectors] => Some([trunk.as_path(), vectors.as_path()]),
+            _ => None,
+        };
+        let decoder = self.decoder.as_deref();
+        decoder
+            .map(|decoder| Heads::load(decoder, lpips))
+            .transpose()
+    }
 }
 
 /// The document of `--json`.
@@ -38,6 +60,9 @@ struct Report {
     episode: EpisodeRow,
     /// Predicted and reached cost after every model step; empty without a world model.
     imagined: Vec<ImaginedStep>,
+    /// Decoded predictions against frames; empty without a decoder.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    decoded: Vec<DecodedStep>,
     plan_seconds: f64,
 }
 
@@ -51,14 +76,23 @@ pub fn run(args: &Args, ctx: &Context) -> anyhow::Result<ExitCode> {
     if let Policy::Trained(_) = evaluation.policy() {
         return Err(evaluation.policy().has_no_use_for("`plan`").into());
     }
+    // Before a search that may take long.
+    let heads = args.heads()?;
     warn_if_long(&evaluation, 1, ctx)?;
     let line = run_episode(&evaluation, args.episode, &|| ctx.interrupted())?;
+    let decoded = heads
+        .map(|heads| decode(&evaluation, &line.row, &heads))
+        .transpose()?;
     if let Some(path) = &args.film {
-        filmstrip(&replay(evaluation.config(), &line.row)?).write_png(path)?;
+        match &decoded {
+            Some(decoded) => decoded.strip.write_png(path)?,
+            None => filmstrip(&replay(evaluation.config(), &line.row)?).write_png(path)?,
+        }
         ctx.say(&format!("wrote {}", path.display()));
     }
     let report = Report {
         imagined: imagine(&evaluation, &line.row)?,
+        decoded: decoded.map(|decoded| decoded.steps).unwrap_or_default(),
         plan_seconds: line.timing.plan_seconds,
         episode: line.row,
     };
@@ -116,7 +150,18 @@ fn print_plan(
         .checked_div(row.plans as usize)
         .unwrap_or(0);
     print_costs(row, plan * per_plan..(plan + 1) * per_plan, ctx)?;
-    print_imagined(&report.imagined, plan, ctx)
+    print_imagined(&report.imagined, plan, ctx)?;
+    print_decoded(&report.decoded, plan, ctx)
+}
+
+fn print_decoded(steps: &[DecodedStep], plan: usize, ctx: &Context) -> anyhow::Result<()> {
+    for step in steps.iter().filter(|step| step.plan == plan) {
+        ctx.print(&format!(
+            "decoded after step {}: {}",
+            step.step, step.scores
+        ))?;
+    }
+    Ok(())
 }
 
 fn print_imagined(steps: &[ImaginedStep], plan: usize, ctx: &Context) -> anyhow::Result<()> {

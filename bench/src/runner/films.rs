@@ -14,9 +14,9 @@ use crate::{Error, Result};
 /// Folder of the films in a run folder.
 const FILMS: &str = "films";
 /// Side length of a frame in a strip, in pixels.
-const FRAME: usize = 130;
+pub(super) const FRAME: usize = 130;
 /// Pixels between two frames of a strip.
-const GAP: usize = 4;
+pub(super) const GAP: usize = 4;
 /// Pixels between the last frame and the goal.
 const GOAL_GAP: usize = 16;
 /// Colour between frames.

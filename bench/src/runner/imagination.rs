@@ -34,61 +34,93 @@ pub fn imagine(evaluation: &Evaluation, row: &EpisodeRow) -> Result<Vec<Imagined
     let Policy::Model(model) = &evaluation.policy else {
         return Ok(Vec::new());
     };
-    let mut past = Past {
-        model: model.as_ref(),
-        env: evaluation.config.environment.build()?,
-        row,
-        spec: CostSpec {
-            steps: Steps::Last,
-            ..evaluation.config.objective
-        },
-    };
+    let mut past = Past::new(evaluation, model.as_ref(), row)?;
     let goal = past.encode(&row.goal)?;
     let frameskip = evaluation.config.protocol.frameskip;
-    let per_plan = frameskip * evaluation.config.planner.replan_every;
-    let steps = row.distances.len().saturating_sub(1);
     let mut found = Vec::new();
-    for (plan, first) in (0..steps).step_by(per_plan).enumerate() {
-        // A block that the budget cut short was not executed as it was imagined.
-        let blocks = (per_plan.min(steps - first)) / frameskip;
-        if blocks == 0 {
-            continue;
-        }
-        let imagined = past.predict(first, blocks * frameskip, blocks, &goal)?;
+    for executed in executed_plans(evaluation, row) {
+        let imagined = past.predict(&executed, frameskip, &goal)?;
         for (block, imagined) in imagined.into_iter().enumerate() {
-            let step = first + (block + 1) * frameskip;
-            let executed = past.cost_at(step, &goal)?;
+            let step = executed.first + (block + 1) * frameskip;
             found.push(ImaginedStep {
-                plan,
+                plan: executed.plan,
                 step,
                 imagined,
-                executed,
+                executed: past.cost_at(step, &goal)?,
             });
         }
     }
     Ok(found)
 }
 
+/// The part of a plan that was executed as it was imagined.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct ExecutedPlan {
+    /// Plan, from 0.
+    pub(super) plan: usize,
+    /// Environment step at which it began.
+    pub(super) first: usize,
+    /// Whole model steps; a block that the budget cut short was not executed as it was imagined.
+    pub(super) blocks: usize,
+}
+
+/// The plans of a recorded episode, without those that were cut short before their first model step was over.
+pub(super) fn executed_plans(evaluation: &Evaluation, row: &EpisodeRow) -> Vec<ExecutedPlan> {
+    let frameskip = evaluation.config.protocol.frameskip;
+    let per_plan = frameskip * evaluation.config.planner.replan_every;
+    let steps = row.distances.len().saturating_sub(1);
+    let plans = (0..steps).step_by(per_plan).enumerate();
+    let plans = plans.map(|(plan, first)| ExecutedPlan {
+        plan,
+        first,
+        blocks: per_plan.min(steps - first) / frameskip,
+    });
+    plans.filter(|executed| executed.blocks > 0).collect()
+}
+
 /// A recorded episode with what is needed to look at it again.
-struct Past<'a> {
+pub(super) struct Past<'a> {
     model: &'a dyn WorldModel,
-    env: Box<dyn Env>,
+    pub(super) env: Box<dyn Env>,
     row: &'a EpisodeRow,
     spec: CostSpec,
 }
 
-impl Past<'_> {
-    fn encode(&mut self, state: &[f64]) -> Result<Latent> {
+impl<'a> Past<'a> {
+    pub(super) fn new(
+        evaluation: &Evaluation,
+        model: &'a dyn WorldModel,
+        row: &'a EpisodeRow,
+    ) -> Result<Self> {
+        Ok(Self {
+            model,
+            env: evaluation.config.environment.build()?,
+            row,
+            spec: CostSpec {
+                steps: Steps::Last,
+                ..evaluation.config.objective
+            },
+        })
+    }
+
+    pub(super) fn encode(&mut self, state: &[f64]) -> Result<Latent> {
         self.env.reset_to(state)?;
         observe(self.model, self.env.as_ref())
     }
 
-    /// Latent of the state after `step` environment steps.
-    fn encode_step(&mut self, step: usize) -> Result<Latent> {
+    /// State after `step` environment steps.
+    pub(super) fn state(&self, step: usize) -> Result<Vec<f64>> {
         let width = self.env.limits().state_width;
         let state = self.row.states.get(step * width..(step + 1) * width);
-        let state = state.ok_or_else(|| unfit("has fewer states than steps"))?;
-        self.encode(state)
+        Ok(state
+            .ok_or_else(|| unfit("has fewer states than steps"))?
+            .to_vec())
+    }
+
+    /// Latent of the state after `step` environment steps.
+    pub(super) fn encode_step(&mut self, step: usize) -> Result<Latent> {
+        let state = self.state(step)?;
+        self.encode(&state)
     }
 
     /// Cost of the state after `step` environment steps.
@@ -103,14 +135,10 @@ impl Past<'_> {
         Ok(self.costs(&still, goal)?[0])
     }
 
-    /// Costs after each of `blocks` model steps, predicted from environment step `first`.
-    fn predict(
-        &mut self,
-        first: usize,
-        steps: usize,
-        blocks: usize,
-        goal: &Latent,
-    ) -> Result<Vec<f64>> {
+    /// Latents after each model step of an executed plan, predicted from where it began.
+    pub(super) fn rollout(&mut self, executed: &ExecutedPlan, frameskip: usize) -> Result<Rollout> {
+        let ExecutedPlan { first, blocks, .. } = *executed;
+        let steps = blocks * frameskip;
         let start = self.encode_step(first)?;
         let width = self.env.limits().action_width;
         let native = self.row.actions.get(first * width..(first + steps) * width);
@@ -124,11 +152,21 @@ impl Past<'_> {
             horizon: blocks,
             width,
         };
-        let rollout = self.model.unroll(&start, batch)?;
+        Ok(self.model.unroll(&start, batch)?)
+    }
+
+    /// Costs after each model step of an executed plan.
+    fn predict(
+        &mut self,
+        executed: &ExecutedPlan,
+        frameskip: usize,
+        goal: &Latent,
+    ) -> Result<Vec<f64>> {
+        let rollout = self.rollout(executed, frameskip)?;
         // Each step of the one candidate becomes a candidate of one step.
         self.costs(
             &Rollout {
-                samples: blocks,
+                samples: executed.blocks,
                 horizon: 1,
                 ..rollout
             },

@@ -160,6 +160,11 @@ impl ImageDecoder {
         Self::new(config, weights)
     }
 
+    /// Width of the features that it takes.
+    pub fn features(&self) -> usize {
+        self.config.features
+    }
+
     /// Pictures in the normalised pixel space of the encoder.
     ///
     /// # Shapes

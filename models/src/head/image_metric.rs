@@ -4,6 +4,8 @@
 
 use std::fmt;
 
+use serde::Serialize;
+
 /// Side of SSIM's window and standard deviation of its weights.
 const WINDOW: usize = 11;
 const WINDOW_STD: f64 = 1.5;
@@ -123,7 +125,7 @@ fn window_means(values: &[f64], width: usize, weights: &[f64; WINDOW]) -> Vec<f6
 }
 
 /// What is said of a decoded picture; [`fmt::Display`] marks what could not be measured as "n/a".
-#[derive(Debug, Clone, Copy, Default, PartialEq)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Serialize)]
 pub struct Scores {
     /// [`mse`].
     pub mse: Option<f64>,
