@@ -116,7 +116,7 @@ pub const RECIPES: &[Recipe] = &[
     },
     Recipe {
         name: "wall-long",
-        summary: "pldm on Wall, four times the steps; not scored yet",
+        summary: "pldm on Wall, four times the steps of `wall`",
         toml: include_str!("../recipes/wall-long.toml"),
     },
     Recipe {

@@ -532,7 +532,53 @@ impl Prefetcher {
 
 #[cfg(test)]
 mod tests {
+    use super::super::testing::{SIDE, dataset};
     use super::*;
+
+    #[test]
+    fn batches_have_the_same_hash_on_one_and_two_threads_and_from_whatever_step_they_are_read() {
+        let folder = tempfile::tempdir().unwrap();
+        let dataset = Arc::new(dataset(&folder.path().join("data")));
+        let shape = DataShape {
+            height: SIDE,
+            width: SIDE,
+            action_dim: 2,
+            proprio_dim: 2,
+        };
+        let input = Arc::new(Pixels {
+            height: SIDE,
+            width: SIDE,
+        });
+        let scales = (Normalizer::identity(2), Normalizer::identity(2));
+        let source = SliceSource::new(&dataset, "train", 2, 3, scales, shape, input).unwrap();
+        let hash = |batch: &SliceArrays| {
+            let mut hasher = blake3::Hasher::new();
+            for array in batch.named() {
+                for value in array.values {
+                    hasher.update(&value.to_le_bytes());
+                }
+            }
+            hasher.finalize()
+        };
+        let read = |threads: usize| {
+            let pool = rayon::ThreadPoolBuilder::new().num_threads(threads);
+            pool.build().unwrap().install(|| {
+                let steps = 1..=6;
+                let read = steps.map(|step| source.read(&mut Draws::of_step(7, step), 5).unwrap());
+                read.map(|batch| hash(&batch)).collect::<Vec<_>>()
+            })
+        };
+        let one = read(1);
+        assert_eq!(one, read(2));
+        assert!(one.windows(2).all(|two| two[0] != two[1]), "{one:?}");
+        // A run that continues after step 3 sees what it would have seen.
+        let mut ahead = Prefetcher::start(source.clone(), 7, 5, 4..=6);
+        for expected in &one[3..] {
+            assert_eq!(hash(&ahead.next().unwrap()), *expected);
+        }
+        let other_seed = source.read(&mut Draws::of_step(8, 1), 5).unwrap();
+        assert_ne!(hash(&other_seed), one[0]);
+    }
 
     #[test]
     fn changes_of_pose_are_those_of_the_rows_that_a_slice_has() {
