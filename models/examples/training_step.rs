@@ -31,7 +31,10 @@ fn main() -> Result<()> {
     let usage = "usage: training_step pldm|adaln:HEADS [FOLDER]";
     let name = arguments.next().ok_or(usage)?;
     let mut training = match (name.as_str(), name.strip_prefix("adaln:")) {
-        ("pldm", _) => Training::Pldm(SyntheticTraining::new(&TrainConfig::default(), WALL)?),
+        ("pldm", _) => {
+            let training = SyntheticTraining::new(&TrainConfig::default(), WALL)?;
+            Training::Pldm(Box::new(training))
+        }
         (_, Some(heads)) => {
             let sizes = TransformerSizes::small(heads.parse()?);
             Training::AdaLn(SyntheticTransformer::new(&sizes))
@@ -64,7 +67,7 @@ const WALL: DataShape = DataShape {
 
 /// Either model in training.
 enum Training {
-    Pldm(SyntheticTraining),
+    Pldm(Box<SyntheticTraining>),
     AdaLn(SyntheticTransformer),
 }
 
