@@ -37,7 +37,7 @@ fn main() -> Result<()> {
         }
         (_, Some(heads)) => {
             let sizes = TransformerSizes::small(heads.parse()?);
-            Training::AdaLn(SyntheticTransformer::new(&sizes))
+            Training::AdaLn(Box::new(SyntheticTransformer::new(&sizes)))
         }
         _ => return Err(usage.into()),
     };
@@ -68,7 +68,7 @@ const WALL: DataShape = DataShape {
 /// Either model in training.
 enum Training {
     Pldm(Box<SyntheticTraining>),
-    AdaLn(SyntheticTransformer),
+    AdaLn(Box<SyntheticTransformer>),
 }
 
 impl Training {
