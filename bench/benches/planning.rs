@@ -3,6 +3,7 @@
 use std::hint::black_box;
 
 use criterion::{BatchSize, Criterion, Throughput, criterion_group, criterion_main};
+use jepa_bench::env::pointmaze::{ContactModel, Dynamics};
 use jepa_bench::env::wall::Wall;
 use jepa_bench::env::{Env, Size};
 use jepa_bench::planner::cem::{Cem, CemConfig};
@@ -74,6 +75,32 @@ fn cem_iteration(criterion: &mut Criterion) {
     group.finish();
 }
 
+fn pointmaze_step(criterion: &mut Criterion) {
+    let mut group = criterion.benchmark_group("pointmaze");
+    group.throughput(Throughput::Elements(1));
+    // Along the upper corridor and against its ends, now and then against its sides.
+    let mut maze = Dynamics::new(ContactModel::Mujoco23);
+    maze.set([1.0, 3.0, 0.0, 0.0]);
+    let mut count = 0_u32;
+    group.bench_function("step", |bencher| {
+        bencher.iter(|| {
+            count = count.wrapping_add(1);
+            let along = if (count / 40).is_multiple_of(2) {
+                1.0
+            } else {
+                -1.0
+            };
+            let across = if (count / 7).is_multiple_of(2) {
+                0.5
+            } else {
+                -0.5
+            };
+            maze.step(black_box([along, across]));
+        });
+    });
+    group.finish();
+}
+
 fn wall_step(criterion: &mut Criterion) {
     let mut group = criterion.benchmark_group("wall");
     group.throughput(Throughput::Elements(1));
@@ -97,5 +124,5 @@ fn wall_step(criterion: &mut Criterion) {
     group.finish();
 }
 
-criterion_group!(benches, cem_iteration, wall_step);
+criterion_group!(benches, cem_iteration, pointmaze_step, wall_step);
 criterion_main!(benches);

@@ -6,6 +6,7 @@
 
 pub mod conformance;
 mod image;
+pub mod pointmaze;
 pub mod wall;
 
 use jepa_datasets::Stream;
