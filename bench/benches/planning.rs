@@ -3,7 +3,7 @@
 use std::hint::black_box;
 
 use criterion::{BatchSize, Criterion, Throughput, criterion_group, criterion_main};
-use jepa_bench::env::pointmaze::{ContactModel, Dynamics};
+use jepa_bench::env::pointmaze::{ContactModel, Dynamics, Renderer};
 use jepa_bench::env::wall::Wall;
 use jepa_bench::env::{Env, Size};
 use jepa_bench::planner::cem::{Cem, CemConfig};
@@ -96,6 +96,14 @@ fn pointmaze_step(criterion: &mut Criterion) {
                 -0.5
             };
             maze.step(black_box([along, across]));
+        });
+    });
+    let renderer = Renderer::new(224);
+    group.bench_function("step_and_frame", |bencher| {
+        bencher.iter(|| {
+            maze.step(black_box([0.01, 0.0]));
+            let [x, y, ..] = *maze.state();
+            renderer.draw([x, y])
         });
     });
     group.finish();

@@ -25,11 +25,11 @@ const RADIUS: f64 = 0.1;
 /// Mass of the ball, `m`: 1000 times its volume.
 const MASS: f64 = 4.0 / 3.0 * std::f64::consts::PI * RADIUS * RADIUS * RADIUS * 1000.0;
 /// Position of the ball in the world where its coordinates are 0.
-const ORIGIN: f64 = 1.2;
+pub(super) const ORIGIN: f64 = 1.2;
 /// Half the side of a wall's box.
-const HALF: f64 = 0.5;
+pub(super) const HALF: f64 = 0.5;
 /// The maze; the row counts along x, the column along y, and box centres are one apart from (1, 1) on.
-const MAP: [&[u8; 5]; 5] = [b"#####", b"#GOO#", b"###O#", b"#OOO#", b"#####"];
+pub(super) const MAP: [&[u8; 5]; 5] = [b"#####", b"#GOO#", b"###O#", b"#OOO#", b"#####"];
 
 /// Impedance of a contact at its edge and within, and the depth over which it changes (`solimp`).
 const IMPEDANCE: [f64; 2] = [0.9, 0.95];

@@ -1,13 +1,15 @@
 //! `PointMaze`: a ball that is pushed through a U of corridors (evaluation.md section 1.2).
 //!
 //! The model is the umaze of D4RL in two dimensions: a ball with damping, two motors and frictionless walls. Here are
-//! its dynamics, the released sampler and what counts as success; drawing it, and with it the environment on the
-//! command line, is not here yet.
+//! its dynamics, its picture, the released sampler and what counts as success. It is not among the environments of the
+//! command line yet.
 
 mod dynamics;
+mod render;
 mod sampler;
 
 pub use dynamics::{ContactModel, Dynamics};
+pub use render::Renderer;
 pub use sampler::sample;
 
 /// Numbers in a state: x, y and their velocities.
