@@ -126,7 +126,7 @@ pub const RECIPES: &[Recipe] = &[
     },
     Recipe {
         name: "world-models-small",
-        summary: "World Models on Wall: autoencoder and recurrent model at once",
+        summary: "World Models on Wall: autoencoder and recurrent model at once; its latent collapses (docs/wall_models.md)",
         toml: include_str!("../recipes/world-models-small.toml"),
     },
     Recipe {
