@@ -196,7 +196,7 @@ pub fn record(recording: &Recording, entry: &EnvEntry, index: u64) -> Result<Epi
     env.reset_to(&behaviour.start())?;
     let mut tape = Tape::new(recording.size);
     for _ in 0..recording.steps {
-        tape.observe(env.as_ref());
+        tape.observe(env.as_ref())?;
         // Stored as f32, so that is what the simulator is given: the data replays to the same states.
         let action: Vec<f32> = behaviour
             .action(env.state())
@@ -207,7 +207,7 @@ pub fn record(recording: &Recording, entry: &EnvEntry, index: u64) -> Result<Epi
         tape.action.extend(action);
         tape.nan_guard_steps += u32::from(env.step(&native)?.nan_guard);
     }
-    tape.film(env.as_ref());
+    tape.film(env.as_ref())?;
     Ok(tape.into_episode(recording, entry, index))
 }
 
@@ -234,15 +234,16 @@ impl Tape {
     }
 
     /// Adds the present row, except its action.
-    fn observe(&mut self, env: &dyn Env) {
+    fn observe(&mut self, env: &dyn Env) -> Result<()> {
         self.proprio.extend(env.proprio());
         self.state.extend_from_slice(env.state());
-        self.film(env);
+        self.film(env)
     }
 
     /// Adds the present frame.
-    fn film(&mut self, env: &dyn Env) {
-        self.rgb.extend(env.render(self.size).rgb);
+    fn film(&mut self, env: &dyn Env) -> Result<()> {
+        self.rgb.extend(env.render(self.size)?.rgb);
+        Ok(())
     }
 
     fn into_episode(self, recording: &Recording, entry: &EnvEntry, index: u64) -> Episode {
@@ -323,10 +324,10 @@ mod tests {
         env.reset_to(&states[..2]).unwrap();
         for step in 0..8 {
             assert_eq!(env.state(), &states[2 * step..2 * step + 2]);
-            assert_eq!(env.render(Size::Native).rgb, frame(step));
+            assert_eq!(env.render(Size::Native).unwrap().rgb, frame(step));
             env.step(&actions[2 * step..2 * step + 2]).unwrap();
         }
-        assert_eq!(env.render(Size::Native).rgb, frame(8));
+        assert_eq!(env.render(Size::Native).unwrap().rgb, frame(8));
         assert_eq!(frames.len(), 9 * 65 * 65 * 3);
     }
 
