@@ -16,8 +16,8 @@ use jepa_datasets::mt19937;
 use serde::Deserialize;
 
 use super::{
-    Behaviour, Env, EnvEntry, Fields, Image, Limits, Outcome, PLANNER_SIZE, Size, Start,
-    check_vector, numpy_seed, settings, unknown_behaviour,
+    Behaviour, Env, EnvEntry, Fields, Image, Limits, Outcome, Size, Start, check_vector,
+    numpy_seed, settings, unknown_behaviour,
 };
 use crate::Result;
 
@@ -167,10 +167,9 @@ impl Env for Wall {
     }
 
     fn render(&self, size: Size) -> Result<Image> {
-        let native = render::draw(self.position);
         Ok(match size {
-            Size::Native => native,
-            Size::Planner => native.resized(PLANNER_SIZE),
+            Size::Native => render::draw(self.position),
+            Size::Planner => render::draw_for_planner(self.position),
         })
     }
 

@@ -77,17 +77,22 @@ impl Renderer {
         let ball = position.map(|p| p + ORIGIN - MIDDLE);
         // The ball seen from above lies within this many pixels of its centre on the floor's scale.
         let scale = self.size as f64 / 2.0 / (CAMERA * TANGENT);
-        let [columns, rows] = ball.map(|centre| {
-            let reach = 1.0 + scale * (centre.abs() * BALL / CAMERA + 1.1 * BALL);
-            let middle = self.size as f64 / 2.0 + scale * centre;
+        let reach = 1.0 + scale * (libm::hypot(ball[0], ball[1]) * BALL / CAMERA + 1.1 * BALL);
+        let middle = ball.map(|centre| self.size as f64 / 2.0 + scale * centre);
+        let [columns, rows] = middle.map(|middle| {
             let bound = |x: f64| x.clamp(0.0, self.size as f64) as usize;
             bound(middle - reach)..bound(middle + reach)
         });
         for row in rows {
             for column in columns.clone() {
-                if !self
-                    .rays(row, column)
-                    .any(|ray| ball_colour(ray, ball).is_some())
+                let from_middle = [
+                    column as f64 + 0.5 - middle[0],
+                    row as f64 + 0.5 - middle[1],
+                ];
+                if libm::hypot(from_middle[0], from_middle[1]) > reach
+                    || !self
+                        .rays(row, column)
+                        .any(|ray| ball_colour(ray, ball).is_some())
                 {
                     continue;
                 }
