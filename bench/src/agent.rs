@@ -33,6 +33,10 @@ pub const BASELINES: &[(&str, &str)] = &[
         "oracle",
         "the same planner in the simulator itself: the ceiling of planner and protocol",
     ),
+    (
+        "oracle-expert",
+        "the scripted expert of the environment, where it has one",
+    ),
 ];
 
 /// What chooses the actions of a run.
@@ -47,6 +51,8 @@ pub enum Policy {
     Noop,
     /// The planner with true states: cost is the squared distance after a simulated rollout.
     Oracle,
+    /// The scripted expert of the environment.
+    Expert,
 }
 
 impl std::fmt::Debug for Policy {
@@ -65,6 +71,7 @@ impl Policy {
             "floor:random" => Ok(Self::Random),
             "floor:noop" => Ok(Self::Noop),
             "oracle" => Ok(Self::Oracle),
+            "oracle-expert" => Ok(Self::Expert),
             path if Path::new(path).exists() => {
                 let path = Path::new(path);
                 Ok(match jepa_models::load_policy(path, compute)? {
@@ -81,7 +88,7 @@ impl Policy {
         match self {
             Self::Model(model) => Some(model.info()),
             Self::Trained(policy) => Some(policy.info()),
-            Self::Random | Self::Noop | Self::Oracle => None,
+            Self::Random | Self::Noop | Self::Oracle | Self::Expert => None,
         }
     }
 
@@ -93,6 +100,7 @@ impl Policy {
             Self::Random => "floor:random",
             Self::Noop => "floor:noop",
             Self::Oracle => "oracle",
+            Self::Expert => "oracle-expert",
         }
     }
 
@@ -120,7 +128,7 @@ impl Policy {
             Self::Model(model) => model_reference(model.info()),
             Self::Trained(policy) => model_reference(policy.info()),
             Self::Random | Self::Noop => bare(ModelKind::Floor),
-            Self::Oracle => bare(ModelKind::Oracle),
+            Self::Oracle | Self::Expert => bare(ModelKind::Oracle),
         }
     }
 
@@ -202,6 +210,7 @@ impl Policy {
             Self::Model(_) | Self::Trained(_) => return Ok(()),
             Self::Oracle => "the oracle's cost is a simulation, which has none",
             Self::Random | Self::Noop => "a floor has no cost at all",
+            Self::Expert => "an expert has no cost at all",
         };
         if !planner.needs_gradients() {
             return Ok(());
@@ -242,6 +251,7 @@ impl Policy {
                     steps: setup.steps(),
                 })
             }
+            Self::Expert => Box::new(Scripted),
             Self::Oracle => {
                 let actions = ActionSpace::released(limits)?;
                 let view = Truth {
@@ -389,6 +399,11 @@ pub struct ActionSpace {
 impl ActionSpace {
     /// The space of the released data of an environment.
     fn released(limits: Limits) -> Result<Self> {
+        if limits.normalizer.is_empty() {
+            return Ok(Self {
+                normalizer: Normalizer::identity(limits.action_width),
+            });
+        }
         let released = Normalizer::released(limits.normalizer, ACTION);
         released
             .map(|normalizer| Self { normalizer })
@@ -614,7 +629,7 @@ impl View for Truth {
         Ok(Box::new(SimulatedCost {
             view: self,
             env: env.duplicate()?,
-            start: env.snapshot(),
+            start: env.snapshot()?,
             stop,
         }))
     }
@@ -648,6 +663,18 @@ impl CostModel for SimulatedCost<'_> {
             costs.push(distance * distance);
         }
         Ok(costs)
+    }
+}
+
+/// Does what the environment's expert does.
+struct Scripted;
+
+impl Agent for Scripted {
+    fn act(&mut self, env: &dyn Env, _elapsed: usize) -> Result<Decision> {
+        Ok(Decision {
+            actions: env.expert()?,
+            search: None,
+        })
     }
 }
 

@@ -57,6 +57,26 @@ pub enum Error {
         /// What the system said.
         source: std::io::Error,
     },
+    /// A simulator outside this program failed; it is an error of the episode in hand.
+    #[error("simulator `{name}`: {detail}{}", last_words(said))]
+    Bridge {
+        /// Environment.
+        name: String,
+        /// What happened.
+        detail: String,
+        /// The last lines that it wrote.
+        said: String,
+    },
+    /// Some episodes failed; the others are kept.
+    #[error("{failed} of {total} episodes failed: {detail}")]
+    Episodes {
+        /// Episodes that failed.
+        failed: usize,
+        /// Episodes asked for.
+        total: usize,
+        /// Which, and why.
+        detail: String,
+    },
     /// The run was interrupted by the user; finished episodes are kept.
     #[error("interrupted after {done} of {total} {what}")]
     Interrupted {
@@ -97,6 +117,12 @@ impl Error {
             Self::Io { source, .. } if source.kind() == std::io::ErrorKind::StorageFull => Some(
                 "free some disk space and run the same command again; finished work is kept".into(),
             ),
+            Self::Bridge { .. } => Some(
+                "`jepa-bench doctor` says what simulators outside this program need and whether they work".into(),
+            ),
+            Self::Episodes { .. } => Some(
+                "the same command runs the failed episodes again; finished ones are kept".into(),
+            ),
             Self::Interrupted { .. } => Some("run the same command again to continue".into()),
             Self::Run { hint, .. } => Some(hint.clone()),
             Self::Data(error) => error.hint(),
@@ -104,5 +130,14 @@ impl Error {
             Self::Leaderboard(error) => error.hint(),
             _ => None,
         }
+    }
+}
+
+/// The last lines of a process, set apart.
+fn last_words(said: &str) -> String {
+    if said.is_empty() {
+        String::new()
+    } else {
+        format!("; it last wrote:\n{said}")
     }
 }

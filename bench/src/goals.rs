@@ -62,8 +62,8 @@ impl Goals {
     /// validation episodes is long enough; or when there is a dataset that the task has no use for.
     pub fn open(config: &RunConfig) -> Result<Self> {
         let source = match (config.protocol.goal_source, &config.data) {
-            (GoalSource::RandomState, None) => Source::Sampler,
-            (GoalSource::RandomState, Some(_)) => {
+            (GoalSource::RandomState | GoalSource::Expert, None) => Source::Sampler,
+            (GoalSource::RandomState | GoalSource::Expert, Some(_)) => {
                 return Err(Error::Config {
                     what: format!("`--data` with task `{}`", config.task),
                     detail: "its goals come from the sampler of the environment".into(),

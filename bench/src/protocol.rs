@@ -30,6 +30,14 @@ pub const TASKS: &[TaskEntry] = &[
         id: "pointmaze@1",
         text: include_str!("../tasks/pointmaze@1.toml"),
     },
+    TaskEntry {
+        id: "mw-reach@1",
+        text: include_str!("../tasks/mw-reach@1.toml"),
+    },
+    TaskEntry {
+        id: "mw-reach-wall@1",
+        text: include_str!("../tasks/mw-reach-wall@1.toml"),
+    },
 ];
 
 /// A task file compiled into the program.
@@ -76,6 +84,14 @@ pub struct Environment {
 }
 
 impl Environment {
+    /// Checks the settings without starting anything.
+    ///
+    /// # Errors
+    /// When the simulator is unknown or refuses a setting.
+    pub fn check(&self) -> Result<()> {
+        (env::entry(&self.name)?.check)(&self.settings)
+    }
+
     /// Builds the simulator.
     ///
     /// # Errors
@@ -91,6 +107,8 @@ impl Environment {
 pub enum GoalSource {
     /// Both are drawn by the environment's released sampler.
     RandomState,
+    /// The scripted expert of the environment is followed from the same beginning; the goal is where it ends.
+    Expert,
     /// A stretch of a recorded episode is replayed in the simulator (`dset` in the release).
     Replay,
 }
@@ -128,6 +146,9 @@ pub struct Protocol {
     pub max_steps: usize,
     /// Environment steps per model step, `f`.
     pub frameskip: usize,
+    /// Steps of the budget that the reset of the environment has made (evaluation.md section 1.4).
+    #[serde(default)]
+    pub warmup_steps: usize,
     /// Actions of a replayed stretch; `max_steps` when left out.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub goal_steps: Option<usize>,
@@ -257,7 +278,7 @@ impl Task {
             task.preset(name)?.build()?;
         }
         task.preset(&task.default_preset)?;
-        task.environment.build()?;
+        task.environment.check()?;
         check_protocol(&task.protocol)?;
         Ok(task)
     }
@@ -285,7 +306,11 @@ impl Task {
         // Settings that are newer than a task count only where they depart from what was always done.
         let keep = serde_json::to_value(SolvedAtStart::Keep).unwrap_or_default();
         if let Some(protocol) = identity.get_mut("protocol").and_then(Value::as_object_mut) {
-            protocol.retain(|name, value| name != "solved_at_start" || *value != keep);
+            protocol.retain(|name, value| match name.as_str() {
+                "solved_at_start" => *value != keep,
+                "warmup_steps" => *value != 0,
+                _ => true,
+            });
         }
         TaskRef {
             name: self.name.clone(),
@@ -394,7 +419,7 @@ impl RunConfig {
     /// When a value is out of range.
     pub fn check(&self) -> Result<()> {
         check_protocol(&self.protocol)?;
-        self.environment.build()?;
+        self.environment.check()?;
         self.planner.build()?;
         let invalid = |detail: String| Err(config_error("table `episodes`", detail));
         let Episodes { first_seed, count } = self.episodes;
@@ -466,6 +491,10 @@ fn check_protocol(protocol: &Protocol) -> Result<()> {
             "table `protocol`",
             "`max_steps` and `frameskip` must be at least 1",
         ));
+    }
+    if protocol.warmup_steps >= protocol.max_steps {
+        let detail = "`warmup_steps` leaves nothing of `max_steps`";
+        return Err(config_error("table `protocol`", detail));
     }
     let replays = protocol.goal_source == GoalSource::Replay;
     if !replays && protocol.goal_steps.is_some() {

@@ -16,9 +16,10 @@ mod provenance;
 mod results;
 mod tape;
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use jepa_leaderboard::{EpisodeRow, RunRecord, TimingRow};
@@ -74,6 +75,8 @@ pub trait Observer: Sync {
     fn opened(&self, _folder: &std::path::Path, _done: usize, _total: usize) {}
     /// An episode is on disk.
     fn finished(&self, _row: &EpisodeRow) {}
+    /// An episode failed, and the run goes on.
+    fn failed(&self, _episode: u32, _error: &Error) {}
     /// Whether to stop. Episodes in hand are given up; they are run again when the run continues.
     fn interrupted(&self) -> bool {
         false
@@ -174,7 +177,7 @@ impl Evaluation {
             world_model_calls: 0,
             candidate_steps: 0,
         };
-        let mut elapsed = 0;
+        let mut elapsed = protocol.warmup_steps;
         while self.policy.plans() && elapsed < protocol.max_steps {
             let horizon = self.config.plan_length(self.planner.as_ref(), elapsed);
             elapsed += planner.replan_every.min(horizon) * protocol.frameskip;
@@ -235,6 +238,8 @@ fn run_pending(
 ) -> Result<()> {
     let next = AtomicUsize::new(0);
     let failed = AtomicBool::new(false);
+    // Episodes whose simulator failed, by what it said.
+    let lost: Mutex<BTreeMap<String, Vec<u32>>> = Mutex::default();
     let work = || -> Result<()> {
         while !failed.load(Ordering::Relaxed) && !observer.interrupted() {
             let Some(&episode) = pending.get(next.fetch_add(1, Ordering::Relaxed)) else {
@@ -245,6 +250,11 @@ fn run_pending(
                 Ok(row) => observer.finished(&row),
                 // What is left is counted below.
                 Err(Error::Interrupted { .. }) => break,
+                Err(error @ Error::Bridge { .. }) => {
+                    observer.failed(episode, &error);
+                    let mut lost = lost.lock().unwrap_or_else(PoisonError::into_inner);
+                    lost.entry(error.to_string()).or_default().push(episode);
+                }
                 Err(error) => {
                     failed.store(true, Ordering::Relaxed);
                     return Err(error);
@@ -267,6 +277,14 @@ fn run_pending(
             .collect::<Result<()>>()
     })?;
     let (done, total) = (journal.episodes().len(), evaluation.episodes().len());
+    let lost = lost.into_inner().unwrap_or_else(PoisonError::into_inner);
+    if !lost.is_empty() && !observer.interrupted() {
+        return Err(Error::Episodes {
+            failed: total - done,
+            total,
+            detail: tell(lost),
+        });
+    }
     if done < total {
         return Err(Error::Interrupted {
             done,
@@ -275,6 +293,16 @@ fn run_pending(
         });
     }
     Ok(())
+}
+
+/// What failed, each reason once.
+fn tell(lost: BTreeMap<String, Vec<u32>>) -> String {
+    let reasons = lost.into_iter().map(|(reason, mut episodes)| {
+        episodes.sort_unstable();
+        let list: Vec<String> = episodes.iter().map(ToString::to_string).collect();
+        format!("episode {}: {reason}", list.join(", "))
+    });
+    reasons.collect::<Vec<_>>().join("\n")
 }
 
 /// Runs one episode from reset to the end of its budget.
@@ -313,10 +341,11 @@ fn act_out(evaluation: &Evaluation, episode: u32, seed: u64, stop: Stop<'_>) -> 
     let mut log = EpisodeLog::new(episode, seed, &start, env.as_ref());
     log.plan_time += began.elapsed();
     log.redrawn = redrawn;
-    let budget = config.protocol.max_steps;
+    let warmup = config.protocol.warmup_steps;
+    let budget = config.protocol.max_steps - warmup;
     while log.steps() < budget {
         let began = Instant::now();
-        let decision = agent.act(env.as_ref(), log.steps())?;
+        let decision = agent.act(env.as_ref(), warmup + log.steps())?;
         log.planned(decision.search, began.elapsed());
         let left = budget - log.steps();
         let width = env.limits().action_width;

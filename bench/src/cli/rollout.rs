@@ -15,7 +15,7 @@ use crate::env::{self, Env, Size};
 /// Prints the state after the reset and after each step. Actions are raw environment actions.
 #[derive(clap::Args, Debug)]
 #[command(
-    after_help = "Example:\n  echo '[[3, 0.3], [3, 0.3]]' > actions.json\n  jepa-bench rollout --env wall --init 20,30 --actions actions.json --json"
+    after_help = "Example:\n  echo '[[3, 0.3], [3, 0.3]]' > actions.json\n  jepa-bench rollout --env wall --init 20,30 --actions actions.json --json\n  jepa-bench rollout --env pointmaze --seed 3 --set contact=mujoco-4.0 --frames out"
 )]
 pub struct Args {
     /// Environment; `jepa-bench list environments` shows them.
@@ -37,6 +37,9 @@ pub struct Args {
     /// JSON file with the actions, `[[a0, a1], ..]`; without it the simulator is only reset.
     #[arg(long, value_name = "FILE")]
     actions: Option<PathBuf>,
+    /// Change one setting of the environment, e.g. `contact=mujoco-4.0` (repeatable).
+    #[arg(long = "set", value_name = "KEY=VALUE")]
+    settings: Vec<String>,
     /// Write a PNG of every state, at native size and at 224 pixels.
     #[arg(long, value_name = "DIR")]
     frames: Option<PathBuf>,
@@ -56,7 +59,8 @@ struct Report {
 
 /// Runs the command.
 pub fn run(args: &Args, ctx: &Context) -> anyhow::Result<ExitCode> {
-    let mut env = env::build(&args.env)?;
+    let settings = crate::protocol::changes(None, &args.settings)?;
+    let mut env = (env::entry(&args.env)?.build)(&settings)?;
     let actions = args
         .actions
         .as_deref()

@@ -6,6 +6,7 @@ use indicatif::ProgressBar;
 use jepa_leaderboard::EpisodeRow;
 
 use super::Context;
+use crate::Error;
 use crate::runner::Observer;
 
 /// Shows the progress of a run and passes Ctrl-C on; the bar goes when the watcher does.
@@ -59,6 +60,16 @@ impl Observer for Watcher<'_> {
 
     fn finished(&self, _row: &EpisodeRow) {
         self.bar.inc(1);
+    }
+
+    fn failed(&self, episode: u32, error: &Error) {
+        let reason = error.to_string();
+        let first = reason.lines().next().unwrap_or_default();
+        self.bar.suspend(|| {
+            self.ctx.say(&format!(
+                "episode {episode} failed, the others go on: {first}"
+            ))
+        });
     }
 
     fn interrupted(&self) -> bool {

@@ -276,7 +276,9 @@ pub fn snapshots_bring_everything_back(env: &mut dyn Env) -> Verdict {
     let Start { init, .. } = sample(env, 11)?;
     reset(env, &init)?;
     walk(env, 7)?;
-    let (snapshot, before) = (env.snapshot(), env.state().to_vec());
+    let snapshot = env.snapshot();
+    let snapshot = snapshot.map_err(|error| format!("no snapshot can be taken: {error}"))?;
+    let before = env.state().to_vec();
     let first = walk(env, 10)?;
     let mut copy = env.duplicate().map_err(|error| error.to_string())?;
     for env in [env, copy.as_mut()] {
@@ -416,12 +418,12 @@ mod tests {
             self.wall.behaviour(name, stream)
         }
 
-        fn snapshot(&self) -> Vec<f64> {
+        fn snapshot(&self) -> Result<Vec<f64>> {
             let mut snapshot = self.wall.state().to_vec();
             if self.flaw == Flaw::ForgetsMemory {
                 snapshot[0] = snapshot[0].floor();
             }
-            snapshot
+            Ok(snapshot)
         }
 
         fn duplicate(&self) -> Result<Box<dyn Env>> {

@@ -4,6 +4,7 @@
 //! seed given to [`Env::sample`] and the stream given to [`Env::behaviour`]. A new environment is a
 //! file here, one line in [`ENVIRONMENTS`] and a test that calls every check of [`conformance`].
 
+mod bridge;
 pub mod conformance;
 mod image;
 pub mod pointmaze;
@@ -11,12 +12,18 @@ pub mod wall;
 
 use jepa_datasets::Stream;
 
+pub(crate) use bridge::{PYTHON, python};
 pub use image::{Image, bilinear};
 
 use crate::{Error, Result};
 
 /// Every environment, in the order in which `list` prints them.
-pub const ENVIRONMENTS: &[EnvEntry] = &[wall::ENTRY, pointmaze::ENTRY];
+pub const ENVIRONMENTS: &[EnvEntry] = &[
+    wall::ENTRY,
+    pointmaze::ENTRY,
+    bridge::METAWORLD,
+    bridge::GYMNASIUM,
+];
 
 /// One line of the table of environments.
 #[derive(Debug, Clone, Copy)]
@@ -27,10 +34,14 @@ pub struct EnvEntry {
     pub summary: &'static str,
     /// Sizes and names that hold for every instance.
     pub limits: Limits,
+    /// Checks the `[environment]` table of a task, without its `name`, and starts nothing.
+    pub check: fn(&toml::Table) -> Result<()>,
     /// Builds one from the `[environment]` table of a task, without its `name`.
     pub build: fn(&toml::Table) -> Result<Box<dyn Env>>,
     /// Behaviours that [`Env::behaviour`] knows.
     pub behaviours: &'static [&'static str],
+    /// It runs in a process of its own and needs more than this program; sizes may depend on its settings.
+    pub outside: bool,
     /// What its numbers mean, for the manifest of recorded data.
     pub fields: Fields,
 }
@@ -61,7 +72,8 @@ pub struct Limits {
     pub native_size: usize,
     /// Largest nominal size of an action component, in environment units; not enforced.
     pub nominal_action: f64,
-    /// Name of the released normaliser ([`jepa_datasets::Normalizer::released`]).
+    /// Name of the released normaliser ([`jepa_datasets::Normalizer::released`]); empty where nothing was released and
+    /// actions are taken as they are.
     pub normalizer: &'static str,
     /// Unit of [`Env::state_distance`].
     pub distance_unit: &'static str,
@@ -188,8 +200,11 @@ pub trait Env: Send {
     fn behaviour(&self, name: &str, stream: Stream) -> Result<Box<dyn Behaviour>>;
 
     /// Everything that decides what follows, for [`Env::restore`] of this simulator or a duplicate.
-    fn snapshot(&self) -> Vec<f64> {
-        self.state().to_vec()
+    ///
+    /// # Errors
+    /// When a simulator outside this program fails.
+    fn snapshot(&self) -> Result<Vec<f64>> {
+        Ok(self.state().to_vec())
     }
 
     /// Goes back to a snapshot: the same actions then give the same states, bit for bit.
@@ -198,6 +213,18 @@ pub trait Env: Send {
     /// When `snapshot` is none of this kind of simulator.
     fn restore(&mut self, snapshot: &[f64]) -> Result<()> {
         self.reset_to(snapshot)
+    }
+
+    /// The native action of a scripted expert in the present state, `[A_e]`.
+    ///
+    /// # Errors
+    /// When there is none.
+    fn expert(&self) -> Result<Vec<f64>> {
+        Err(Error::Config {
+            what: format!("an expert for `{}`", self.name()),
+            detail: "this environment has no scripted expert".into(),
+            hint: Some("leave `oracle-expert` for `oracle`".into()),
+        })
     }
 
     /// An independent copy that will behave as this one.
@@ -305,7 +332,7 @@ mod tests {
 
     #[test]
     fn every_environment_keeps_its_promises() {
-        for entry in ENVIRONMENTS {
+        for entry in ENVIRONMENTS.iter().filter(|entry| !entry.outside) {
             let mut env = build(entry.name).unwrap();
             assert_eq!(env.name(), entry.name);
             assert_eq!(env.limits(), entry.limits);

@@ -29,8 +29,10 @@ pub const ENTRY: EnvEntry = EnvEntry {
     name: "wall",
     summary: "a dot in two rooms joined by a door; goal in the other room (DINO-WM, JEPA-WMs)",
     limits: LIMITS,
+    check: |table| WallConfig::from_table(table).map(drop),
     build: |settings| Ok(Box::new(Wall::new(WallConfig::from_table(settings)?))),
     behaviours: &["random"],
+    outside: false,
     fields: Fields {
         camera: "top",
         action: ["2 pixels", "move of the dot (x, y); y points down"],

@@ -164,7 +164,7 @@ fn record(evaluation: &Evaluation, summary: Summary, provenance: Provenance) -> 
             "distance".to_string(),
             Value::from("squared state distance"),
         )]),
-        Policy::Trained(_) | Policy::Random | Policy::Noop => BTreeMap::new(),
+        Policy::Trained(_) | Policy::Random | Policy::Noop | Policy::Expert => BTreeMap::new(),
     };
     Ok(RunRecord {
         record_version: RECORD_VERSION,

@@ -40,7 +40,7 @@ impl Tape {
             if !states.next().is_some_and(|state| same(state, env.state())) {
                 return Err(unfit("has other states than its actions lead to"));
             }
-            snapshots.push(env.snapshot());
+            snapshots.push(env.snapshot()?);
             if snapshots.len() > steps {
                 break;
             }

@@ -30,12 +30,14 @@ pub const ENTRY: EnvEntry = EnvEntry {
     name: "pointmaze",
     summary: "a ball that is pushed through a U-shaped maze (D4RL umaze; DINO-WM, JEPA-WMs)",
     limits: LIMITS,
+    check: |table| PointMazeConfig::from_table(table).map(drop),
     build: |settings| {
         Ok(Box::new(PointMaze::new(PointMazeConfig::from_table(
             settings,
         )?)))
     },
     behaviours: &["random"],
+    outside: false,
     fields: Fields {
         camera: "top",
         action: [
