@@ -6,6 +6,8 @@
 )]
 
 mod bad_input;
+#[cfg(unix)]
+mod bridge;
 mod determinism;
 mod exports;
 mod features;
