@@ -7,6 +7,7 @@
 //! (evaluation.md section 1.0).
 
 mod chunks;
+mod gather;
 
 use std::path::Path;
 
@@ -14,6 +15,8 @@ use jepa_datasets::{ACTION, Normalizer, Stream};
 use jepa_leaderboard::{ModelKind, ModelRef, TrainingRef};
 use jepa_models::{Compute, CostSpec, Frame, GoalPolicy, Latent, ModelInfo, WorldModel};
 
+pub(crate) use self::gather::Gather;
+use self::gather::Question;
 use crate::env::{Env, Image, Limits, Size, Start};
 use crate::planner::{
     ActionBatch, CostModel, Descent, GradientCostModel, PlanShape, Planner, Trace,
@@ -277,6 +280,7 @@ impl Policy {
                     model: model.as_ref(),
                     goal,
                     spec: setup.config.objective,
+                    gather: setup.gather,
                 };
                 let actions = ActionSpace {
                     normalizer: model.info().action.clone(),
@@ -350,6 +354,8 @@ pub struct Setup<'a> {
     pub planner: &'a dyn Planner,
     /// Whether to give up.
     pub stop: Stop<'a>,
+    /// Where the searches of several episodes meet, if they are planned together.
+    pub(crate) gather: Option<&'a Gather<'a>>,
 }
 
 impl Setup<'_> {
@@ -490,6 +496,7 @@ struct Imagination<'a> {
     model: &'a dyn WorldModel,
     goal: Latent,
     spec: CostSpec,
+    gather: Option<&'a Gather<'a>>,
 }
 
 impl View for Imagination<'_> {
@@ -547,9 +554,22 @@ fn give_up(stop: Stop<'_>) -> Result<()> {
 
 impl CostModel for ImaginedCost<'_> {
     fn costs(&mut self, actions: &ActionBatch) -> Result<Vec<f64>> {
+        if let Some(gather) = self.view.gather {
+            give_up(self.stop)?;
+            return gather.costs(Question {
+                start: self.start.clone(),
+                goal: self.view.goal.clone(),
+                spec: self.view.spec,
+                values: singles(actions),
+                samples: actions.samples,
+                shape: actions.shape,
+            });
+        }
         let mut costs = Vec::with_capacity(actions.samples);
         self.each_part(actions, |this, part| {
-            let Imagination { model, goal, spec } = this.view;
+            let Imagination {
+                model, goal, spec, ..
+            } = this.view;
             costs.extend(model.costs(&this.start, goal, spec, part)?);
             Ok(())
         })?;
@@ -568,7 +588,9 @@ impl GradientCostModel for ImaginedCost<'_> {
             gradient: Vec::with_capacity(actions.values.len()),
         };
         self.each_part(actions, |this, part| {
-            let Imagination { model, goal, spec } = this.view;
+            let Imagination {
+                model, goal, spec, ..
+            } = this.view;
             let found = model.cost_gradients(&this.start, goal, spec, part)?;
             descent.costs.extend(found.costs);
             descent.gradient.extend(found.gradient);
@@ -899,6 +921,7 @@ mod tests {
             config,
             planner: planner.as_ref(),
             stop: &|| false,
+            gather: None,
         };
         let mut agent = policy.begin(setup, env.as_mut(), &start, seed).unwrap();
         assert_eq!(env.state(), start.init.as_slice());
@@ -968,6 +991,7 @@ mod tests {
                 config: &config,
                 planner: planner.as_ref(),
                 stop: &|| false,
+                gather: None,
             };
             let mut agent = policy.begin(setup, env.as_mut(), &start, 2).unwrap();
             let search = agent.act(env.as_ref(), 0).unwrap().search.unwrap();
@@ -996,6 +1020,7 @@ mod tests {
                 config: &config,
                 planner: planner.as_ref(),
                 stop: &|| false,
+                gather: None,
             };
             let policy = Policy::Oracle;
             let mut agent = policy.begin(setup, env.as_mut(), &start, 1).unwrap();
@@ -1038,6 +1063,7 @@ mod tests {
             config,
             planner: planner.as_ref(),
             stop: &|| false,
+            gather: None,
         };
         let mut agent = policy.begin(setup, env.as_mut(), &start, 4)?;
         Ok(agent.act(env.as_ref(), 0)?.search.unwrap().trace.best)

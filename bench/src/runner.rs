@@ -17,6 +17,7 @@ mod results;
 mod tape;
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::num::NonZeroUsize;
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Mutex, PoisonError};
@@ -24,7 +25,7 @@ use std::time::{Duration, Instant};
 
 use jepa_leaderboard::{EpisodeRow, RunRecord, TimingRow};
 
-use crate::agent::{Policy, Search, Setup, Stop};
+use crate::agent::{Gather, Policy, Search, Setup, Stop};
 use crate::env::{Env, Outcome, Start};
 use crate::goals::{Draw, Goals};
 use crate::metric::{state_distance, success};
@@ -54,6 +55,8 @@ pub struct Evaluation {
     goals: Goals,
     /// The part of the episode list to run; everything when `None`.
     pub shard: Option<Shard>,
+    /// Episodes that are planned together, in one batch of the model; one per thread, each by itself, when `None`.
+    pub batch: Option<NonZeroUsize>,
     /// Number of episodes to draw as filmstrips.
     pub films: usize,
     /// The command line, for the record.
@@ -131,6 +134,7 @@ impl Evaluation {
             planner,
             goals,
             shard: None,
+            batch: None,
             films: 0,
             command: Vec::new(),
         })
@@ -190,6 +194,16 @@ impl Evaluation {
         estimate
     }
 
+    /// Where searches meet, if episodes are planned together and there is a model to ask.
+    fn gather(&self) -> Option<Gather<'_>> {
+        match (&self.policy, self.batch) {
+            (Policy::Model(model), Some(_)) if !self.planner.needs_gradients() => {
+                Some(Gather::new(model.as_ref()))
+            }
+            _ => None,
+        }
+    }
+
     fn seed(&self, episode: u32) -> u64 {
         self.config.episodes.first_seed + u64::from(episode)
     }
@@ -240,12 +254,20 @@ fn run_pending(
     let failed = AtomicBool::new(false);
     // Episodes whose simulator failed, by what it said.
     let lost: Mutex<BTreeMap<String, Vec<u32>>> = Mutex::default();
+    let gather = evaluation.gather();
     let work = || -> Result<()> {
+        // Others wait for the searches of this worker from its first episode to its last.
+        let _seat = gather.as_ref().map(Gather::seat);
         while !failed.load(Ordering::Relaxed) && !observer.interrupted() {
             let Some(&episode) = pending.get(next.fetch_add(1, Ordering::Relaxed)) else {
                 break;
             };
-            let line = run_episode(evaluation, episode, &|| observer.interrupted());
+            let line = run_gathered(
+                evaluation,
+                episode,
+                &|| observer.interrupted(),
+                gather.as_ref(),
+            );
             match line.and_then(|line| journal.append(line)) {
                 Ok(row) => observer.finished(&row),
                 // What is left is counted below.
@@ -263,7 +285,10 @@ fn run_pending(
         }
         Ok(())
     };
-    let workers = rayon::current_num_threads().min(pending.len());
+    let workers = evaluation
+        .batch
+        .map_or_else(rayon::current_num_threads, NonZeroUsize::get);
+    let workers = workers.min(pending.len());
     std::thread::scope(|scope| {
         let handles: Vec<_> = (0..workers).map(|_| scope.spawn(work)).collect();
         let joined = handles.into_iter().map(|handle| match handle.join() {
@@ -311,8 +336,18 @@ fn tell(lost: BTreeMap<String, Vec<u32>>) -> String {
 /// When the simulator, the model or the planner fails, or a number is not finite; [`Error::Interrupted`] when `stop`
 /// says so during a search.
 pub fn run_episode(evaluation: &Evaluation, episode: u32, stop: Stop<'_>) -> Result<Line> {
+    run_gathered(evaluation, episode, stop, None)
+}
+
+/// [`run_episode`], its candidates scored together with those of others.
+fn run_gathered(
+    evaluation: &Evaluation,
+    episode: u32,
+    stop: Stop<'_>,
+    gather: Option<&Gather<'_>>,
+) -> Result<Line> {
     let seed = evaluation.seed(episode);
-    act_out(evaluation, episode, seed, stop).map_err(|error| match error {
+    act_out(evaluation, episode, seed, stop, gather).map_err(|error| match error {
         Error::Invalid { what, detail } => Error::Invalid {
             what: format!("episode {episode} (seed {seed}): {what}"),
             detail,
@@ -321,7 +356,13 @@ pub fn run_episode(evaluation: &Evaluation, episode: u32, stop: Stop<'_>) -> Res
     })
 }
 
-fn act_out(evaluation: &Evaluation, episode: u32, seed: u64, stop: Stop<'_>) -> Result<Line> {
+fn act_out(
+    evaluation: &Evaluation,
+    episode: u32,
+    seed: u64,
+    stop: Stop<'_>,
+    gather: Option<&Gather<'_>>,
+) -> Result<Line> {
     let Evaluation {
         config,
         policy,
@@ -335,6 +376,7 @@ fn act_out(evaluation: &Evaluation, episode: u32, seed: u64, stop: Stop<'_>) -> 
         config,
         planner: planner.as_ref(),
         stop,
+        gather,
     };
     let began = Instant::now();
     let mut agent = policy.begin(setup, env.as_mut(), &start, seed)?;

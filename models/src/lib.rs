@@ -33,7 +33,7 @@ pub use policy::GoalPolicy;
 pub use token_planner::TokenPlanner;
 pub use train::{load, load_policy};
 pub use world_model::{
-    ActionBatch, CostGradients, CostSpec, Distance, Frame, Latent, ModelInfo, Rollout, Steps,
-    TrainingInfo, WorldModel,
+    ActionBatch, CostGradients, CostSpec, Distance, Frame, Latent, ModelInfo, Rollout,
+    ScoreRequest, Steps, TrainingInfo, WorldModel,
 };
 pub use zoo::{MODELS, ModelEntry, RECIPES, Recipe};

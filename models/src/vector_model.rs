@@ -12,7 +12,7 @@ use crate::Result;
 use crate::train::FrameInput;
 use crate::world_model::{
     ActionBatch, CostGradients, CostSpec, Distance, Frame, Latent, ModelInfo, Rollout, SHORTEST,
-    Steps, WorldModel, minus_cosine,
+    ScoreRequest, Steps, WorldModel, minus_cosine,
 };
 
 /// What planning needs of a network.
@@ -175,6 +175,35 @@ impl<N: VectorDynamics> WorldModel for VectorModel<N> {
         ))
     }
 
+    /// Unrolls the candidates of all searches of one length as one batch.
+    fn costs_of_several(&self, requests: &[ScoreRequest<'_>]) -> Result<Vec<Vec<f64>>> {
+        let mut all = Vec::with_capacity(requests.len());
+        for requests in requests.chunk_by(|a, b| a.actions.horizon == b.actions.horizon) {
+            for request in requests {
+                self.check(request.start, request.goal, &request.actions)?;
+            }
+            let starts = requests.iter().map(|request| {
+                let start = self.tensor(request.start, &self.device);
+                start.repeat_dim(1, request.actions.samples)
+            });
+            let actions = requests
+                .iter()
+                .map(|request| candidates(&request.actions, &self.device));
+            let starts = Tensor::cat(starts.collect(), 1);
+            let steps = self.net.unroll(&starts, &Tensor::cat(actions.collect(), 0));
+            let mut first = 0;
+            for request in requests {
+                let samples = request.actions.samples;
+                let own = |latents: &Tensor<3>| latents.clone().narrow(1, first, samples);
+                let steps = counted(steps.iter().map(own).collect(), *request.spec);
+                let goal = self.tensor(request.goal, &self.device);
+                all.push(self.costs_of(&steps, &goal, request.spec.distance, samples));
+                first += samples;
+            }
+        }
+        Ok(all)
+    }
+
     /// Backpropagates through the unroll. The weights are constants of the graph, and every call has a graph of
     /// its own.
     fn cost_gradients(
@@ -300,6 +329,50 @@ mod tests {
         (0..samples * horizon * 10)
             .map(|i| ((i * 37 % 101) as f32 - 50.0) / 25.0)
             .collect()
+    }
+
+    #[test]
+    fn searches_in_one_batch_have_the_costs_they_have_alone_to_the_last_bit() {
+        let model = model(3);
+        let latents: Vec<Latent> = (0..6).map(|salt| latent(model.as_ref(), salt)).collect();
+        let spec = |distance| CostSpec {
+            distance,
+            steps: Steps::Last,
+            proprio_weight: 0.0,
+        };
+        let specs = [
+            spec(Distance::L2),
+            spec(Distance::L1),
+            spec(Distance::Cosine),
+        ];
+        let values = actions(306, 6);
+        // Searches of other sizes and lengths among them.
+        let sizes = [(300, 6), (300, 6), (17, 6), (300, 2), (1, 6), (40, 6)];
+        let requests: Vec<ScoreRequest<'_>> = sizes
+            .iter()
+            .enumerate()
+            .map(|(at, &(samples, horizon))| ScoreRequest {
+                start: &latents[at],
+                goal: &latents[5 - at],
+                spec: &specs[at % 3],
+                actions: ActionBatch {
+                    values: &values[10 * at..][..samples * horizon * 10],
+                    samples,
+                    horizon,
+                    width: 10,
+                },
+            })
+            .collect();
+        let together = model.costs_of_several(&requests).unwrap();
+        for (request, costs) in requests.iter().zip(together) {
+            let ScoreRequest {
+                start,
+                goal,
+                spec,
+                actions,
+            } = *request;
+            assert_eq!(costs, model.costs(start, goal, spec, actions).unwrap());
+        }
     }
 
     #[test]

@@ -213,6 +213,19 @@ impl ModelInfo {
     }
 }
 
+/// Candidates of one search.
+#[derive(Debug, Clone, Copy)]
+pub struct ScoreRequest<'a> {
+    /// Where they begin.
+    pub start: &'a Latent,
+    /// What they are to reach.
+    pub goal: &'a Latent,
+    /// How that is measured.
+    pub spec: &'a CostSpec,
+    /// The candidates.
+    pub actions: ActionBatch<'a>,
+}
+
 /// A frozen world model, ready to plan with. One value may be used from many threads.
 pub trait WorldModel: Send + Sync {
     /// Sizes, statistics and provenance.
@@ -241,6 +254,24 @@ pub trait WorldModel: Send + Sync {
         spec: &CostSpec,
         actions: ActionBatch<'_>,
     ) -> Result<Vec<f64>>;
+
+    /// The costs of several searches, each as [`WorldModel::costs`] gives them, to the last bit. A model that is faster
+    /// with many candidates at once puts them into one batch.
+    ///
+    /// # Errors
+    /// Those of [`WorldModel::costs`], for any of them.
+    fn costs_of_several(&self, requests: &[ScoreRequest<'_>]) -> Result<Vec<Vec<f64>>> {
+        let costs = |request: &ScoreRequest<'_>| {
+            let ScoreRequest {
+                start,
+                goal,
+                spec,
+                actions,
+            } = *request;
+            self.costs(start, goal, spec, actions)
+        };
+        requests.iter().map(costs).collect()
+    }
 
     /// The costs of [`WorldModel::costs`] with their gradients, for planners that descend.
     ///

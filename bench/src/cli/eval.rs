@@ -1,5 +1,6 @@
 //! `jepa-bench eval`.
 
+use std::num::NonZeroUsize;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::time::Duration;
@@ -36,6 +37,9 @@ pub struct Args {
     /// Folder of all runs.
     #[arg(long, value_name = "RUNS")]
     out: Option<PathBuf>,
+    /// Plan this many episodes together, in one batch of the model; the results are the same.
+    #[arg(long, value_name = "N")]
+    batch: Option<NonZeroUsize>,
     /// Draw this many episodes as filmstrips, failures and successes.
     #[arg(long, visible_alias = "videos", default_value_t = 0, value_name = "N")]
     films: usize,
@@ -113,6 +117,7 @@ pub fn run(args: &Args, ctx: &Context) -> anyhow::Result<ExitCode> {
     let mut evaluation = args.choice.evaluation(args.episodes, args.seed)?;
     evaluation.shard = args.shard;
     evaluation.films = args.films;
+    evaluation.batch = args.batch;
     let unfinished = if args.fresh {
         Continue::Never
     } else {

@@ -445,3 +445,57 @@ fn passing_through_the_goal_is_a_success_at_any_step_and_not_at_the_end() {
         (true, true)
     );
 }
+
+/// The untrained convolutional model, which scores searches of several episodes in one batch.
+fn pldm() -> Policy {
+    let shape = jepa_models::pldm::DataShape {
+        height: 65,
+        width: 65,
+        action_dim: 2,
+        proprio_dim: 2,
+    };
+    let config = jepa_models::pldm::PldmConfig::default();
+    Policy::Model(jepa_models::pldm::untrained(&config, shape, 3).unwrap())
+}
+
+#[test]
+fn threads_shards_and_batches_do_not_change_a_bit() {
+    let settings = [
+        "episodes.count=9",
+        "planner.candidates=24",
+        "planner.iterations=3",
+        "planner.replan_every=2",
+    ];
+    let run = |threads, batch, shards: u32| {
+        let folder = tempfile::tempdir().unwrap();
+        let part = |shard: Option<Shard>| {
+            let mut evaluation = evaluation(pldm(), &settings);
+            evaluation.batch = NonZeroUsize::new(batch);
+            evaluation.shard = shard;
+            with_threads(threads, || {
+                evaluate(&evaluation, &into(folder.path()), &Unobserved).unwrap()
+            })
+        };
+        if shards == 1 {
+            return episodes_file(&part(None));
+        }
+        let parts = (0..shards).map(|index| format!("{index}/{shards}").parse().unwrap());
+        let parts: Vec<PathBuf> = parts.map(|shard| part(Some(shard)).dir).collect();
+        episodes_file(&merge(&folder.path().join("merged"), &parts).unwrap())
+    };
+    let alone = run(1, 0, 1);
+    for (threads, batch, shards) in [
+        (2, 0, 1),
+        (1, 1, 1),
+        (1, 8, 1),
+        (2, 8, 1),
+        (1, 0, 4),
+        (2, 3, 4),
+    ] {
+        let found = run(threads, batch, shards);
+        assert!(
+            found == alone,
+            "{threads} threads, {shards} shards, batches of {batch}"
+        );
+    }
+}
