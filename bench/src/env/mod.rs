@@ -7,6 +7,7 @@
 pub mod conformance;
 mod image;
 pub mod pointmaze;
+pub mod pusht;
 pub mod wall;
 
 use jepa_datasets::Stream;

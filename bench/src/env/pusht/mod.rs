@@ -1,0 +1,13 @@
+//! Push-T: a disc pushes a T-shaped block over a table (evaluation.md section 1.3).
+
+mod collision;
+mod contact;
+mod dynamics;
+mod geometry;
+mod shape;
+
+pub use dynamics::{Dynamics, STATE};
+pub use shape::Shape;
+
+#[cfg(test)]
+mod tests;
