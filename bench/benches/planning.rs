@@ -1,9 +1,10 @@
-//! One CEM iteration in the simulator, and one Wall step with its frame.
+//! One CEM iteration in the simulator, and steps of environments with their frames.
 
 use std::hint::black_box;
 
 use criterion::{BatchSize, Criterion, Throughput, criterion_group, criterion_main};
 use jepa_bench::env::pointmaze::{ContactModel, Dynamics, Renderer};
+use jepa_bench::env::pusht::{self, Shape};
 use jepa_bench::env::wall::Wall;
 use jepa_bench::env::{Env, Size};
 use jepa_bench::planner::cem::{Cem, CemConfig};
@@ -109,6 +110,30 @@ fn pointmaze_step(criterion: &mut Criterion) {
     group.finish();
 }
 
+fn pusht_step(criterion: &mut Criterion) {
+    let mut group = criterion.benchmark_group("pusht");
+    group.throughput(Throughput::Elements(1));
+    // To and fro through the block, which is set back before it can escape.
+    let start = [200.0, 320.0, 256.0, 256.0, 0.7, 0.0, 0.0];
+    let mut table = pusht::Dynamics::new(Shape::T);
+    let mut count = 0_u32;
+    group.bench_function("step", |bencher| {
+        bencher.iter(|| {
+            if count.is_multiple_of(40) {
+                table.reset(black_box(start));
+            }
+            count = count.wrapping_add(1);
+            let along = if (count / 20).is_multiple_of(2) {
+                0.3
+            } else {
+                -0.3
+            };
+            table.step(black_box([along, 0.1 * along]));
+        });
+    });
+    group.finish();
+}
+
 fn wall_step(criterion: &mut Criterion) {
     let mut group = criterion.benchmark_group("wall");
     group.throughput(Throughput::Elements(1));
@@ -132,5 +157,11 @@ fn wall_step(criterion: &mut Criterion) {
     group.finish();
 }
 
-criterion_group!(benches, cem_iteration, pointmaze_step, wall_step);
+criterion_group!(
+    benches,
+    cem_iteration,
+    pointmaze_step,
+    pusht_step,
+    wall_step
+);
 criterion_main!(benches);

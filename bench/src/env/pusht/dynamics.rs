@@ -3,7 +3,7 @@
 //! The space has no friction and its damping stops the block before every substep, so the block moves only while it is
 //! pushed. Agent and walls cannot be moved by it. States agree with recorded episodes to 1e-12 while at most one pair
 //! of shapes touches at a time; with several, the reference solves them in an order that depends on the history of its
-//! search tree, here it is walls first (docs/pusht.md has what that changes).
+//! search tree; here it is walls first, then the agent, and the last part first (docs/pusht.md has what that changes).
 
 use super::collision::{self, AGENT_RADIUS, WALL_RADIUS, WALLS};
 use super::contact::{Contacts, Inertia, Motion};
@@ -196,7 +196,7 @@ impl Dynamics {
             if !near.meets(&around) {
                 continue;
             }
-            for part in 0..self.block.parts.len() {
+            for part in (0..self.block.parts.len()).rev() {
                 if near.meets(&self.bounds[part])
                     && let Some(touch) = collision::with_wall(line, &self.parts[part])
                 {
@@ -209,7 +209,7 @@ impl Dynamics {
         if dot(apart, apart) > reach * reach {
             return;
         }
-        for part in 0..self.block.parts.len() {
+        for part in (0..self.block.parts.len()).rev() {
             if let Some(touch) = collision::with_agent(self.agent, &self.parts[part]) {
                 let index = AGENT * MOST_PARTS + part;
                 let (centre, velocity) = (self.centre, self.agent_velocity);

@@ -2,6 +2,7 @@
 
 mod collision;
 mod contact;
+mod coverage;
 mod dynamics;
 mod geometry;
 mod shape;
