@@ -22,7 +22,7 @@ pub enum Shape {
     /// A T with a short stem: 120 by 40 and 40 by 40.
     #[serde(rename = "small_tee")]
     SmallTee,
-    /// Two crossing bars of 120 by 40.
+    /// A cross: a bar of 120 by 40 and two squares of 40 by 40 beside its middle.
     #[serde(rename = "plus", alias = "+")]
     Plus,
 }
@@ -53,19 +53,19 @@ impl Shape {
         ("plus", Self::Plus),
     ];
 
-    /// Parts as `[left, top, right, bottom]`.
+    /// Parts as `[left, top, right, bottom]`, in the order in which they are drawn.
     pub(super) fn rectangles(self) -> &'static [[f64; 4]] {
         match self {
             Self::T => &[[-60.0, 0.0, 60.0, 30.0], [-15.0, 30.0, 15.0, 120.0]],
-            Self::L => &[[0.0, -40.0, 80.0, 0.0], [0.0, 0.0, 40.0, 80.0]],
-            Self::Z => &[[-40.0, -40.0, 40.0, 0.0], [0.0, 0.0, 80.0, 40.0]],
+            Self::L => &[[0.0, 0.0, 40.0, 80.0], [0.0, -40.0, 80.0, 0.0]],
+            Self::Z => &[[0.0, 0.0, 80.0, 40.0], [-40.0, -40.0, 40.0, 0.0]],
             Self::Square => &[[-40.0, -40.0, 40.0, 40.0]],
             Self::I => &[[-20.0, -80.0, 20.0, 80.0]],
             Self::SmallTee => &[[-60.0, 0.0, 60.0, 40.0], [-20.0, 40.0, 20.0, 80.0]],
             Self::Plus => &[
                 [-60.0, -20.0, 60.0, 20.0],
-                [-20.0, -60.0, 20.0, 0.0],
-                [-20.0, 0.0, 20.0, 60.0],
+                [-20.0, -60.0, 20.0, -20.0],
+                [-20.0, 20.0, 20.0, 60.0],
             ],
         }
     }
@@ -80,8 +80,8 @@ impl Shape {
         }
         let moments = rectangles.iter().map(|part| moment(*part));
         let moment = match self {
-            // The release counts the bar twice and the stem not at all.
-            Self::T => 2.0 * moment(rectangles[0]),
+            // The release counts the long bar once for every part, and the others not at all.
+            Self::T | Self::Plus => count * moment(rectangles[0]),
             _ => moments.sum(),
         };
         Block {
