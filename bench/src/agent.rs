@@ -257,11 +257,11 @@ impl Policy {
                 })
             }
             Self::Trained(policy) => {
-                env.reset_to(&start.goal)?;
+                start.enter_goal(env)?;
                 Box::new(chunks::Chunks::towards(policy.as_ref(), env)?)
             }
             Self::Model(model) => {
-                env.reset_to(&start.goal)?;
+                start.enter_goal(env)?;
                 let goal = observe(model.as_ref(), env)?;
                 let view = Imagination {
                     model: model.as_ref(),
@@ -280,7 +280,7 @@ impl Policy {
                 })
             }
         };
-        env.reset_to(&start.init)?;
+        start.enter(env)?;
         Ok(agent)
     }
 }
@@ -580,17 +580,17 @@ pub(crate) fn batch<'a>(actions: &ActionBatch, values: &'a [f32]) -> jepa_models
 
 /// Encodes the present observation, drawn at the size the model takes.
 pub(crate) fn observe(model: &dyn WorldModel, env: &dyn Env) -> Result<Latent> {
-    let image = picture(model.info(), env);
+    let image = picture(model.info(), env)?;
     Ok(model.encode(frame_of(&image), &env.proprio())?)
 }
 
 /// The present frame, drawn at the size a model takes.
-fn picture(info: &ModelInfo, env: &dyn Env) -> Image {
+fn picture(info: &ModelInfo, env: &dyn Env) -> Result<Image> {
     match info.image_height {
         side if side == env.limits().native_size => env.render(Size::Native),
         crate::env::PLANNER_SIZE => env.render(Size::Planner),
-        // Other sizes are enlarged from the planner's frame, as in the release.
-        side => env.render(Size::Planner).resized(side),
+        // Other sizes are made from the planner's frame, as in the release.
+        side => Ok(env.render(Size::Planner)?.resized(side)),
     }
 }
 
@@ -611,11 +611,10 @@ struct Truth {
 
 impl View for Truth {
     fn look<'a>(&'a self, env: &dyn Env, stop: Stop<'a>) -> Result<Box<dyn CostModel + 'a>> {
-        let start = env.state().to_vec();
         Ok(Box::new(SimulatedCost {
             view: self,
-            env: env.duplicate(),
-            start,
+            env: env.duplicate()?,
+            start: env.snapshot(),
             stop,
         }))
     }
@@ -629,6 +628,7 @@ impl View for Truth {
 struct SimulatedCost<'a> {
     view: &'a Truth,
     env: Box<dyn Env>,
+    /// Snapshot of the present.
     start: Vec<f64>,
     stop: Stop<'a>,
 }
@@ -640,7 +640,7 @@ impl CostModel for SimulatedCost<'_> {
         let width = self.env.limits().action_width;
         let mut costs = Vec::with_capacity(actions.samples);
         for rollout in native.chunks_exact(actions.shape.len()) {
-            self.env.reset_to(&self.start)?;
+            self.env.restore(&self.start)?;
             for action in rollout.chunks_exact(width) {
                 self.env.step(action)?;
             }

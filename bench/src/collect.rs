@@ -9,7 +9,7 @@ use std::path::Path;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use jepa_datasets::{
-    ACTION, Camera, CameraFrames, Codec, Column, Dataset, DatasetWriter, Dtype, Episode, Field,
+    ACTION, Camera, Codec, Column, Dataset, DatasetWriter, Dtype, Episode, Field, Frame, FrameSink,
     ManifestDraft, PROPRIO, PixelType, STATE, Source, SplitRule, WriterOptions,
 };
 use rayon::prelude::*;
@@ -169,7 +169,9 @@ pub fn collect(
     progress(done.load(Ordering::Relaxed), recording.episodes);
     pending.par_iter().try_for_each(|&index| -> Result<()> {
         if !interrupted() {
-            writer.accept(record(recording, entry, index)?)?;
+            let mut frames = writer.begin(index)?;
+            let episode = record(recording, entry, index, &mut frames)?;
+            frames.accept(episode)?;
             progress(done.fetch_add(1, Ordering::Relaxed) + 1, recording.episodes);
         }
         Ok(())
@@ -185,18 +187,23 @@ pub fn collect(
     Ok(writer.finish(&recording.split)?)
 }
 
-/// Simulates one episode.
+/// Simulates one episode; frames go to `frames` as they are drawn, everything else is returned.
 ///
 /// # Errors
-/// When the environment or its behaviour refuses the settings.
-pub fn record(recording: &Recording, entry: &EnvEntry, index: u64) -> Result<Episode> {
+/// When the environment or its behaviour refuses the settings, or a frame cannot be stored.
+pub fn record(
+    recording: &Recording,
+    entry: &EnvEntry,
+    index: u64,
+    frames: &mut dyn FrameSink,
+) -> Result<Episode> {
     let stream = collect_stream(recording.seed, entry.name, &recording.policy, index);
     let mut env = (entry.build)(&toml::Table::new())?;
     let mut behaviour = env.behaviour(&recording.policy, stream)?;
     env.reset_to(&behaviour.start())?;
-    let mut tape = Tape::new(recording.size);
+    let mut tape = Tape::new(recording.size, entry.fields.camera, frames);
     for _ in 0..recording.steps {
-        tape.observe(env.as_ref());
+        tape.observe(env.as_ref())?;
         // Stored as f32, so that is what the simulator is given: the data replays to the same states.
         let action: Vec<f32> = behaviour
             .action(env.state())
@@ -207,46 +214,51 @@ pub fn record(recording: &Recording, entry: &EnvEntry, index: u64) -> Result<Epi
         tape.action.extend(action);
         tape.nan_guard_steps += u32::from(env.step(&native)?.nan_guard);
     }
-    tape.film(env.as_ref());
+    tape.film(env.as_ref())?;
     Ok(tape.into_episode(recording, entry, index))
 }
 
-/// Rows and frames of one episode.
-struct Tape {
+/// Rows of one episode, and where its frames go.
+struct Tape<'a> {
     size: Size,
+    camera: &'static str,
+    frames: &'a mut dyn FrameSink,
     action: Vec<f32>,
     proprio: Vec<f32>,
     state: Vec<f64>,
-    rgb: Vec<u8>,
     nan_guard_steps: u32,
 }
 
-impl Tape {
-    fn new(size: Size) -> Self {
+impl<'a> Tape<'a> {
+    fn new(size: Size, camera: &'static str, frames: &'a mut dyn FrameSink) -> Self {
         Self {
             size,
+            camera,
+            frames,
             action: Vec::new(),
             proprio: Vec::new(),
             state: Vec::new(),
-            rgb: Vec::new(),
             nan_guard_steps: 0,
         }
     }
 
     /// Adds the present row, except its action.
-    fn observe(&mut self, env: &dyn Env) {
+    fn observe(&mut self, env: &dyn Env) -> Result<()> {
         self.proprio.extend(env.proprio());
         self.state.extend_from_slice(env.state());
-        self.film(env);
+        self.film(env)
     }
 
     /// Adds the present frame.
-    fn film(&mut self, env: &dyn Env) {
-        self.rgb.extend(env.render(self.size).rgb);
+    fn film(&mut self, env: &dyn Env) -> Result<()> {
+        let image = env.render(self.size)?;
+        let size = [image.height, image.width];
+        let pushed = self.frames.push(self.camera, size, Frame::U8(&image.rgb));
+        Ok(pushed?)
     }
 
     fn into_episode(self, recording: &Recording, entry: &EnvEntry, index: u64) -> Episode {
-        let (limits, side) = (entry.limits, recording.side(entry));
+        let limits = entry.limits;
         let columns = [
             (
                 ACTION,
@@ -270,13 +282,6 @@ impl Tape {
                 },
             ),
         ];
-        let frames = CameraFrames {
-            camera: entry.fields.camera.to_string(),
-            height: side,
-            width: side,
-            count: recording.steps + 1,
-            pixels: self.rgb.into(),
-        };
         Episode {
             source_index: index,
             source_path: format!("{}/{}", entry.name, recording.policy),
@@ -288,7 +293,7 @@ impl Tape {
                 .into_iter()
                 .map(|(name, column)| (name.to_string(), column))
                 .collect(),
-            cameras: vec![frames],
+            cameras: Vec::new(),
             extras: BTreeMap::from([("nan_guard_steps".into(), f64::from(self.nan_guard_steps))]),
         }
     }
@@ -296,6 +301,8 @@ impl Tape {
 
 #[cfg(test)]
 mod tests {
+    use jepa_datasets::CameraFrames;
+
     use super::*;
 
     fn small() -> Recording {
@@ -313,30 +320,38 @@ mod tests {
 
     #[test]
     fn recorded_actions_replay_to_the_recorded_states_and_frames() {
-        let episode = record(&small(), wall(), 2).unwrap();
+        let mut cameras: Vec<CameraFrames> = Vec::new();
+        let episode = record(&small(), wall(), 2, &mut cameras).unwrap();
         episode.check().unwrap();
         let values = |name: &str| episode.columns[name].to_f64();
         let (actions, states) = (values(ACTION), values(STATE));
-        let frames = episode.cameras[0].pixels.clone().into_u8();
+        let frames = cameras[0].pixels.clone().into_u8();
         let frame = |at: usize| &frames[at * 65 * 65 * 3..][..65 * 65 * 3];
         let mut env = env::build("wall").unwrap();
         env.reset_to(&states[..2]).unwrap();
         for step in 0..8 {
             assert_eq!(env.state(), &states[2 * step..2 * step + 2]);
-            assert_eq!(env.render(Size::Native).rgb, frame(step));
+            assert_eq!(env.render(Size::Native).unwrap().rgb, frame(step));
             env.step(&actions[2 * step..2 * step + 2]).unwrap();
         }
-        assert_eq!(env.render(Size::Native).rgb, frame(8));
+        assert_eq!(env.render(Size::Native).unwrap().rgb, frame(8));
         assert_eq!(frames.len(), 9 * 65 * 65 * 3);
     }
 
     #[test]
     fn episodes_depend_on_seed_and_index_only() {
-        let first = record(&small(), wall(), 2).unwrap();
-        assert_eq!(first, record(&small(), wall(), 2).unwrap());
-        assert_ne!(first.columns, record(&small(), wall(), 3).unwrap().columns);
+        let record = |recording: &Recording, index| {
+            let mut cameras: Vec<CameraFrames> = Vec::new();
+            (
+                record(recording, wall(), index, &mut cameras).unwrap(),
+                cameras,
+            )
+        };
+        let (first, frames) = record(&small(), 2);
+        assert_eq!((first.clone(), frames), record(&small(), 2));
+        assert_ne!(first.columns, record(&small(), 3).0.columns);
         let other = Recording { seed: 4, ..small() };
-        assert_ne!(first.columns, record(&other, wall(), 2).unwrap().columns);
+        assert_ne!(first.columns, record(&other, 2).0.columns);
     }
 
     #[test]

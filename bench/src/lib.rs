@@ -10,6 +10,7 @@ pub mod env;
 mod error;
 #[cfg(test)]
 mod fixtures;
+pub mod goals;
 mod memory;
 pub mod metric;
 pub mod objective;

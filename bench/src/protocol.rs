@@ -21,10 +21,16 @@ pub use overrides::{Choices, Resolved, resolve};
 pub(crate) use overrides::{changes, insert, overlay};
 
 /// Every task that this program knows, oldest version first.
-pub const TASKS: &[TaskEntry] = &[TaskEntry {
-    id: "wall@1",
-    text: include_str!("../tasks/wall@1.toml"),
-}];
+pub const TASKS: &[TaskEntry] = &[
+    TaskEntry {
+        id: "wall@1",
+        text: include_str!("../tasks/wall@1.toml"),
+    },
+    TaskEntry {
+        id: "pointmaze@1",
+        text: include_str!("../tasks/pointmaze@1.toml"),
+    },
+];
 
 /// A task file compiled into the program.
 #[derive(Debug, Clone, Copy)]
@@ -85,6 +91,19 @@ impl Environment {
 pub enum GoalSource {
     /// Both are drawn by the environment's released sampler.
     RandomState,
+    /// A stretch of a recorded episode is replayed in the simulator (`dset` in the release).
+    Replay,
+}
+
+/// What becomes of an episode that is at its goal from the start.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum SolvedAtStart {
+    /// It counts like any other, as in the paper.
+    #[default]
+    Keep,
+    /// Another one is drawn for the same seed.
+    Redraw,
 }
 
 /// Which states count as success.
@@ -109,6 +128,12 @@ pub struct Protocol {
     pub max_steps: usize,
     /// Environment steps per model step, `f`.
     pub frameskip: usize,
+    /// Actions of a replayed stretch; `max_steps` when left out.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub goal_steps: Option<usize>,
+    /// What becomes of an episode that is at its goal from the start.
+    #[serde(default)]
+    pub solved_at_start: SolvedAtStart,
 }
 
 impl Protocol {
@@ -180,6 +205,9 @@ struct Identity<'a> {
     environment: &'a Environment,
     protocol: &'a Protocol,
     episodes: &'a Episodes,
+    /// Content hash of the dataset that goals are replayed from.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    data: Option<&'a str>,
 }
 
 impl Task {
@@ -241,16 +269,24 @@ impl Task {
 
     /// Name, version and hash (blake3, hex) of what decides the numbers of a run of this task.
     ///
-    /// A run that changed a value of the identity, such as the budget, gets another hash. Running
-    /// fewer or other episodes does not: the record says which were run.
-    pub fn reference(&self, run: &RunConfig) -> TaskRef {
+    /// A run that changed a value of the identity, such as the budget, gets another hash, and so does one whose goals
+    /// come from other data (`data`: its content hash). Running fewer or other episodes does not: the record says which
+    /// were run.
+    pub fn reference(&self, run: &RunConfig, data: Option<&str>) -> TaskRef {
         let identity = Identity {
             name: &self.name,
             version: self.version,
             environment: &run.environment,
             protocol: &run.protocol,
             episodes: &self.episodes,
+            data,
         };
+        let mut identity = serde_json::to_value(&identity).unwrap_or_default();
+        // Settings that are newer than a task count only where they depart from what was always done.
+        let keep = serde_json::to_value(SolvedAtStart::Keep).unwrap_or_default();
+        if let Some(protocol) = identity.get_mut("protocol").and_then(Value::as_object_mut) {
+            protocol.retain(|name, value| name != "solved_at_start" || *value != keep);
+        }
         TaskRef {
             name: self.name.clone(),
             version: self.version,
@@ -304,6 +340,9 @@ pub struct RunConfig {
     pub model: String,
     /// Task, `name@version`.
     pub task: String,
+    /// Dataset that goals are replayed from, where the task does that.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub data: Option<String>,
     /// Planner preset that `planner` started from.
     pub preset: String,
     /// Seed of planner noise and of the random floor.
@@ -329,6 +368,7 @@ impl RunConfig {
         Ok(Self {
             model: model.to_string(),
             task: task.id(),
+            data: None,
             preset: preset.to_string(),
             noise_seed: 1,
             environment: task.environment.clone(),
@@ -396,11 +436,12 @@ impl RunConfig {
         Ok(config)
     }
 
-    /// Hash (blake3, hex) of every setting, with `model` named by what it is instead of where it
-    /// lies: two runs with the same hash give the same episodes.
-    pub fn hash(&self, model: &str, weights_hash: Option<&str>) -> String {
+    /// Hash (blake3, hex) of every setting, with `model` and `data` (its content hash) named by what they are instead of
+    /// where they lie: two runs with the same hash give the same episodes.
+    pub fn hash(&self, model: &str, weights_hash: Option<&str>, data: Option<&str>) -> String {
         let named = Self {
             model: model.to_string(),
+            data: data.map(String::from),
             ..self.clone()
         };
         hash_of(&(named, weights_hash))
@@ -425,6 +466,21 @@ fn check_protocol(protocol: &Protocol) -> Result<()> {
             "table `protocol`",
             "`max_steps` and `frameskip` must be at least 1",
         ));
+    }
+    let replays = protocol.goal_source == GoalSource::Replay;
+    if !replays && protocol.goal_steps.is_some() {
+        let detail = "`goal_steps` is the length of a replay, and goals are not replayed";
+        return Err(config_error("table `protocol`", detail));
+    }
+    if protocol.goal_steps == Some(0) {
+        return Err(config_error(
+            "table `protocol`",
+            "`goal_steps` must be at least 1",
+        ));
+    }
+    if !replays && protocol.solved_at_start == SolvedAtStart::Redraw {
+        let detail = "`solved_at_start` is `redraw`, and the sampler draws one episode per seed";
+        return Err(config_error("table `protocol`", detail));
     }
     Ok(())
 }
@@ -526,7 +582,7 @@ mod tests {
         let task = wall();
         let mut config = RunConfig::new(&task, "paper", "oracle").unwrap();
         change(&mut config);
-        task.reference(&config).hash
+        task.reference(&config, None).hash
     }
 
     #[test]
@@ -608,10 +664,12 @@ mod tests {
     #[test]
     fn unknown_tasks_and_keys_are_errors() {
         let error = Task::find("wal").unwrap_err();
-        assert_eq!(
-            error.hint().unwrap(),
-            "did you mean `wall`? the tasks are: wall, wall@1"
+        let hint = error.hint().unwrap();
+        assert!(
+            hint.starts_with("did you mean `wall`? the tasks are: "),
+            "{hint}"
         );
+        assert!(TASKS.iter().all(|entry| hint.contains(entry.id)), "{hint}");
         let text = TASKS[0].text.replace("max_steps", "maximum_steps");
         let error = Task::parse("wall@1", &text).unwrap_err().to_string();
         assert!(error.contains("maximum_steps"), "{error}");
@@ -635,12 +693,12 @@ mod tests {
             ..config.clone()
         };
         assert_eq!(
-            config.hash("pldm", Some("abc")),
-            moved.hash("pldm", Some("abc"))
+            config.hash("pldm", Some("abc"), None),
+            moved.hash("pldm", Some("abc"), None)
         );
         assert_ne!(
-            config.hash("pldm", Some("abc")),
-            config.hash("pldm", Some("abd"))
+            config.hash("pldm", Some("abc"), None),
+            config.hash("pldm", Some("abd"), None)
         );
     }
 

@@ -14,6 +14,7 @@ mod journal;
 mod merge;
 mod provenance;
 mod results;
+mod tape;
 
 use std::collections::BTreeSet;
 use std::path::PathBuf;
@@ -24,6 +25,7 @@ use jepa_leaderboard::{EpisodeRow, RunRecord, TimingRow};
 
 use crate::agent::{Policy, Search, Setup, Stop};
 use crate::env::{Env, Outcome, Start};
+use crate::goals::{Draw, Goals};
 use crate::metric::{state_distance, success};
 use crate::planner::Planner;
 use crate::protocol::{Resolved, RunConfig, SuccessRule, Task};
@@ -48,6 +50,7 @@ pub struct Evaluation {
     config: RunConfig,
     policy: Policy,
     planner: Box<dyn Planner>,
+    goals: Goals,
     /// The part of the episode list to run; everything when `None`.
     pub shard: Option<Shard>,
     /// Number of episodes to draw as filmstrips.
@@ -90,6 +93,8 @@ pub struct Finished {
     pub dir: PathBuf,
     /// What it found.
     pub record: RunRecord,
+    /// What it was made of.
+    pub manifest: RunManifest,
 }
 
 /// What one episode will take.
@@ -115,11 +120,13 @@ impl Evaluation {
         policy.check_choices(&task, &config)?;
         let planner = config.planner.build()?;
         policy.check_planner(planner.as_ref())?;
+        let goals = Goals::open(&config)?;
         Ok(Self {
             task,
             config,
             policy,
             planner,
+            goals,
             shard: None,
             films: 0,
             command: Vec::new(),
@@ -143,8 +150,8 @@ impl Evaluation {
 
     /// Hash (blake3, hex) of everything that decides the episodes of this run.
     pub fn run_hash(&self) -> String {
-        self.config
-            .hash(self.policy.name(), self.policy.weights_hash())
+        let (name, weights) = (self.policy.name(), self.policy.weights_hash());
+        self.config.hash(name, weights, self.goals.content_hash())
     }
 
     /// Episodes of this run or shard, in order.
@@ -207,9 +214,13 @@ pub fn evaluate(
     run_pending(evaluation, &pending, &journal, observer)?;
     let lines = journal.into_lines();
     films::write(evaluation, &folder.path, &lines)?;
-    let record = results::write(evaluation, &folder, &lines)?;
+    let (record, manifest) = results::write(evaluation, &folder, &lines)?;
     let dir = folder.close()?;
-    Ok(Finished { dir, record })
+    Ok(Finished {
+        dir,
+        record,
+        manifest,
+    })
 }
 
 /// Runs `pending` on as many workers as the thread pool has threads.
@@ -287,10 +298,11 @@ fn act_out(evaluation: &Evaluation, episode: u32, seed: u64, stop: Stop<'_>) -> 
         config,
         policy,
         planner,
+        goals,
         ..
     } = evaluation;
     let mut env = config.environment.build()?;
-    let start = env.sample(seed)?;
+    let Draw { start, redrawn } = goals.draw(env.as_mut(), seed)?;
     let setup = Setup {
         config,
         planner: planner.as_ref(),
@@ -300,6 +312,7 @@ fn act_out(evaluation: &Evaluation, episode: u32, seed: u64, stop: Stop<'_>) -> 
     let mut agent = policy.begin(setup, env.as_mut(), &start, seed)?;
     let mut log = EpisodeLog::new(episode, seed, &start, env.as_ref());
     log.plan_time += began.elapsed();
+    log.redrawn = redrawn;
     let budget = config.protocol.max_steps;
     while log.steps() < budget {
         let began = Instant::now();
@@ -322,6 +335,7 @@ struct EpisodeLog {
     row: EpisodeRow,
     at_goal: Vec<bool>,
     nan_guard_steps: u64,
+    redrawn: u32,
     plan_time: Duration,
     env_time: Duration,
 }
@@ -352,6 +366,7 @@ impl EpisodeLog {
             row,
             at_goal: Vec::new(),
             nan_guard_steps: 0,
+            redrawn: 0,
             plan_time,
             env_time,
         };
@@ -413,6 +428,8 @@ impl EpisodeLog {
             row: self.row,
             timing,
             nan_guard_steps: self.nan_guard_steps,
+            solved_at_start: self.at_goal[0],
+            redrawn: self.redrawn,
             elapsed_s: 0.0,
         })
     }

@@ -77,7 +77,7 @@ impl Agent for Chunks<'_> {
 
 /// Encodes the present observation, drawn at the size the policy takes.
 fn encode(policy: &dyn GoalPolicy, env: &dyn Env) -> Result<Latent> {
-    let image = picture(policy.info(), env);
+    let image = picture(policy.info(), env)?;
     Ok(policy.encode(frame_of(&image))?)
 }
 

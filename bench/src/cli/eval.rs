@@ -4,7 +4,6 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::time::Duration;
 
-use jepa_leaderboard::RunRecord;
 use jepa_models::Compute;
 use serde::Serialize;
 
@@ -12,7 +11,9 @@ use super::Context;
 use super::watcher::Watcher;
 use crate::agent::Policy;
 use crate::protocol::{Choices, resolve};
-use crate::runner::{Continue, Destination, Estimate, Evaluation, Shard, evaluate};
+use crate::runner::{
+    Continue, Destination, Estimate, Evaluation, Finished, RunManifest, Shard, evaluate,
+};
 
 /// Plan with a world model in a simulator, or let a policy act there, and score it.
 ///
@@ -61,6 +62,9 @@ pub(super) struct ChoiceArgs {
     /// Task, with or without version; `jepa-bench list tasks` shows them.
     #[arg(long, value_name = "TASK[@V]")]
     pub(super) task: Option<String>,
+    /// Dataset whose recorded actions are replayed to make goals, for tasks that do so (`pusht`).
+    #[arg(long, value_name = "DST")]
+    pub(super) data: Option<String>,
     /// Planner preset of the task, or a planner.
     #[arg(long, value_name = "NAME")]
     pub(super) planner: Option<String>,
@@ -86,6 +90,7 @@ impl ChoiceArgs {
         let resolved = resolve(&Choices {
             model: self.model.as_deref(),
             task: self.task.as_deref(),
+            data: self.data.as_deref(),
             planner: self.planner.as_deref(),
             episodes,
             first_seed,
@@ -128,7 +133,7 @@ pub fn run(args: &Args, ctx: &Context) -> anyhow::Result<ExitCode> {
     if ctx.json {
         ctx.print_json(&finished.record)?;
     } else {
-        print(&finished.record, &finished.dir, ctx)?;
+        print(&finished, ctx)?;
     }
     Ok(ExitCode::SUCCESS)
 }
@@ -242,8 +247,26 @@ fn announce(
     ctx.print(&format!("would write below {}", destination.runs.display()))
 }
 
+/// Episodes that nobody had to solve.
+fn at_start(manifest: &RunManifest) -> String {
+    let RunManifest {
+        solved_at_start,
+        redrawn,
+        ..
+    } = manifest;
+    match redrawn {
+        0 => format!("{solved_at_start} episodes"),
+        more => format!("{solved_at_start} episodes, {more} more were passed over"),
+    }
+}
+
 /// The result as a table.
-fn print(record: &RunRecord, dir: &Path, ctx: &Context) -> anyhow::Result<()> {
+fn print(finished: &Finished, ctx: &Context) -> anyhow::Result<()> {
+    let Finished {
+        dir,
+        record,
+        manifest,
+    } = finished;
     let summary = &record.summary;
     let percent = |share: f64| format!("{:.1}%", 100.0 * share);
     let at_any = summary.success_any as f64 / summary.episodes as f64;
@@ -264,6 +287,7 @@ fn print(record: &RunRecord, dir: &Path, ctx: &Context) -> anyhow::Result<()> {
             ),
         ),
         ("at goal at any step", percent(at_any)),
+        ("at goal from start", at_start(manifest)),
         (
             "final distance",
             format!(

@@ -86,7 +86,7 @@ pub fn run(args: &Args, ctx: &Context) -> anyhow::Result<ExitCode> {
     if let Some(path) = &args.film {
         match &decoded {
             Some(decoded) => decoded.strip.write_png(path)?,
-            None => filmstrip(&replay(evaluation.config(), &line.row)?).write_png(path)?,
+            None => filmstrip(&replay(&evaluation, &line.row)?).write_png(path)?,
         }
         ctx.say(&format!("wrote {}", path.display()));
     }

@@ -117,7 +117,7 @@ fn write_frames(env: &dyn Env, dir: Option<&Path>, step: usize) -> anyhow::Resul
         source,
     })?;
     for (size, name) in [(Size::Native, "native"), (Size::Planner, "224")] {
-        env.render(size)
+        env.render(size)?
             .write_png(&dir.join(format!("{step:04}_{name}.png")))?;
     }
     Ok(())

@@ -20,6 +20,7 @@ pub fn check_all(env: &mut dyn Env, behaviours: &[&str]) -> Verdict {
     widths_are_as_declared(env)?;
     the_state_is_everything(env)?;
     duplicates_are_independent(env)?;
+    snapshots_bring_everything_back(env)?;
     frames_have_the_declared_size(env)?;
     rendering_changes_nothing(env)?;
     a_goal_reaches_itself(env)?;
@@ -54,7 +55,7 @@ pub fn seeds_decide_the_episode(env: &mut dyn Env) -> Verdict {
 /// When the promise is broken.
 pub fn reset_restores_the_state(env: &mut dyn Env) -> Verdict {
     for seed in 0..8 {
-        let Start { init, goal } = sample(env, seed)?;
+        let Start { init, goal, .. } = sample(env, seed)?;
         for state in [&goal, &init] {
             reset(env, state)?;
             claim(
@@ -71,7 +72,7 @@ pub fn reset_restores_the_state(env: &mut dyn Env) -> Verdict {
 /// # Errors
 /// When the promise is broken.
 pub fn widths_are_as_declared(env: &mut dyn Env) -> Verdict {
-    let Start { init, goal } = sample(env, 3)?;
+    let Start { init, goal, .. } = sample(env, 3)?;
     reset(env, &init)?;
     let limits = env.limits();
     claim(
@@ -97,7 +98,7 @@ pub fn widths_are_as_declared(env: &mut dyn Env) -> Verdict {
 /// # Errors
 /// When the promise is broken.
 pub fn the_state_is_everything(env: &mut dyn Env) -> Verdict {
-    let Start { init, goal } = sample(env, 4)?;
+    let Start { init, goal, .. } = sample(env, 4)?;
     reset(env, &init)?;
     let first = walk(env, 20)?;
     reset(env, &goal)?;
@@ -116,7 +117,7 @@ pub fn the_state_is_everything(env: &mut dyn Env) -> Verdict {
 pub fn duplicates_are_independent(env: &mut dyn Env) -> Verdict {
     let Start { init, .. } = sample(env, 5)?;
     reset(env, &init)?;
-    let mut copy = env.duplicate();
+    let mut copy = env.duplicate().map_err(|error| error.to_string())?;
     let moved = walk(copy.as_mut(), 10)?;
     claim(
         env.state() == init.as_slice(),
@@ -136,7 +137,7 @@ pub fn frames_have_the_declared_size(env: &mut dyn Env) -> Verdict {
         (Size::Native, env.limits().native_size),
         (Size::Planner, PLANNER_SIZE),
     ] {
-        let image = env.render(size);
+        let image = render(env, size)?;
         let whole = (image.height, image.width) == (side, side);
         claim(
             whole && image.rgb.len() == side * side * 3,
@@ -153,9 +154,9 @@ pub fn frames_have_the_declared_size(env: &mut dyn Env) -> Verdict {
 pub fn rendering_changes_nothing(env: &mut dyn Env) -> Verdict {
     let Start { init, .. } = sample(env, 7)?;
     reset(env, &init)?;
-    let first = env.render(Size::Native);
+    let first = render(env, Size::Native)?;
     claim(
-        env.render(Size::Native) == first,
+        render(env, Size::Native)? == first,
         "two renders of one state differ",
     )?;
     claim(env.state() == init.as_slice(), "rendering moves the state")
@@ -166,7 +167,7 @@ pub fn rendering_changes_nothing(env: &mut dyn Env) -> Verdict {
 /// # Errors
 /// When the promise is broken.
 pub fn a_goal_reaches_itself(env: &mut dyn Env) -> Verdict {
-    let Start { init, goal } = sample(env, 8)?;
+    let Start { init, goal, .. } = sample(env, 8)?;
     claim(env.success(&goal, &goal), "the goal does not reach itself")?;
     claim(
         env.state_distance(&goal, &goal) == 0.0,
@@ -180,7 +181,7 @@ pub fn a_goal_reaches_itself(env: &mut dyn Env) -> Verdict {
 /// # Errors
 /// When the promise is broken.
 pub fn distances_are_symmetric(env: &mut dyn Env) -> Verdict {
-    let Start { init, goal } = sample(env, 9)?;
+    let Start { init, goal, .. } = sample(env, 9)?;
     let there = env.state_distance(&goal, &init);
     claim(there > 0.0, "two different states are at distance 0")?;
     let back = env.state_distance(&init, &goal);
@@ -267,6 +268,34 @@ fn walk(env: &mut dyn Env, steps: u64) -> Result<Vec<f64>, String> {
     Ok(env.state().to_vec())
 }
 
+/// A snapshot brings back all that decides what follows, also in a duplicate.
+///
+/// # Errors
+/// When the promise is broken.
+pub fn snapshots_bring_everything_back(env: &mut dyn Env) -> Verdict {
+    let Start { init, .. } = sample(env, 11)?;
+    reset(env, &init)?;
+    walk(env, 7)?;
+    let (snapshot, before) = (env.snapshot(), env.state().to_vec());
+    let first = walk(env, 10)?;
+    let mut copy = env.duplicate().map_err(|error| error.to_string())?;
+    for env in [env, copy.as_mut()] {
+        let restored = env.restore(&snapshot);
+        restored.map_err(|error| format!("a snapshot is refused: {error}"))?;
+        claim(env.state() == before, "a snapshot holds another state")?;
+        claim(
+            walk(env, 10)? == first,
+            "the same actions from a snapshot end elsewhere",
+        )?;
+    }
+    Ok(())
+}
+
+fn render(env: &dyn Env, size: Size) -> Result<super::Image, String> {
+    env.render(size)
+        .map_err(|error| format!("a frame cannot be drawn: {error}"))
+}
+
 fn sample(env: &dyn Env, seed: u64) -> Result<Start, String> {
     env.sample(seed)
         .map_err(|error| format!("seed {seed} is refused: {error}"))
@@ -303,6 +332,7 @@ mod tests {
         OneSidedDistance,
         EasyGoals,
         ForgetsSeeds,
+        ForgetsMemory,
         TakesNan,
     }
 
@@ -350,7 +380,7 @@ mod tests {
             proprio
         }
 
-        fn render(&self, size: Size) -> Image {
+        fn render(&self, size: Size) -> Result<Image> {
             match self.flaw {
                 Flaw::SmallFrames => self.wall.render(Size::Native),
                 _ => self.wall.render(size),
@@ -386,8 +416,16 @@ mod tests {
             self.wall.behaviour(name, stream)
         }
 
-        fn duplicate(&self) -> Box<dyn Env> {
-            Box::new(self.clone())
+        fn snapshot(&self) -> Vec<f64> {
+            let mut snapshot = self.wall.state().to_vec();
+            if self.flaw == Flaw::ForgetsMemory {
+                snapshot[0] = snapshot[0].floor();
+            }
+            snapshot
+        }
+
+        fn duplicate(&self) -> Result<Box<dyn Env>> {
+            Ok(Box::new(self.clone()))
         }
     }
 
@@ -410,6 +448,7 @@ mod tests {
             (Flaw::OneSidedDistance, "the distance back"),
             (Flaw::EasyGoals, "begins at its goal"),
             (Flaw::ForgetsSeeds, "seeds 1 and 2"),
+            (Flaw::ForgetsMemory, "a snapshot holds another state"),
             (Flaw::TakesNan, "a NaN state is accepted"),
         ] {
             let found = verdict(flaw).unwrap_err();

@@ -1,5 +1,6 @@
 //! Frames of simulators: 8-bit RGB, enlarged the way the released planners enlarge them.
 
+use std::ops::Range;
 use std::path::Path;
 
 use crate::{Error, Result};
@@ -52,15 +53,38 @@ impl Image {
     /// This image resized to a square by [`bilinear`], rounded half up.
     #[must_use]
     pub fn resized(&self, size: usize) -> Self {
-        let values = bilinear(self, size, size);
-        let rgb = values
-            .into_iter()
-            .map(|value| (value + 0.5) as u8)
-            .collect();
-        Self {
-            height: size,
-            width: size,
-            rgb,
+        let mut out = Self::filled(size, size, [0; 3]);
+        self.resize_window(&mut out, 0..size, 0..size);
+        out
+    }
+
+    /// Makes some rows and columns of `out` what they are in [`resized`](Self::resized) to its (square) size.
+    ///
+    /// # Panics
+    /// When the window reaches beyond `out`.
+    pub fn resize_window(&self, out: &mut Image, rows: Range<usize>, columns: Range<usize>) {
+        let across = &taps(self.width, out.width)[columns.clone()];
+        let down = taps(self.height, out.height);
+        let stride = 3 * self.width;
+        let source = |row: usize| &self.rgb[row * stride..(row + 1) * stride];
+        // The last stretched rows: consecutive output rows share them.
+        let mut wide: [(usize, Vec<f64>); 2] = [const { (usize::MAX, Vec::new()) }; 2];
+        for row in rows {
+            let tap = &down[row];
+            for wanted in [tap.low, tap.high] {
+                if wide.iter().all(|(held, _)| *held != wanted) {
+                    let older = usize::from(wide[1].0 != tap.low && wide[1].0 != tap.high);
+                    wide[older].0 = wanted;
+                    stretch(source(wanted), across, &mut wide[older].1);
+                }
+            }
+            let held = |wanted: usize| &wide[usize::from(wide[1].0 == wanted)].1;
+            let pairs = held(tap.low).iter().zip(held(tap.high));
+            let first = 3 * (row * out.width + columns.start);
+            let pixels = &mut out.rgb[first..][..3 * columns.len()];
+            for (pixel, (upper, lower)) in pixels.iter_mut().zip(pairs) {
+                *pixel = (tap.mix(*upper, *lower) + 0.5) as u8;
+            }
         }
     }
 
@@ -123,11 +147,12 @@ impl Image {
 pub fn bilinear(image: &Image, height: usize, width: usize) -> Vec<f64> {
     let columns = taps(image.width, width);
     let stride = 3 * image.width;
-    let wide: Vec<Vec<f64>> = image
-        .rgb
-        .chunks_exact(stride)
-        .map(|row| stretch(row, &columns))
-        .collect();
+    let stretched = |row| {
+        let mut wide = Vec::new();
+        stretch(row, &columns, &mut wide);
+        wide
+    };
+    let wide: Vec<Vec<f64>> = image.rgb.chunks_exact(stride).map(stretched).collect();
     let mut out = Vec::with_capacity(height * width * 3);
     for tap in taps(image.height, height) {
         let pairs = wide[tap.low].iter().zip(&wide[tap.high]);
@@ -136,16 +161,18 @@ pub fn bilinear(image: &Image, height: usize, width: usize) -> Vec<f64> {
     out
 }
 
-/// One row of pixels interpolated to other columns, `[w, 3]`.
-fn stretch(row: &[u8], columns: &[Tap]) -> Vec<f64> {
-    let mut out = Vec::with_capacity(3 * columns.len());
+/// One row of pixels interpolated to other columns, `[w, 3]`, in place of what `out` held.
+fn stretch(row: &[u8], columns: &[Tap], out: &mut Vec<f64>) {
+    out.clear();
+    let (pixels, _) = row.as_chunks::<3>();
     for tap in columns {
-        for channel in 0..3 {
-            let at = |column: usize| f64::from(row[3 * column + channel]);
-            out.push(tap.mix(at(tap.low), at(tap.high)));
-        }
+        let (low, high) = (pixels[tap.low], pixels[tap.high]);
+        let mixed = low
+            .iter()
+            .zip(high)
+            .map(|(low, high)| tap.mix(f64::from(*low), f64::from(high)));
+        out.extend(mixed);
     }
-    out
 }
 
 /// The two source pixels of an output pixel along one axis.
@@ -192,6 +219,32 @@ mod tests {
             .map(|pixel| pixel[0])
             .collect();
         assert_eq!(reds, [0.0, 25.0, 75.0, 100.0]);
+    }
+
+    #[test]
+    fn a_window_of_a_resized_image_is_that_of_the_whole() {
+        let rgb: Vec<u8> = (0..13 * 11 * 3).map(|at| (at * at % 253) as u8).collect();
+        let image = Image {
+            height: 13,
+            width: 11,
+            rgb,
+        };
+        for size in [7, 13, 40] {
+            let whole = bilinear(&image, size, size).into_iter();
+            let whole: Vec<u8> = whole.map(|value| (value + 0.5) as u8).collect();
+            assert_eq!(image.resized(size).rgb, whole);
+            let mut window = Image::filled(size, size, [9; 3]);
+            image.resize_window(&mut window, 2..5, 1..6);
+            for (at, pixel) in window.rgb.chunks(3).enumerate() {
+                let inside = (2..5).contains(&(at / size)) && (1..6).contains(&(at % size));
+                let expected = if inside {
+                    &whole[3 * at..][..3]
+                } else {
+                    &[9; 3]
+                };
+                assert_eq!(pixel, expected, "pixel {at} of {size}");
+            }
+        }
     }
 
     #[test]

@@ -17,7 +17,7 @@ pub use image::{Image, bilinear};
 use crate::{Error, Result};
 
 /// Every environment, in the order in which `list` prints them.
-pub const ENVIRONMENTS: &[EnvEntry] = &[wall::ENTRY];
+pub const ENVIRONMENTS: &[EnvEntry] = &[wall::ENTRY, pointmaze::ENTRY];
 
 /// One line of the table of environments.
 #[derive(Debug, Clone, Copy)]
@@ -76,7 +76,7 @@ pub const PLANNER_SIZE: usize = 224;
 pub enum Size {
     /// The simulator's own resolution.
     Native,
-    /// Native, enlarged to [`PLANNER_SIZE`] and rounded to `u8`, as released planners see it.
+    /// [`PLANNER_SIZE`], as released planners see it: drawn at that size, or a native frame resized and rounded to `u8`.
     Planner,
 }
 
@@ -93,10 +93,37 @@ pub struct Outcome {
 /// Where an episode begins and what it must reach.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Start {
-    /// State after the reset, `[s]`.
+    /// State that the simulator is reset to, `[s]`.
     pub init: Vec<f64>,
     /// Goal state, `[s]`.
     pub goal: Vec<f64>,
+    /// Native actions that lead from `init` to the goal, row-major `[n, A_e]`; empty where a reset to `goal` shows it.
+    pub way: Vec<f64>,
+}
+
+impl Start {
+    /// Puts the simulator where the episode begins.
+    ///
+    /// # Errors
+    /// When it refuses the state.
+    pub fn enter(&self, env: &mut dyn Env) -> Result<()> {
+        env.reset_to(&self.init)
+    }
+
+    /// Puts the simulator into the goal.
+    ///
+    /// # Errors
+    /// When it refuses a state or an action.
+    pub fn enter_goal(&self, env: &mut dyn Env) -> Result<()> {
+        if self.way.is_empty() {
+            return env.reset_to(&self.goal);
+        }
+        env.reset_to(&self.init)?;
+        for action in self.way.chunks_exact(env.limits().action_width) {
+            env.step(action)?;
+        }
+        Ok(())
+    }
 }
 
 /// A policy that records data, e.g. the random walk of the released Wall data.
@@ -109,8 +136,9 @@ pub trait Behaviour: Send {
 
 /// A simulator.
 ///
-/// The state is everything: `reset_to(state)` followed by the same actions gives the same states and
-/// frames, bit for bit, on every machine.
+/// A reset forgets everything: `reset_to(state)` followed by the same actions gives the same states and
+/// frames, bit for bit, on every machine. Between resets a simulator may remember more than its state tells (which
+/// bodies touched, say); [`Env::snapshot`] holds all of it.
 pub trait Env: Send {
     /// Name in [`ENVIRONMENTS`].
     fn name(&self) -> &'static str;
@@ -137,7 +165,10 @@ pub trait Env: Send {
     fn proprio(&self) -> Vec<f32>;
 
     /// Draws the present state.
-    fn render(&self, size: Size) -> Image;
+    ///
+    /// # Errors
+    /// When a renderer outside this program fails.
+    fn render(&self, size: Size) -> Result<Image>;
 
     /// The episode that the released sampler draws for a seed.
     ///
@@ -157,8 +188,24 @@ pub trait Env: Send {
     /// When this environment has no behaviour of that name.
     fn behaviour(&self, name: &str, stream: Stream) -> Result<Box<dyn Behaviour>>;
 
-    /// An independent copy in the same state.
-    fn duplicate(&self) -> Box<dyn Env>;
+    /// Everything that decides what follows, for [`Env::restore`] of this simulator or a duplicate.
+    fn snapshot(&self) -> Vec<f64> {
+        self.state().to_vec()
+    }
+
+    /// Goes back to a snapshot: the same actions then give the same states, bit for bit.
+    ///
+    /// # Errors
+    /// When `snapshot` is none of this kind of simulator.
+    fn restore(&mut self, snapshot: &[f64]) -> Result<()> {
+        self.reset_to(snapshot)
+    }
+
+    /// An independent copy that will behave as this one.
+    ///
+    /// # Errors
+    /// When a simulator outside this program cannot be started.
+    fn duplicate(&self) -> Result<Box<dyn Env>>;
 }
 
 /// Looks an environment up by name.
@@ -185,6 +232,54 @@ pub fn entry(name: &str) -> Result<&'static EnvEntry> {
 /// As [`entry`].
 pub fn build(name: &str) -> Result<Box<dyn Env>> {
     (entry(name)?.build)(&toml::Table::new())
+}
+
+/// Settings of an environment: the table `environment` of a task, without its name.
+pub(crate) mod settings {
+    use crate::{Error, Result};
+
+    /// Reads the table over the defaults; `known` says in errors which settings there are.
+    pub(crate) fn read<T: serde::de::DeserializeOwned>(
+        table: &toml::Table,
+        known: &str,
+    ) -> Result<T> {
+        let settings = table.clone().try_into();
+        settings.map_err(|error: toml::de::Error| invalid(error.message(), known))
+    }
+
+    /// Checks a setting that must be a positive number.
+    pub(crate) fn positive(name: &str, value: f64, known: &str) -> Result<()> {
+        if value > 0.0 && value.is_finite() {
+            Ok(())
+        } else {
+            Err(invalid(&format!("`{name}` is {value}"), known))
+        }
+    }
+
+    pub(crate) fn invalid(detail: &str, known: &str) -> Error {
+        Error::Config {
+            what: "table `environment` of the task".into(),
+            detail: detail.to_string(),
+            hint: Some(known.to_string()),
+        }
+    }
+}
+
+/// The error for a behaviour that an environment does not know.
+pub(crate) fn unknown_behaviour(name: &str, entry: &EnvEntry) -> Error {
+    Error::UnknownName {
+        kind: "behaviour",
+        name: name.to_string(),
+        known: entry.behaviours.iter().map(ToString::to_string).collect(),
+    }
+}
+
+/// The seed of a released sampler that draws from NumPy's `RandomState`, which takes seeds below 2^32.
+pub(crate) fn numpy_seed(seed: u64, env: &str) -> Result<u32> {
+    u32::try_from(seed).map_err(|_| Error::Invalid {
+        what: format!("episode seed {seed}"),
+        detail: format!("the sampler of `{env}` takes seeds below 2^32"),
+    })
 }
 
 /// Checks the width and finiteness of a vector that came from outside.
@@ -224,9 +319,11 @@ mod tests {
         let Err(error) = build("wal") else {
             panic!("`wal` is no environment")
         };
+        let names: Vec<&str> = ENVIRONMENTS.iter().map(|entry| entry.name).collect();
+        let known = format!("the environments are: {}", names.join(", "));
         assert_eq!(
             error.hint().unwrap(),
-            "did you mean `wall`? the environments are: wall"
+            format!("did you mean `wall`? {known}")
         );
     }
 }

@@ -16,10 +16,10 @@ use jepa_datasets::mt19937;
 use serde::Deserialize;
 
 use super::{
-    Behaviour, Env, EnvEntry, Fields, Image, Limits, Outcome, PLANNER_SIZE, Size, Start,
-    check_vector,
+    Behaviour, Env, EnvEntry, Fields, Image, Limits, Outcome, Size, Start, check_vector,
+    numpy_seed, settings, unknown_behaviour,
 };
-use crate::{Error, Result};
+use crate::Result;
 
 pub use collision::Contact;
 pub use random_walk::RandomWalk;
@@ -78,6 +78,9 @@ pub struct WallConfig {
     pub success_distance: f64,
 }
 
+/// What the settings are, for errors.
+const KNOWN: &str = "`wall` knows one setting: `success_distance`, in pixels";
+
 impl Default for WallConfig {
     fn default() -> Self {
         Self {
@@ -91,24 +94,10 @@ impl WallConfig {
     ///
     /// # Errors
     /// When a key is unknown or the distance is not a positive number.
-    pub fn from_table(settings: &toml::Table) -> Result<Self> {
-        let invalid = |detail: String| Error::Config {
-            what: "table `environment` of the task".into(),
-            detail,
-            hint: Some("`wall` knows one setting: `success_distance`, in pixels".into()),
-        };
-        let config: Self = settings
-            .clone()
-            .try_into()
-            .map_err(|error| invalid(error.message().to_string()))?;
-        if config.success_distance > 0.0 && config.success_distance.is_finite() {
-            Ok(config)
-        } else {
-            Err(invalid(format!(
-                "`success_distance` is {}",
-                config.success_distance
-            )))
-        }
+    pub fn from_table(table: &toml::Table) -> Result<Self> {
+        let config: Self = settings::read(table, KNOWN)?;
+        settings::positive("success_distance", config.success_distance, KNOWN)?;
+        Ok(config)
     }
 }
 
@@ -177,20 +166,15 @@ impl Env for Wall {
         self.position.iter().map(|&value| value as f32).collect()
     }
 
-    fn render(&self, size: Size) -> Image {
-        let native = render::draw(self.position);
-        match size {
-            Size::Native => native,
-            Size::Planner => native.resized(PLANNER_SIZE),
-        }
+    fn render(&self, size: Size) -> Result<Image> {
+        Ok(match size {
+            Size::Native => render::draw(self.position),
+            Size::Planner => render::draw_for_planner(self.position),
+        })
     }
 
     fn sample(&self, seed: u64) -> Result<Start> {
-        let seed = u32::try_from(seed).map_err(|_| Error::Invalid {
-            what: format!("episode seed {seed}"),
-            detail: "the sampler of `wall` takes seeds below 2^32".into(),
-        })?;
-        let mut random = mt19937::numpy_random_state(seed);
+        let mut random = mt19937::numpy_random_state(numpy_seed(seed, ENTRY.name)?);
         let mut left_x = random.uniform(SAMPLE_LOW, SLAB[0] - PADDING);
         let mut right_x = random.uniform(SLAB[1] + PADDING, SAMPLE_HIGH);
         let start_y = random.uniform(SAMPLE_LOW, SAMPLE_HIGH);
@@ -201,6 +185,7 @@ impl Env for Wall {
         Ok(Start {
             init: vec![left_x, start_y],
             goal: vec![right_x, goal_y],
+            way: Vec::new(),
         })
     }
 
@@ -216,16 +201,12 @@ impl Env for Wall {
     fn behaviour(&self, name: &str, stream: Stream) -> Result<Box<dyn Behaviour>> {
         match name {
             "random" => Ok(Box::new(RandomWalk::new(stream))),
-            _ => Err(Error::UnknownName {
-                kind: "behaviour",
-                name: name.to_string(),
-                known: ENTRY.behaviours.iter().map(ToString::to_string).collect(),
-            }),
+            _ => Err(unknown_behaviour(name, &ENTRY)),
         }
     }
 
-    fn duplicate(&self) -> Box<dyn Env> {
-        Box::new(self.clone())
+    fn duplicate(&self) -> Result<Box<dyn Env>> {
+        Ok(Box::new(self.clone()))
     }
 }
 
@@ -285,7 +266,7 @@ mod tests {
             ],
         ];
         for (seed, expected) in expected.iter().enumerate() {
-            let Start { init, goal } = Wall::default().sample(seed as u64).unwrap();
+            let Start { init, goal, .. } = Wall::default().sample(seed as u64).unwrap();
             assert_eq!([init, goal].concat(), expected);
         }
     }
@@ -296,7 +277,7 @@ mod tests {
         assert_eq!(recorded.array("init_goal").shape, [105, 4]);
         let rows = recorded.values("init_goal").chunks(4);
         for (seed, row) in recorded.values("seed").iter().zip(rows) {
-            let Start { init, goal } = Wall::default().sample(*seed as u64).unwrap();
+            let Start { init, goal, .. } = Wall::default().sample(*seed as u64).unwrap();
             assert_eq!([init, goal].concat(), row, "seed {seed}");
         }
     }
@@ -387,7 +368,7 @@ mod tests {
     #[test]
     fn the_goal_is_always_in_the_other_room() {
         for seed in 0..200 {
-            let Start { init, goal } = Wall::default().sample(seed).unwrap();
+            let Start { init, goal, .. } = Wall::default().sample(seed).unwrap();
             assert!((init[0] < WALL_X) != (goal[0] < WALL_X), "seed {seed}");
         }
     }

@@ -13,6 +13,8 @@ pub struct Choices<'a> {
     pub model: Option<&'a str>,
     /// `--task`.
     pub task: Option<&'a str>,
+    /// `--data`: dataset that goals are replayed from.
+    pub data: Option<&'a str>,
     /// `--planner`: a preset, or a planner.
     pub planner: Option<&'a str>,
     /// `--episodes`.
@@ -39,7 +41,16 @@ pub struct Resolved {
 /// # Errors
 /// When a name or key is unknown, choices contradict each other, or a value is out of range.
 pub fn resolve(choices: &Choices<'_>) -> Result<Resolved> {
-    let changes = changes(choices.file, choices.settings)?;
+    let mut changes = changes(choices.file, choices.settings)?;
+    // Few tasks have it, so it is not among the settings that a task shows.
+    let data = match changes.remove("data") {
+        None => None,
+        Some(toml::Value::String(path)) => Some(path),
+        Some(other) => {
+            let detail = format!("`data` is {other}, expected the path of a dataset");
+            return Err(config_error("settings", detail));
+        }
+    };
     let word = |key: &str| changes.get(key).and_then(toml::Value::as_str);
     let task = choices.task.or(word("task"));
     let task = Task::find(task.ok_or_else(|| missing("--task", "wall"))?)?;
@@ -64,6 +75,7 @@ pub fn resolve(choices: &Choices<'_>) -> Result<Resolved> {
     config.model = model;
     config.task = task.id();
     config.preset = preset;
+    config.data = choices.data.map(String::from).or(data);
     config.episodes.count = choices.episodes.unwrap_or(config.episodes.count);
     config.episodes.first_seed = choices.first_seed.unwrap_or(config.episodes.first_seed);
     config.check()?;

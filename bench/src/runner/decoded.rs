@@ -91,9 +91,9 @@ pub fn decode(evaluation: &Evaluation, row: &EpisodeRow, heads: &Heads) -> Resul
             below.push(truth);
         }
     }
-    let goal = past.encode(&row.goal)?;
+    let goal = past.encode_goal()?;
     above.push(heads.show(&goal.visual)?);
-    below.push(past.env.render(Size::Planner));
+    below.push(past.tape.goal()?.render(Size::Planner)?);
     Ok(DecodedEpisode {
         steps,
         strip: stack(&above, &below),
@@ -102,9 +102,7 @@ pub fn decode(evaluation: &Evaluation, row: &EpisodeRow, heads: &Heads) -> Resul
 
 /// The frame after `step` environment steps.
 fn frame(past: &mut Past<'_>, step: usize) -> Result<Image> {
-    let state = past.state(step)?;
-    past.env.reset_to(&state)?;
-    Ok(past.env.render(Size::Planner))
+    past.tape.at(step)?.render(Size::Planner)
 }
 
 /// One filmstrip above the other.
@@ -275,7 +273,7 @@ mod tests {
         for (index, step) in [5, 10, 15, 20, 25].into_iter().enumerate() {
             let state = &row.states[2 * step..2 * step + 2];
             env.reset_to(state).unwrap();
-            let frame = env.render(Size::Planner).resized(FRAME);
+            let frame = env.render(Size::Planner).unwrap().resized(FRAME);
             let pixels: Vec<[u8; 3]> = frame.rgb.as_chunks().0.to_vec();
             assert_eq!(shown(1, index + 1), pixels, "frame at {step}");
             let latent: Vec<f32> = env.proprio();
@@ -285,7 +283,7 @@ mod tests {
             }
             // The score is that of the picture against the frame at the decoder's size.
             let scores = decoded.steps[index].scores;
-            let truth = planes(&env.render(Size::Planner), 56);
+            let truth = planes(&env.render(Size::Planner).unwrap(), 56);
             let picture = heads
                 .decoder
                 .denormalise(&heads.picture(&latent).unwrap())

@@ -6,6 +6,7 @@ use jepa_leaderboard::EpisodeRow;
 use serde::{Deserialize, Serialize};
 
 use super::folder::{io, write_atomically};
+use super::tape::Tape;
 use super::{Evaluation, Line};
 use crate::env::{Env, Image, Size};
 use crate::protocol::RunConfig;
@@ -43,7 +44,7 @@ pub(super) fn write(evaluation: &Evaluation, folder: &Path, lines: &[Line]) -> R
     let mut index = Vec::with_capacity(chosen.len());
     for row in chosen {
         let film = describe(evaluation.config(), row);
-        let frames = replay(evaluation.config(), row)?;
+        let frames = replay(evaluation, row)?;
         let strip = filmstrip(&frames);
         write_atomically(&films.join(&film.file), &strip.to_png()?)?;
         index.push(film);
@@ -118,28 +119,23 @@ fn describe(config: &RunConfig, row: &EpisodeRow) -> Film {
     }
 }
 
-/// Frames of an episode from its recorded states: the start, the state after every model step, the
-/// last state, and the goal.
+/// Frames of an episode that is played again: the start, after every model step, the end, and the goal.
 ///
 /// # Errors
-/// When a recorded state does not fit the environment.
-pub fn replay(config: &RunConfig, row: &EpisodeRow) -> Result<Vec<Image>> {
-    let mut env = config.environment.build()?;
-    let width = env.limits().state_width;
-    let states: Vec<&[f64]> = row.states.chunks_exact(width).collect();
-    let last = states.len().saturating_sub(1);
+/// When the episode is not one of this run.
+pub fn replay(evaluation: &Evaluation, row: &EpisodeRow) -> Result<Vec<Image>> {
+    let mut tape = Tape::play(evaluation, row)?;
+    let (frameskip, last) = (evaluation.config.protocol.frameskip, tape.steps());
     let mut frames = Vec::new();
-    let shown = (0..=last).filter(|at| at % config.protocol.frameskip == 0 || *at == last);
-    for state in shown.filter_map(|at| states.get(at)) {
-        frames.push(draw(env.as_mut(), state)?);
+    for step in (0..=last).filter(|step| step % frameskip == 0 || *step == last) {
+        frames.push(draw(tape.at(step)?)?);
     }
-    frames.push(draw(env.as_mut(), &row.goal)?);
+    frames.push(draw(tape.goal()?)?);
     Ok(frames)
 }
 
-fn draw(env: &mut dyn Env, state: &[f64]) -> Result<Image> {
-    env.reset_to(state)?;
-    Ok(env.render(Size::Native).resized(FRAME))
+fn draw(env: &dyn Env) -> Result<Image> {
+    Ok(env.render(Size::Native)?.resized(FRAME))
 }
 
 /// Puts frames side by side, the last one (the goal) set apart.
@@ -165,6 +161,9 @@ pub fn filmstrip(frames: &[Image]) -> Image {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::agent::Policy;
+    use crate::protocol::{Choices, resolve};
+    use crate::runner::run_episode;
 
     fn row(episode: u32, success: bool) -> EpisodeRow {
         EpisodeRow {
@@ -207,14 +206,25 @@ mod tests {
 
     #[test]
     fn a_strip_shows_every_model_step_and_the_goal() {
-        let task = crate::protocol::Task::find("wall@1").unwrap();
-        let config = RunConfig::new(&task, "paper", "oracle").unwrap();
+        let settings = ["protocol.max_steps=12".to_string()];
+        let choices = Choices {
+            model: Some("floor:random"),
+            task: Some("wall@1"),
+            settings: &settings,
+            ..Choices::default()
+        };
+        let evaluation = Evaluation::new(resolve(&choices).unwrap(), Policy::Random).unwrap();
+        let row = run_episode(&evaluation, 0, &|| false).unwrap().row;
         // 12 steps: frames at 0, 5, 10 and 12, then the goal.
-        let frames = replay(&config, &row(0, true)).unwrap();
+        let frames = replay(&evaluation, &row).unwrap();
         assert_eq!(frames.len(), 5);
         let strip = filmstrip(&frames);
         assert_eq!((strip.height, strip.width), (138, 5 * 130 + 5 * 4 + 16));
-        let goal = (50 * 130 / 65, strip.width - GAP - FRAME + 50 * 130 / 65);
+        let pixel = |coordinate: f64| ((coordinate + 0.5) * 130.0 / 65.0) as usize;
+        let goal = (
+            pixel(row.goal[1]),
+            strip.width - GAP - FRAME + pixel(row.goal[0]),
+        );
         assert_eq!(strip.pixel(GAP + goal.0, goal.1)[0], 255);
         assert!(strip.pixel(GAP + goal.0, goal.1)[1] < 60);
     }

@@ -38,8 +38,8 @@ impl Evaluation {
     /// Time to score `samples` candidates that do nothing.
     fn trial(&self, model: &dyn WorldModel, samples: usize, horizon: usize) -> Result<Duration> {
         let mut env = self.config.environment.build()?;
-        let start = env.sample(self.seed(0))?;
-        env.reset_to(&start.init)?;
+        let start = self.goals.draw(env.as_mut(), self.seed(0))?.start;
+        start.enter(env.as_mut())?;
         let latent = observe(model, env.as_ref())?;
         let width = self.config.protocol.frameskip * env.limits().action_width;
         let values = vec![0.0; samples * horizon * width];

@@ -5,9 +5,9 @@ use jepa_models::{ActionBatch, CostSpec, Latent, Rollout, Steps, WorldModel};
 use serde::Serialize;
 
 use super::Evaluation;
+use super::tape::{Tape, unfit};
 use crate::agent::{Policy, observe};
-use crate::env::Env;
-use crate::{Error, Result, objective};
+use crate::{Result, objective};
 
 /// Cost to the goal after one executed model step.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize)]
@@ -35,7 +35,7 @@ pub fn imagine(evaluation: &Evaluation, row: &EpisodeRow) -> Result<Vec<Imagined
         return Ok(Vec::new());
     };
     let mut past = Past::new(evaluation, model.as_ref(), row)?;
-    let goal = past.encode(&row.goal)?;
+    let goal = past.encode_goal()?;
     let frameskip = evaluation.config.protocol.frameskip;
     let mut found = Vec::new();
     for executed in executed_plans(evaluation, row) {
@@ -81,7 +81,7 @@ pub(super) fn executed_plans(evaluation: &Evaluation, row: &EpisodeRow) -> Vec<E
 /// A recorded episode with what is needed to look at it again.
 pub(super) struct Past<'a> {
     model: &'a dyn WorldModel,
-    pub(super) env: Box<dyn Env>,
+    pub(super) tape: Tape,
     row: &'a EpisodeRow,
     spec: CostSpec,
 }
@@ -94,7 +94,7 @@ impl<'a> Past<'a> {
     ) -> Result<Self> {
         Ok(Self {
             model,
-            env: evaluation.config.environment.build()?,
+            tape: Tape::play(evaluation, row)?,
             row,
             spec: CostSpec {
                 steps: Steps::Last,
@@ -103,24 +103,14 @@ impl<'a> Past<'a> {
         })
     }
 
-    pub(super) fn encode(&mut self, state: &[f64]) -> Result<Latent> {
-        self.env.reset_to(state)?;
-        observe(self.model, self.env.as_ref())
+    /// Latent of the goal.
+    pub(super) fn encode_goal(&mut self) -> Result<Latent> {
+        observe(self.model, self.tape.goal()?)
     }
 
-    /// State after `step` environment steps.
-    pub(super) fn state(&self, step: usize) -> Result<Vec<f64>> {
-        let width = self.env.limits().state_width;
-        let state = self.row.states.get(step * width..(step + 1) * width);
-        Ok(state
-            .ok_or_else(|| unfit("has fewer states than steps"))?
-            .to_vec())
-    }
-
-    /// Latent of the state after `step` environment steps.
+    /// Latent after `step` environment steps.
     pub(super) fn encode_step(&mut self, step: usize) -> Result<Latent> {
-        let state = self.state(step)?;
-        self.encode(&state)
+        observe(self.model, self.tape.at(step)?)
     }
 
     /// Cost of the state after `step` environment steps.
@@ -140,7 +130,7 @@ impl<'a> Past<'a> {
         let ExecutedPlan { first, blocks, .. } = *executed;
         let steps = blocks * frameskip;
         let start = self.encode_step(first)?;
-        let width = self.env.limits().action_width;
+        let width = self.tape.limits().action_width;
         let native = self.row.actions.get(first * width..(first + steps) * width);
         let native = native.ok_or_else(|| unfit("has fewer actions than steps"))?;
         let mut values: Vec<f32> = native.iter().map(|&value| value as f32).collect();
@@ -177,13 +167,6 @@ impl<'a> Past<'a> {
     fn costs(&self, rollout: &Rollout, goal: &Latent) -> Result<Vec<f64>> {
         objective::costs(rollout, goal, &self.spec)
             .ok_or_else(|| unfit("and the model's latents have different sizes"))
-    }
-}
-
-fn unfit(detail: &str) -> Error {
-    Error::Invalid {
-        what: "recorded episode".into(),
-        detail: format!("it {detail}"),
     }
 }
 

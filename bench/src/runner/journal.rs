@@ -29,6 +29,12 @@ pub struct Line {
     pub timing: TimingRow,
     /// Steps in which the simulator replaced a number that is NaN in the reference.
     pub nan_guard_steps: u64,
+    /// The episode was at its goal before the first step.
+    #[serde(default)]
+    pub solved_at_start: bool,
+    /// Episodes that were drawn and passed over before it, as they were at their goal from the start.
+    #[serde(default)]
+    pub redrawn: u32,
     /// Wall-clock seconds of the run, over all its sessions, when the episode was done.
     pub elapsed_s: f64,
 }

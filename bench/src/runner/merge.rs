@@ -67,13 +67,14 @@ pub fn merge(out: &Path, shards: &[PathBuf]) -> Result<Finished> {
         .map(|(run, _)| run.record.provenance.wall_seconds)
         .sum();
     record.files.clear();
+    let total =
+        |number: fn(&RunManifest) -> u64| parts.iter().map(|(_, manifest)| number(manifest)).sum();
     let manifest = RunManifest {
         shard: None,
         episodes: rows.len() as u64,
-        nan_guard_steps: parts
-            .iter()
-            .map(|(_, manifest)| manifest.nan_guard_steps)
-            .sum(),
+        nan_guard_steps: total(|manifest| manifest.nan_guard_steps),
+        solved_at_start: total(|manifest| manifest.solved_at_start),
+        redrawn: total(|manifest| manifest.redrawn),
         ..manifest.clone()
     };
     std::fs::create_dir_all(out).map_err(|source| io("create", out, source))?;
@@ -83,6 +84,7 @@ pub fn merge(out: &Path, shards: &[PathBuf]) -> Result<Finished> {
     Ok(Finished {
         dir: out.to_path_buf(),
         record,
+        manifest,
     })
 }
 

@@ -34,6 +34,15 @@ pub struct RunManifest {
     pub episodes: u64,
     /// Steps in which the simulator replaced a number that is NaN in the reference.
     pub nan_guard_steps: u64,
+    /// Episodes that were at their goal before the first step.
+    #[serde(default)]
+    pub solved_at_start: u64,
+    /// Episodes that were drawn and passed over, as they were at their goal from the start.
+    #[serde(default)]
+    pub redrawn: u64,
+    /// Content hash of the dataset that goals were replayed from, if there is one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub goal_data_hash: Option<String>,
     /// Hash of the weights, if there are any.
     pub weights_hash: Option<String>,
     /// Content hash of the training data, if there is any.
@@ -76,7 +85,7 @@ pub(super) fn write(
     evaluation: &Evaluation,
     folder: &RunFolder,
     lines: &[Line],
-) -> Result<RunRecord> {
+) -> Result<(RunRecord, RunManifest)> {
     let before = lines.iter().map(|line| line.elapsed_s).fold(0.0, f64::max);
     let wall_seconds = before.max(folder.clock.elapsed().as_secs_f64());
     let provenance = provenance(folder.started, wall_seconds, &evaluation.command);
@@ -88,7 +97,8 @@ pub(super) fn write(
         summary(&folder.path, &rows, &timings)?,
         provenance,
     )?;
-    write_files(&folder.path, record, &manifest, &rows, &timings)
+    let record = write_files(&folder.path, record, &manifest, &rows, &timings)?;
+    Ok((record, manifest))
 }
 
 /// Writes tables, manifest and record; the record is last and marks the run as finished.
@@ -158,7 +168,7 @@ fn record(evaluation: &Evaluation, summary: Summary, provenance: Provenance) -> 
     };
     Ok(RunRecord {
         record_version: RECORD_VERSION,
-        task: task.reference(config),
+        task: task.reference(config, evaluation.goals.content_hash()),
         model: policy.reference(),
         planner,
         objective,
@@ -189,6 +199,9 @@ fn manifest(evaluation: &Evaluation, lines: &[Line], provenance: &Provenance) ->
         shard: evaluation.shard,
         episodes: lines.len() as u64,
         nan_guard_steps: lines.iter().map(|line| line.nan_guard_steps).sum(),
+        solved_at_start: lines.iter().filter(|line| line.solved_at_start).count() as u64,
+        redrawn: lines.iter().map(|line| u64::from(line.redrawn)).sum(),
+        goal_data_hash: evaluation.goals.content_hash().map(String::from),
         weights_hash: evaluation.policy.weights_hash().map(String::from),
         dataset_hash: training
             .as_ref()

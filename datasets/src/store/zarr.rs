@@ -76,6 +76,10 @@ fn codecs(codec: Codec) -> Vec<Arc<dyn BytesToBytesCodecTraits>> {
 }
 
 fn encode(bytes: Cow<'_, [u8]>, codec: Codec) -> Result<Vec<u8>> {
+    if codec == Codec::Lossless {
+        let compressed = compress(&bytes).map_err(|e| Error::invalid("codec", codec, e))?;
+        return Ok(compressed);
+    }
     let options = CodecOptions::default().with_concurrent_target(1);
     let chain = codecs(codec);
     let encoded = chain
@@ -404,11 +408,41 @@ fn checked(bytes: &[u8]) -> Result<&[u8], String> {
 }
 
 thread_local! {
+    /// Making a compressor costs as much as compressing a few kilobytes.
+    static COMPRESSOR: RefCell<Option<zstd::bulk::Compressor<'static>>> =
+        const { RefCell::new(None) };
     /// The encoded frame in hand.
     static ENCODED: RefCell<Vec<u8>> = const { RefCell::new(Vec::new()) };
     /// Making a decompressor costs three times as much as decompressing a small frame.
     static DECOMPRESSOR: RefCell<Option<zstd::bulk::Decompressor<'static>>> =
         const { RefCell::new(None) };
+}
+
+/// The bytes that the codecs of [`Codec::Lossless`] make, without a compressor of their own for every frame: a
+/// Zstandard frame, then its checksum.
+fn compress(bytes: &[u8]) -> Result<Vec<u8>, String> {
+    COMPRESSOR.with_borrow_mut(|slot| {
+        let compressor = match slot {
+            Some(compressor) => compressor,
+            None => {
+                let made = zstd::bulk::Compressor::new(ZSTD_LEVEL);
+                slot.insert(made.map_err(|e| e.to_string())?)
+            }
+        };
+        ENCODED.with_borrow_mut(|buffer| {
+            let room = zstd::zstd_safe::compress_bound(bytes.len());
+            if buffer.len() < room {
+                buffer.resize(room, 0);
+            }
+            let length = compressor
+                .compress_to_buffer(bytes, &mut buffer[..])
+                .map_err(|e| e.to_string())?;
+            let mut chunk = Vec::with_capacity(length + CHECKSUM);
+            chunk.extend_from_slice(&buffer[..length]);
+            chunk.extend_from_slice(&crc32c::crc32c(&buffer[..length]).to_le_bytes());
+            Ok(chunk)
+        })
+    })
 }
 
 /// Appends a decompressed frame to `pixels`; more than there is room for is an error, not an allocation.
@@ -423,4 +457,27 @@ fn decompress(bytes: &[u8], pixels: &mut Vec<u8>) -> Result<(), String> {
         let done = decompressor.decompress_to_buffer(bytes, &mut rest);
         done.map(drop).map_err(|e| e.to_string())
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_kept_compressor_makes_the_bytes_of_the_codecs_that_the_metadata_names() {
+        let options = CodecOptions::default().with_concurrent_target(1);
+        for size in [0, 1, 1000, 150_528, 7] {
+            let frame: Vec<u8> = (0..size)
+                .map(|at: usize| (at * at / 97 % 251) as u8)
+                .collect();
+            let chain = codecs(Codec::Lossless);
+            let expected = chain
+                .iter()
+                .try_fold(Cow::Borrowed(frame.as_slice()), |bytes, codec| {
+                    codec.encode(bytes, &options)
+                });
+            let found = encode(Cow::Borrowed(&frame), Codec::Lossless).unwrap();
+            assert_eq!(found, expected.unwrap().into_owned(), "{size} bytes");
+        }
+    }
 }

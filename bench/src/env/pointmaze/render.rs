@@ -48,6 +48,8 @@ const WALL_SHADE: [[f64; 3]; 3] = [
 pub struct Renderer {
     /// Rows and columns of a frame.
     size: usize,
+    /// How far rays go aside along one axis, [`RAYS`] per pixel.
+    asides: Vec<f64>,
     /// The maze without the ball.
     background: Image,
 }
@@ -58,13 +60,19 @@ type Ray = [f64; 2];
 impl Renderer {
     /// A renderer of `size x size` frames.
     pub fn new(size: usize) -> Self {
+        let half = size as f64 / 2.0;
+        let aside = |ray: usize| {
+            let at = (ray / RAYS) as f64 + ((ray % RAYS) as f64 + 0.5) / RAYS as f64;
+            (at - half) * TANGENT / half
+        };
         let mut renderer = Self {
             size,
+            asides: (0..size * RAYS).map(aside).collect(),
             background: Image::filled(size, size, [0; 3]),
         };
         for row in 0..size {
             for column in 0..size {
-                let sum = renderer.pixel(row, column, background);
+                let sum = mean(renderer.rays(row, column).map(background));
                 renderer.background.rgb[3 * (row * size + column)..][..3].copy_from_slice(&sum);
             }
         }
@@ -77,23 +85,30 @@ impl Renderer {
         let ball = position.map(|p| p + ORIGIN - MIDDLE);
         // The ball seen from above lies within this many pixels of its centre on the floor's scale.
         let scale = self.size as f64 / 2.0 / (CAMERA * TANGENT);
-        let [columns, rows] = ball.map(|centre| {
-            let reach = 1.0 + scale * (centre.abs() * BALL / CAMERA + 1.1 * BALL);
-            let middle = self.size as f64 / 2.0 + scale * centre;
+        let reach = 1.0 + scale * (libm::hypot(ball[0], ball[1]) * BALL / CAMERA + 1.1 * BALL);
+        let middle = ball.map(|centre| self.size as f64 / 2.0 + scale * centre);
+        let [columns, rows] = middle.map(|middle| {
             let bound = |x: f64| x.clamp(0.0, self.size as f64) as usize;
             bound(middle - reach)..bound(middle + reach)
         });
         for row in rows {
             for column in columns.clone() {
-                if !self
-                    .rays(row, column)
-                    .any(|ray| ball_colour(ray, ball).is_some())
+                let from_middle = [
+                    column as f64 + 0.5 - middle[0],
+                    row as f64 + 0.5 - middle[1],
+                ];
+                if from_middle[0] * from_middle[0] + from_middle[1] * from_middle[1] > reach * reach
                 {
                     continue;
                 }
-                let seen = self.pixel(row, column, |ray| {
-                    ball_colour(ray, ball).unwrap_or_else(|| background(ray))
-                });
+                let rays = self.rays(row, column);
+                let ball = rays.map(|ray| ball_colour(ray, ball));
+                if ball.iter().all(Option::is_none) {
+                    continue;
+                }
+                let seen =
+                    std::array::from_fn(|ray| ball[ray].unwrap_or_else(|| background(rays[ray])));
+                let seen = mean(seen);
                 image.rgb[3 * (row * self.size + column)..][..3].copy_from_slice(&seen);
             }
         }
@@ -101,25 +116,21 @@ impl Renderer {
     }
 
     /// The rays through a pixel.
-    fn rays(&self, row: usize, column: usize) -> impl Iterator<Item = Ray> {
-        let half = self.size as f64 / 2.0;
-        let aside = move |pixel: usize, ray: usize| {
-            let at = pixel as f64 + (ray as f64 + 0.5) / RAYS as f64;
-            (at - half) * TANGENT / half
-        };
-        (0..RAYS * RAYS).map(move |ray| [aside(column, ray % RAYS), aside(row, ray / RAYS)])
+    fn rays(&self, row: usize, column: usize) -> [Ray; RAYS * RAYS] {
+        let [across, down] = [column, row].map(|pixel| &self.asides[pixel * RAYS..][..RAYS]);
+        std::array::from_fn(|ray| [across[ray % RAYS], down[ray / RAYS]])
     }
+}
 
-    /// The mean over the rays of a pixel, rounded.
-    fn pixel(&self, row: usize, column: usize, colour: impl Fn(Ray) -> Colour) -> [u8; 3] {
-        let mut sum = [0.0; 3];
-        for ray in self.rays(row, column) {
-            for (sum, value) in sum.iter_mut().zip(colour(ray)) {
-                *sum += value;
-            }
+/// The mean over the rays of a pixel, rounded.
+fn mean(colours: [Colour; RAYS * RAYS]) -> [u8; 3] {
+    let mut sum = [0.0; 3];
+    for colour in colours {
+        for (sum, value) in sum.iter_mut().zip(colour) {
+            *sum += value;
         }
-        sum.map(|sum| (sum / (RAYS * RAYS) as f64 + 0.5) as u8)
     }
+    sum.map(|sum| (sum / (RAYS * RAYS) as f64 + 0.5) as u8)
 }
 
 /// Whether there is a wall at a place, as seen from the middle of the maze.

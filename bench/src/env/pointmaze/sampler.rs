@@ -3,7 +3,8 @@
 use jepa_datasets::mt19937::{self, Mt19937};
 
 use super::STATE;
-use crate::{Error, Result};
+use crate::Result;
+use crate::env::numpy_seed;
 
 /// Coordinates that are drawn, before those outside the corridors are drawn again.
 const RANGE: [f64; 2] = [0.5, 3.1];
@@ -15,20 +16,21 @@ const FASTEST: f64 = 5.226_255_4;
 /// # Errors
 /// When the seed does not fit the reference generator (2^32 and above).
 pub fn sample(seed: u64) -> Result<[[f64; STATE]; 2]> {
-    let seed = u32::try_from(seed).map_err(|_| Error::Invalid {
-        what: format!("episode seed {seed}"),
-        detail: "the sampler of `pointmaze` takes seeds below 2^32".into(),
-    })?;
-    let mut random = mt19937::numpy_random_state(seed);
+    let mut random = mt19937::numpy_random_state(numpy_seed(seed, "pointmaze")?);
     Ok([draw(&mut random), draw(&mut random)])
 }
 
 fn draw(random: &mut Mt19937) -> [f64; STATE] {
+    state(|low, high| random.uniform(low, high))
+}
+
+/// A state in a corridor, from uniform numbers between two bounds.
+pub(super) fn state(mut uniform: impl FnMut(f64, f64) -> f64) -> [f64; STATE] {
     let [low, high] = RANGE;
     loop {
-        let (x, y) = (random.uniform(low, high), random.uniform(low, high));
+        let (x, y) = (uniform(low, high), uniform(low, high));
         if is_in_a_corridor(x, y) {
-            let mut velocity = || random.uniform(-FASTEST, FASTEST);
+            let mut velocity = || uniform(-FASTEST, FASTEST);
             return [x, y, velocity(), velocity()];
         }
     }

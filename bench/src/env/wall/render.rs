@@ -1,6 +1,10 @@
 //! Frames of Wall: a red dot on white, cut by black walls (evaluation.md section 1.1, "Rendering").
 
+use std::ops::Range;
+use std::sync::LazyLock;
+
 use super::{BORDER, DOOR, DOT_STD, Image, SIZE, SLAB};
+use crate::env::PLANNER_SIZE;
 
 /// Draws the dot at `position` (x, y) at native resolution.
 ///
@@ -8,20 +12,74 @@ use super::{BORDER, DOOR, DOT_STD, Image, SIZE, SLAB};
 /// a separable Gaussian is the product of the maxima along its axes, so each axis is normalised by
 /// itself, in the exponent, where it cannot underflow.
 pub(super) fn draw(position: [f64; 2]) -> Image {
-    let across = axis(position[0]);
-    let down = axis(position[1]);
-    let walls = Walls::new();
-    let mut image = Image::filled(SIZE, SIZE, [0; 3]);
-    for (row, pixels) in image.rgb.chunks_exact_mut(3 * SIZE).enumerate() {
-        for (column, pixel) in pixels.chunks_exact_mut(3).enumerate() {
+    draw_dot(position).0
+}
+
+/// The frame, and the rows and columns in which the dot may leave a trace.
+fn draw_dot(position: [f64; 2]) -> (Image, [Range<usize>; 2]) {
+    let [across, down] = position.map(axis);
+    let windows = [trace(&down), trace(&across)];
+    let [rows, columns] = windows.clone();
+    let Scene { walls, frame, .. } = &*SCENE;
+    let mut image = frame.clone();
+    for row in rows {
+        for column in columns.clone() {
             if !walls.hold(row, column) {
                 let level = 255 - (255.0 * (down[row] * across[column])) as u8;
-                pixel.copy_from_slice(&[255, level, level]);
+                let at = 3 * (row * SIZE + column);
+                image.rgb[at..at + 3].copy_from_slice(&[255, level, level]);
             }
         }
     }
+    (image, windows)
+}
+
+/// [`draw`], as released planners see it: [`PLANNER_SIZE`] pixels wide. Only what the dot changes is resized.
+pub(super) fn draw_for_planner(position: [f64; 2]) -> Image {
+    let (native, windows) = draw_dot(position);
+    let mut image = SCENE.enlarged.clone();
+    let scale = PLANNER_SIZE as f64 / SIZE as f64;
+    // A resized pixel mixes two neighbours, so the trace grows by one native pixel on each side.
+    let [rows, columns] = windows.map(|window| {
+        let low = (scale * (window.start as f64 - 1.5)).max(0.0) as usize;
+        let high = (scale * (window.end as f64 + 1.5)) as usize;
+        low..high.min(PLANNER_SIZE)
+    });
+    native.resize_window(&mut image, rows, columns);
     image
 }
+
+/// Where `255 * intensity` is 1 or more along an axis, and so may be in the frame: the other axis has at most 1.
+fn trace(axis: &[f64; SIZE]) -> Range<usize> {
+    let shows = |intensity: &f64| 255.0 * intensity >= 1.0;
+    let first = axis.iter().position(shows).unwrap_or(0);
+    let last = axis.iter().rposition(shows).unwrap_or(0);
+    first..last + 1
+}
+
+/// What is the same in every frame.
+struct Scene {
+    walls: Walls,
+    /// The frame without a dot.
+    frame: Image,
+    /// The same at [`PLANNER_SIZE`].
+    enlarged: Image,
+}
+
+static SCENE: LazyLock<Scene> = LazyLock::new(|| {
+    let walls = Walls::new();
+    let mut frame = Image::filled(SIZE, SIZE, [255; 3]);
+    for (at, pixel) in frame.rgb.chunks_exact_mut(3).enumerate() {
+        if walls.hold(at / SIZE, at % SIZE) {
+            pixel.copy_from_slice(&[0; 3]);
+        }
+    }
+    Scene {
+        enlarged: frame.resized(PLANNER_SIZE),
+        frame,
+        walls,
+    }
+});
 
 /// Intensity of the dot along one axis: 1 at the pixel centre nearest to `centre`.
 fn axis(centre: f64) -> [f64; SIZE] {
@@ -75,6 +133,33 @@ mod tests {
         }
         for black in [(20, 32), (4, 10), (10, 60)] {
             assert_eq!(image.pixel(black.0, black.1), [0; 3]);
+        }
+    }
+
+    #[test]
+    fn only_what_the_dot_changes_is_drawn_and_nothing_is_missed() {
+        let everywhere = |position: [f64; 2]| {
+            let (across, down) = (axis(position[0]), axis(position[1]));
+            let mut image = Image::filled(SIZE, SIZE, [0; 3]);
+            for (at, pixel) in image.rgb.chunks_exact_mut(3).enumerate() {
+                if !SCENE.walls.hold(at / SIZE, at % SIZE) {
+                    let level = 255 - (255.0 * (down[at / SIZE] * across[at % SIZE])) as u8;
+                    pixel.copy_from_slice(&[255, level, level]);
+                }
+            }
+            image
+        };
+        let mut stream = jepa_datasets::Stream::new(5, &["test", "frames"]);
+        let mut coordinate = || 80.0 * stream.uniform() - 8.0;
+        let anywhere = (0..200).map(|_| [coordinate(), coordinate()]);
+        let corners = [[0.0, 0.0], [64.0, 64.0], [-500.0, 1e9], [31.5, 30.0]];
+        for position in anywhere.collect::<Vec<_>>().into_iter().chain(corners) {
+            let whole = everywhere(position);
+            assert!(draw(position) == whole, "{position:?}");
+            assert!(
+                draw_for_planner(position) == whole.resized(PLANNER_SIZE),
+                "{position:?}"
+            );
         }
     }
 

@@ -1,0 +1,210 @@
+//! Where episodes begin and what they must reach (evaluation.md section 1.0.1).
+//!
+//! A task names the source of its goals. `random_state`: the released sampler of the environment draws both states.
+//! `replay`: a stretch of a recorded episode of the validation split is chosen, and its actions are replayed in the
+//! simulator from the state where it begins; the goal is the state that this reaches, not the recorded one, so that it
+//! can be reached by construction. Which stretch is decided by the seed of the episode alone.
+
+use std::path::Path;
+
+use jepa_datasets::{ACTION, Column, Dataset, STATE, Stream};
+
+use crate::env::{Env, Start};
+use crate::protocol::{GoalSource, RunConfig, SolvedAtStart};
+use crate::{Error, Result};
+
+/// Split whose episodes are replayed.
+const SPLIT: &str = "val";
+/// Draws after which a rule that no episode satisfies is given up.
+const MOST_DRAWS: u32 = 1000;
+
+/// Draws the episodes of a run.
+#[derive(Debug)]
+pub struct Goals {
+    source: Source,
+    solved: SolvedAtStart,
+    /// Name of the task, for the streams.
+    task: String,
+}
+
+#[derive(Debug)]
+enum Source {
+    /// The environment's released sampler.
+    Sampler,
+    /// Stretches of recorded episodes.
+    Replay(Box<Recorded>),
+}
+
+/// The stretches of a dataset that can be replayed.
+#[derive(Debug)]
+struct Recorded {
+    dataset: Dataset,
+    /// Actions of a stretch.
+    steps: usize,
+    /// Episodes of the split that are long enough, with the number of stretches in each.
+    episodes: Vec<(u64, u64)>,
+}
+
+/// An episode, and how often another one was drawn before it.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Draw {
+    /// Where it begins and ends.
+    pub start: Start,
+    /// Draws that were at their goal from the start and were drawn again.
+    pub redrawn: u32,
+}
+
+impl Goals {
+    /// What a run's episodes are drawn from.
+    ///
+    /// # Errors
+    /// When the task replays recorded episodes and there is no dataset, it is one of another environment, or none of its
+    /// validation episodes is long enough; or when there is a dataset that the task has no use for.
+    pub fn open(config: &RunConfig) -> Result<Self> {
+        let source = match (config.protocol.goal_source, &config.data) {
+            (GoalSource::RandomState, None) => Source::Sampler,
+            (GoalSource::RandomState, Some(_)) => {
+                return Err(Error::Config {
+                    what: format!("`--data` with task `{}`", config.task),
+                    detail: "its goals come from the sampler of the environment".into(),
+                    hint: Some("leave out `--data`".into()),
+                });
+            }
+            (GoalSource::Replay, None) => {
+                return Err(Error::Config {
+                    what: format!("task `{}`", config.task),
+                    detail:
+                        "its goals are replayed from recorded episodes, and no dataset is named"
+                            .into(),
+                    hint: Some(format!(
+                        "add `--data DST`: the released data after `jepa-bench ingest {0}`, or your own from \
+                         `jepa-bench collect {0}`",
+                        config.environment.name
+                    )),
+                });
+            }
+            (GoalSource::Replay, Some(path)) => {
+                Source::Replay(Box::new(Recorded::open(Path::new(path), config)?))
+            }
+        };
+        Ok(Self {
+            source,
+            solved: config.protocol.solved_at_start,
+            task: config.task.clone(),
+        })
+    }
+
+    /// Content hash of the dataset that episodes are drawn from, if there is one.
+    pub fn content_hash(&self) -> Option<&str> {
+        match &self.source {
+            Source::Sampler => None,
+            Source::Replay(recorded) => Some(recorded.dataset.content_hash()),
+        }
+    }
+
+    /// The episode of a seed. `env` is left in some state.
+    ///
+    /// # Errors
+    /// When the sampler refuses the seed, the dataset cannot be read, its states and actions do not fit the simulator, or
+    /// episodes that are solved at the start are to be drawn again and nothing else is drawn.
+    pub fn draw(&self, env: &mut dyn Env, seed: u64) -> Result<Draw> {
+        for redrawn in 0..MOST_DRAWS {
+            let start = match &self.source {
+                Source::Sampler => env.sample(seed)?,
+                Source::Replay(recorded) => {
+                    let attempt = redrawn.to_string();
+                    let names = [
+                        "goal",
+                        &self.task,
+                        "episode",
+                        &seed.to_string(),
+                        "draw",
+                        &attempt,
+                    ];
+                    recorded.draw(env, Stream::new(0, &names))?
+                }
+            };
+            if self.solved == SolvedAtStart::Keep {
+                return Ok(Draw { start, redrawn });
+            }
+            start.enter(env)?;
+            if !env.success(&start.goal, env.state()) {
+                return Ok(Draw { start, redrawn });
+            }
+        }
+        Err(Error::Invalid {
+            what: format!("episode seed {seed}"),
+            detail: "every episode drawn for it is at its goal from the start".into(),
+        })
+    }
+}
+
+impl Recorded {
+    fn open(path: &Path, config: &RunConfig) -> Result<Self> {
+        let dataset = Dataset::open(path)?;
+        let unfit = |detail: String, hint: &str| Error::Config {
+            what: format!("dataset `{}`", path.display()),
+            detail,
+            hint: Some(hint.to_string()),
+        };
+        let limits = config.environment.build()?.limits();
+        for (name, width) in [(STATE, limits.state_width), (ACTION, limits.action_width)] {
+            let field = dataset
+                .manifest()
+                .draft
+                .fields
+                .iter()
+                .find(|field| field.name == name);
+            let found = field.map_or(0, jepa_datasets::Field::width);
+            if found != width {
+                return Err(unfit(
+                    format!(
+                        "its `{name}` has {found} numbers, `{}` has {width}",
+                        config.environment.name
+                    ),
+                    "pass a dataset of the task's environment",
+                ));
+            }
+        }
+        let steps = config
+            .protocol
+            .goal_steps
+            .unwrap_or(config.protocol.max_steps);
+        // A stretch has one row more than actions, as the released loader counts.
+        let stretches = |index: u64| -> Result<(u64, u64)> {
+            let length = dataset.episode(index)?.length;
+            Ok((index, length.saturating_sub(steps as u64)))
+        };
+        let split = dataset.split(SPLIT)?;
+        let episodes = split.episodes.iter().map(|&index| stretches(index));
+        let mut episodes = episodes.collect::<Result<Vec<_>>>()?;
+        episodes.retain(|(_, stretches)| *stretches > 0);
+        if episodes.is_empty() {
+            return Err(unfit(
+                format!("no episode of its `{SPLIT}` split has more than {steps} rows"),
+                "record longer episodes, or change `protocol.goal_steps`",
+            ));
+        }
+        Ok(Self {
+            dataset,
+            steps,
+            episodes,
+        })
+    }
+
+    /// A uniform episode among those that are long enough, and a uniform stretch of it.
+    fn draw(&self, env: &mut dyn Env, mut stream: Stream) -> Result<Start> {
+        let (episode, stretches) = self.episodes[stream.below(self.episodes.len() as u64) as usize];
+        let first = stream.below(stretches) as usize;
+        let rows = self.dataset.read_rows(episode, first..first + self.steps)?;
+        let values = |name: &str| rows.get(name).map(Column::to_f64).unwrap_or_default();
+        let mut start = Start {
+            init: values(STATE)[..env.limits().state_width].to_vec(),
+            goal: Vec::new(),
+            way: values(ACTION),
+        };
+        start.enter_goal(env)?;
+        start.goal = env.state().to_vec();
+        Ok(start)
+    }
+}
