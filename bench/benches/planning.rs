@@ -4,7 +4,7 @@ use std::hint::black_box;
 
 use criterion::{BatchSize, Criterion, Throughput, criterion_group, criterion_main};
 use jepa_bench::env::pointmaze::{ContactModel, Dynamics, Renderer};
-use jepa_bench::env::pusht::{self, Shape};
+use jepa_bench::env::pusht::{self, PushT, Shape};
 use jepa_bench::env::wall::Wall;
 use jepa_bench::env::{Env, Size};
 use jepa_bench::planner::cem::{Cem, CemConfig};
@@ -129,6 +129,22 @@ fn pusht_step(criterion: &mut Criterion) {
                 -0.3
             };
             table.step(black_box([along, 0.1 * along]));
+        });
+    });
+    let mut env = PushT::default();
+    group.bench_function("step_and_frame", |bencher| {
+        bencher.iter(|| {
+            if count.is_multiple_of(40) {
+                assert!(env.reset_to(black_box(&start)).is_ok());
+            }
+            count = count.wrapping_add(1);
+            let along = if (count / 20).is_multiple_of(2) {
+                0.3
+            } else {
+                -0.3
+            };
+            let outcome = env.step(black_box(&[along, 0.1 * along]));
+            (outcome.is_ok(), env.render(Size::Native))
         });
     });
     group.finish();

@@ -17,7 +17,7 @@ pub use image::{Image, bilinear};
 use crate::{Error, Result};
 
 /// Every environment, in the order in which `list` prints them.
-pub const ENVIRONMENTS: &[EnvEntry] = &[wall::ENTRY, pointmaze::ENTRY];
+pub const ENVIRONMENTS: &[EnvEntry] = &[wall::ENTRY, pointmaze::ENTRY, pusht::ENTRY];
 
 /// One line of the table of environments.
 #[derive(Debug, Clone, Copy)]
@@ -62,6 +62,8 @@ pub struct Limits {
     pub native_size: usize,
     /// Largest nominal size of an action component, in environment units; not enforced.
     pub nominal_action: f64,
+    /// Bodies move for a moment in a reset: the state after it is near the one asked for, not the same.
+    pub settles: bool,
     /// Name of the released normaliser ([`jepa_datasets::Normalizer::released`]).
     pub normalizer: &'static str,
     /// Unit of [`Env::state_distance`].

@@ -57,7 +57,9 @@ impl Inertia {
 #[derive(Debug, Clone, Copy, Default, PartialEq)]
 struct Contact {
     feature: u8,
-    /// From the block's centre of gravity to the point.
+    /// The point on the surface of the obstacle.
+    on_obstacle: Vector,
+    /// From the block's centre of gravity to the point on the surface of the block.
     arm: Vector,
     /// One over the velocity along the normal that an impulse of 1 makes.
     mass: f64,
@@ -141,6 +143,7 @@ impl<const PAIRS: usize> Contacts<PAIRS> {
             let distance = dot(subtract(point.block, point.obstacle), touch.normal);
             *contact = Contact {
                 feature: point.feature,
+                on_obstacle: point.obstacle,
                 arm,
                 mass: 1.0 / (1.0 + turn * turn * inertia.inverse_moment),
                 bias: -self.correction * (distance + SLOP).min(0.0) / TIME_STEP,
@@ -180,6 +183,69 @@ impl<const PAIRS: usize> Contacts<PAIRS> {
     pub(super) fn touching(&self) -> &[usize] {
         &self.touching[..self.count]
     }
+
+    /// For every contact point: where it is on the obstacle and, from the block's centre of gravity, on the block, and
+    /// the normal.
+    pub(super) fn points(&self) -> impl Iterator<Item = [Vector; 3]> {
+        self.touching().iter().flat_map(|index| {
+            let pair = &self.pairs[*index];
+            let contacts = pair.contacts[..pair.count].iter();
+            contacts.map(|contact| [contact.on_obstacle, contact.arm, pair.normal])
+        })
+    }
+
+    /// Appends everything that later substeps depend on, as numbers.
+    pub(super) fn write(&self, out: &mut Vec<f64>) {
+        out.push(self.count as f64);
+        out.extend(self.touching().iter().map(|index| *index as f64));
+        for pair in &self.pairs {
+            let age = self.substep - pair.touched;
+            if pair.touched == 0 || age > PERSISTENCE {
+                out.push(-1.0);
+                continue;
+            }
+            out.push(age as f64);
+            out.extend(pair.normal);
+            out.push(pair.count as f64);
+            for contact in &pair.contacts[..pair.count] {
+                out.extend([f64::from(contact.feature), contact.impulse]);
+                out.extend(contact.on_obstacle);
+                out.extend(contact.arm);
+            }
+        }
+    }
+
+    /// Reads what [`Self::write`] wrote; `None` when there is too little or it is something else.
+    pub(super) fn read(values: &mut impl Iterator<Item = f64>) -> Option<Self> {
+        let mut contacts = Self::new();
+        contacts.substep = PERSISTENCE + 1;
+        contacts.count = index_below(values.next()?, PAIRS + 1)?;
+        for index in &mut contacts.touching[..contacts.count] {
+            *index = index_below(values.next()?, PAIRS)?;
+        }
+        for pair in &mut contacts.pairs {
+            let age = values.next()?;
+            if age < 0.0 {
+                continue;
+            }
+            let age = index_below(age, PERSISTENCE as usize + 1)?;
+            pair.touched = contacts.substep - age as u64;
+            pair.normal = [values.next()?, values.next()?];
+            pair.count = index_below(values.next()?, pair.contacts.len() + 1)?;
+            for contact in &mut pair.contacts[..pair.count] {
+                contact.feature = index_below(values.next()?, usize::from(u8::MAX))? as u8;
+                contact.impulse = values.next()?;
+                contact.on_obstacle = [values.next()?, values.next()?];
+                contact.arm = [values.next()?, values.next()?];
+            }
+        }
+        Some(contacts)
+    }
+}
+
+/// A number that was an index, if it still is.
+fn index_below(value: f64, limit: usize) -> Option<usize> {
+    (value >= 0.0 && value < limit as f64 && value.fract() == 0.0).then_some(value as usize)
 }
 
 impl Pair {

@@ -5,6 +5,8 @@
 //! of shapes touches at a time; with several, the reference solves them in an order that depends on the history of its
 //! search tree; here it is walls first, then the agent, and the last part first (docs/pusht.md has what that changes).
 
+use std::sync::Arc;
+
 use super::collision::{self, AGENT_RADIUS, WALL_RADIUS, WALLS};
 use super::contact::{Contacts, Inertia, Motion};
 use super::geometry::{Bounds, Quad, Rotation, Vector, add, dot, scale, subtract};
@@ -18,10 +20,12 @@ pub(super) const TIME_STEP: f64 = 0.01;
 /// Environment steps hold a target for this many substeps.
 const SUBSTEPS: usize = 10;
 /// Pixels per unit of action.
-const REACH: f64 = 100.0;
+pub(super) const REACH: f64 = 100.0;
 /// Gains of the controller that moves the agent: on the distance to its target and on its velocity.
 const STIFFNESS: f64 = 100.0;
 const DAMPING: f64 = 20.0;
+/// Pixels by which a contact mark reaches beyond both surfaces.
+const MARK: f64 = 2.0;
 /// Obstacles: the walls and the agent.
 const OBSTACLES: usize = WALLS.len() + 1;
 const AGENT: usize = WALLS.len();
@@ -31,7 +35,7 @@ const PAIRS: usize = OBSTACLES * MOST_PARTS;
 #[derive(Debug, Clone)]
 pub struct Dynamics {
     shape: Shape,
-    block: Block,
+    block: Arc<Block>,
     inertia: Inertia,
     /// Distance from the centre of gravity to the farthest corner.
     radius: f64,
@@ -57,19 +61,14 @@ impl Dynamics {
     /// A space with the agent at (256, 400) and the block upright at (256, 300).
     pub fn new(shape: Shape) -> Self {
         let block = shape.block();
-        let corners = block.parts.iter().flat_map(|part| part.corners);
-        let squares = corners.map(|corner| {
-            let arm = subtract(corner, block.centre);
-            dot(arm, arm)
-        });
         let nowhere = Quad::rectangle([0.0; 4]);
         let mut dynamics = Self {
             shape,
             inertia: Inertia {
                 inverse_moment: 1.0 / block.moment,
             },
-            radius: squares.fold(0.0, f64::max).sqrt(),
-            block,
+            radius: block.radius(),
+            block: Arc::new(block),
             agent: [0.0; 2],
             agent_velocity: [0.0; 2],
             centre: [0.0; 2],
@@ -151,6 +150,71 @@ impl Dynamics {
             .filter(|index| *index / MOST_PARTS == AGENT)
             .count();
         [self.contacts.touching().len() - of_agent, of_agent]
+    }
+
+    /// Parts of the block where they are.
+    pub(super) fn parts(&self) -> &[Quad] {
+        &self.parts[..self.block.parts.len()]
+    }
+
+    /// Where the agent is.
+    pub(super) fn agent(&self) -> Vector {
+        self.agent
+    }
+
+    /// Marks of the contacts of the last substep: lines across the surfaces that touch.
+    pub(super) fn marks(&self) -> Vec<[Vector; 2]> {
+        let mark = |[on_obstacle, arm, normal]: [Vector; 3]| {
+            let beyond = scale(normal, MARK);
+            [
+                subtract(on_obstacle, beyond),
+                add(add(self.centre, arm), beyond),
+            ]
+        };
+        self.contacts.points().map(mark).collect()
+    }
+
+    /// Everything that decides what follows, as numbers.
+    pub fn snapshot(&self) -> Vec<f64> {
+        let mut out = Vec::with_capacity(64);
+        for vector in [
+            self.agent,
+            self.agent_velocity,
+            self.centre,
+            self.motion.velocity,
+            self.correction.velocity,
+        ] {
+            out.extend(vector);
+        }
+        out.extend([self.angle, self.motion.spin, self.correction.spin]);
+        out.push(self.points as f64);
+        self.contacts.write(&mut out);
+        out
+    }
+
+    /// Goes back to a snapshot of a space with the same shape; says whether it is one.
+    pub fn restore(&mut self, snapshot: &[f64]) -> bool {
+        let Some((&head, rest)) = snapshot.split_first_chunk::<14>() else {
+            return false;
+        };
+        let mut rest = rest.iter().copied();
+        let contacts = Contacts::read(&mut rest);
+        let (Some(contacts), None) = (contacts, rest.next()) else {
+            return false;
+        };
+        let pair = |at: usize| [head[at], head[at + 1]];
+        self.agent = pair(0);
+        self.agent_velocity = pair(2);
+        self.centre = pair(4);
+        self.motion.velocity = pair(6);
+        self.correction.velocity = pair(8);
+        self.angle = head[10];
+        self.motion.spin = head[11];
+        self.correction.spin = head[12];
+        self.points = head[13] as usize;
+        self.contacts = contacts;
+        self.place_parts(Rotation::new(self.angle));
+        true
     }
 
     fn substep(&mut self) {

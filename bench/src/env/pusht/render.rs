@@ -166,7 +166,7 @@ fn around(pixels: impl Iterator<Item = Pixel>, margin: i32) -> Option<Area> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::env::pusht::{Dynamics, STATE};
+    use crate::env::pusht::STATE;
     use crate::fixtures::read_png;
 
     /// A row of `frames.json`.

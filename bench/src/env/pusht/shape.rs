@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::geometry::{Quad, Vector};
+use super::geometry::{Quad, Vector, dot, subtract};
 
 /// What is pushed.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -41,6 +41,18 @@ pub(super) struct Block {
     pub(super) moment: f64,
 }
 
+impl Block {
+    /// Distance from the centre of gravity to the farthest corner.
+    pub(super) fn radius(&self) -> f64 {
+        let corners = self.parts.iter().flat_map(|part| part.corners);
+        let squares = corners.map(|corner| {
+            let arm = subtract(corner, self.centre);
+            dot(arm, arm)
+        });
+        squares.fold(0.0, f64::max).sqrt()
+    }
+}
+
 impl Shape {
     /// Every shape, by its name in settings.
     pub const ALL: [(&str, Self); 7] = [
@@ -54,7 +66,7 @@ impl Shape {
     ];
 
     /// Parts as `[left, top, right, bottom]`, in the order in which they are drawn.
-    pub(super) fn rectangles(self) -> &'static [[f64; 4]] {
+    pub fn rectangles(self) -> &'static [[f64; 4]] {
         match self {
             Self::T => &[[-60.0, 0.0, 60.0, 30.0], [-15.0, 30.0, 15.0, 120.0]],
             Self::L => &[[0.0, 0.0, 40.0, 80.0], [0.0, -40.0, 80.0, 0.0]],
@@ -68,6 +80,12 @@ impl Shape {
                 [-20.0, 20.0, 20.0, 60.0],
             ],
         }
+    }
+
+    /// Centre of gravity and moment of inertia, in the frame of [`Self::rectangles`]; the mass is 1.
+    pub fn mass_properties(self) -> ([f64; 2], f64) {
+        let block = self.block();
+        (block.centre, block.moment)
     }
 
     pub(super) fn block(self) -> Block {

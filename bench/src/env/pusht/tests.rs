@@ -237,3 +237,87 @@ fn the_agent_leaves_the_window() {
         assert!((found - expected).abs() < 5e-5, "{found} {expected}");
     }
 }
+
+#[test]
+fn success_is_near_in_place_and_in_angle() {
+    let table = PushT::default();
+    let goal = [100.0, 100.0, 200.0, 200.0, 0.1, 0.0, 0.0];
+    let near = |change: &dyn Fn(&mut [f64; STATE])| {
+        let mut state = goal;
+        change(&mut state);
+        table.success(&goal, &state)
+    };
+    // Four differences of 9.9 make 19.8, of 10 make 20.
+    assert!(near(&|state| state[..4]
+        .iter_mut()
+        .for_each(|at| *at += 9.9)));
+    assert!(!near(&|state| state[..4]
+        .iter_mut()
+        .for_each(|at| *at += 10.0)));
+    assert!(near(&|state| state[4] += std::f64::consts::TAU - 0.3));
+    assert!(!near(&|state| state[4] += 0.35));
+    assert!(near(&|state| state[6] = 500.0));
+}
+
+#[test]
+fn settings_reach_the_simulator() {
+    let build = |text: &str| PushTConfig::from_table(&text.parse().unwrap()).map(PushT::new);
+    let square = build("shape = \"square\"\nframe_size = 256").unwrap();
+    assert_eq!(square.render(Size::Native).unwrap().width, 256);
+    assert_eq!(square.render(Size::Planner).unwrap().width, 224);
+    assert_ne!(
+        square.render(Size::Planner).unwrap(),
+        PushT::default().render(Size::Planner).unwrap()
+    );
+    let strict = build("success_angle = 0.01\nsuccess_distance = 1.0").unwrap();
+    assert!(!strict.success(&[0.0; STATE], &[0.0, 0.0, 0.0, 0.0, 0.02, 0.0, 0.0]));
+    assert!(!strict.success(&[0.0; STATE], &[2.0, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0]));
+    for wrong in [
+        "shape = \"O\"",
+        "success_angle = 0.0",
+        "success_distance = inf",
+        "frame_size = 96",
+        "colour = 1",
+    ] {
+        let error = build(wrong).unwrap_err();
+        assert!(error.hint().unwrap().contains("small_tee"), "{wrong}");
+    }
+}
+
+#[test]
+fn a_snapshot_taken_while_pushing_brings_the_push_back() {
+    let mut table = PushT::default();
+    table
+        .reset_to(&[200.0, 200.0, 256.0, 300.0, 0.7, 0.0, 0.0])
+        .unwrap();
+    for action in [[0.3, 0.5], [0.3, 0.5], [0.4, 0.4], [0.2, 0.6]] {
+        table.step(&action).unwrap();
+    }
+    assert!(table.contact_count() > 0);
+    let (snapshot, frame) = (table.snapshot(), table.render(Size::Native).unwrap());
+    table.step(&[0.1, 0.6]).unwrap();
+    let expected = table.state().to_vec();
+    let mut fresh = PushT::default();
+    fresh.restore(&snapshot).unwrap();
+    assert_eq!(fresh.render(Size::Native).unwrap(), frame);
+    fresh.step(&[0.1, 0.6]).unwrap();
+    assert_eq!(fresh.state(), expected);
+    // The state alone is not enough: the block would begin to move anew.
+    let state = {
+        fresh.restore(&snapshot).unwrap();
+        fresh.state().to_vec()
+    };
+    fresh.reset_to(&state).unwrap();
+    fresh.step(&[0.1, 0.6]).unwrap();
+    assert_ne!(fresh.state(), expected);
+    assert!(fresh.restore(&snapshot[1..]).is_err());
+    assert!(fresh.restore(&[snapshot, vec![0.0]].concat()).is_err());
+}
+
+#[test]
+fn a_step_out_of_all_bounds_is_refused_and_leaves_the_state() {
+    let mut table = PushT::default();
+    let before = table.state().to_vec();
+    assert!(table.step(&[f64::MAX, 0.0]).is_err());
+    assert_eq!(table.state(), before);
+}
