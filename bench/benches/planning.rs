@@ -10,6 +10,7 @@ use jepa_bench::env::{Env, Size};
 use jepa_bench::planner::cem::{Cem, CemConfig};
 use jepa_bench::planner::{ActionBatch, CostModel, PlanShape, Planner};
 use jepa_bench::seeds::{PlanKey, StreamNoise};
+use jepa_datasets::Stream;
 
 const SHAPE: PlanShape = PlanShape {
     horizon: 6,
@@ -110,41 +111,45 @@ fn pointmaze_step(criterion: &mut Criterion) {
     group.finish();
 }
 
+/// State and actions of an episode in which the block is pushed about.
+fn pusht_episode() -> (Vec<f64>, Vec<Vec<f64>>) {
+    let mut env = PushT::default();
+    let stream = Stream::new(1, &["bench", "pusht"]);
+    let mut push = env.behaviour("push", stream).expect("`push` exists");
+    let start = push.start();
+    assert!(env.reset_to(&start).is_ok());
+    let mut act = |_| {
+        let action = push.action(env.state());
+        assert!(env.step(&action).is_ok());
+        action
+    };
+    (start, (0..100).map(&mut act).collect())
+}
+
 fn pusht_step(criterion: &mut Criterion) {
     let mut group = criterion.benchmark_group("pusht");
     group.throughput(Throughput::Elements(1));
-    // To and fro through the block, which is set back before it can escape.
-    let start = [200.0, 320.0, 256.0, 256.0, 0.7, 0.0, 0.0];
+    let (start, actions) = pusht_episode();
+    let begin = start.as_slice().try_into().expect("seven numbers");
     let mut table = pusht::Dynamics::new(Shape::T);
-    let mut count = 0_u32;
+    let mut step = 0;
     group.bench_function("step", |bencher| {
         bencher.iter(|| {
-            if count.is_multiple_of(40) {
-                table.reset(black_box(start));
+            if step == 0 {
+                table.reset(black_box(begin));
             }
-            count = count.wrapping_add(1);
-            let along = if (count / 20).is_multiple_of(2) {
-                0.3
-            } else {
-                -0.3
-            };
-            table.step(black_box([along, 0.1 * along]));
+            table.step(black_box([actions[step][0], actions[step][1]]));
+            step = (step + 1) % actions.len();
         });
     });
     let mut env = PushT::default();
+    let mut step = 0;
     group.bench_function("step_and_frame", |bencher| {
         bencher.iter(|| {
-            if count.is_multiple_of(40) {
-                assert!(env.reset_to(black_box(&start)).is_ok());
-            }
-            count = count.wrapping_add(1);
-            let along = if (count / 20).is_multiple_of(2) {
-                0.3
-            } else {
-                -0.3
-            };
-            let outcome = env.step(black_box(&[along, 0.1 * along]));
-            (outcome.is_ok(), env.render(Size::Native))
+            let is_reset = step > 0 || env.reset_to(black_box(&start)).is_ok();
+            let outcome = env.step(black_box(&actions[step]));
+            step = (step + 1) % actions.len();
+            (is_reset, outcome.is_ok(), env.render(Size::Native))
         });
     });
     group.finish();

@@ -93,7 +93,7 @@ pub struct Block<'a> {
 
 /// Agent, block and walls in a space of their own.
 pub struct Space {
-    space: NonNull<c_void>,
+    handle: NonNull<c_void>,
     agent: Object,
     block: Object,
     shapes: Vec<Object>,
@@ -115,7 +115,7 @@ impl Space {
         unsafe {
             let space = cpSpaceNew();
             let mut made = Self {
-                space: NonNull::new(space).expect("memory for a space"),
+                handle: NonNull::new(space).expect("memory for a space"),
                 agent: cpSpaceAddBody(space, cpBodyNewKinematic()),
                 block: std::ptr::null_mut(),
                 shapes: Vec::new(),
@@ -161,7 +161,7 @@ impl Space {
     unsafe fn add(&mut self, shape: Object) {
         // SAFETY: promised by the caller; the space lives as long as `self`.
         self.shapes
-            .push(unsafe { cpSpaceAddShape(self.space.as_ptr(), shape) });
+            .push(unsafe { cpSpaceAddShape(self.handle.as_ptr(), shape) });
     }
 
     /// One environment step of ten substeps towards a target relative to the agent, in units of 100 pixels.
@@ -185,7 +185,7 @@ impl Space {
         let mut pairs = 0_usize;
         // SAFETY: space and bodies live as long as `self`; `pairs` outlives the visit, and only the visitor uses it.
         unsafe {
-            cpSpaceStep(self.space.as_ptr(), 0.01);
+            cpSpaceStep(self.handle.as_ptr(), 0.01);
             let Vector { x, y } = cpBodyGetPosition(self.agent);
             self.position = [x, y];
             cpBodyEachArbiter(self.block, count_one, (&raw mut pairs).cast());
@@ -211,7 +211,7 @@ impl Drop for Space {
     fn drop(&mut self) {
         // SAFETY: everything was made in `new` and is freed here only, the space first: it refers to the others.
         unsafe {
-            cpSpaceFree(self.space.as_ptr());
+            cpSpaceFree(self.handle.as_ptr());
             for shape in &self.shapes {
                 cpShapeFree(*shape);
             }

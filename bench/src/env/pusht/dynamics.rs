@@ -129,10 +129,9 @@ impl Dynamics {
         self.points = 0;
         for _ in 0..SUBSTEPS {
             let towards = subtract(target, self.agent);
-            for axis in 0..2 {
-                let acceleration =
-                    STIFFNESS * towards[axis] + DAMPING * (0.0 - self.agent_velocity[axis]);
-                self.agent_velocity[axis] += acceleration * TIME_STEP;
+            for (velocity, towards) in self.agent_velocity.iter_mut().zip(towards) {
+                let acceleration = STIFFNESS * towards + DAMPING * (0.0 - *velocity);
+                *velocity += acceleration * TIME_STEP;
             }
             self.substep();
         }

@@ -63,9 +63,9 @@ impl Bounds {
             high: [f64::NEG_INFINITY; 2],
         };
         for point in points {
-            for axis in 0..2 {
-                bounds.low[axis] = bounds.low[axis].min(point[axis]);
-                bounds.high[axis] = bounds.high[axis].max(point[axis]);
+            for (axis, at) in point.iter().enumerate() {
+                bounds.low[axis] = bounds.low[axis].min(*at);
+                bounds.high[axis] = bounds.high[axis].max(*at);
             }
         }
         bounds

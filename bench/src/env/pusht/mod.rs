@@ -228,9 +228,14 @@ impl Env for PushT {
     /// recorded data instead.
     fn sample(&self, seed: u64) -> Result<Start> {
         let mut random = mt19937::numpy_random_state(numpy_seed(seed, ENTRY.name)?);
+        let mut state = || {
+            let mut state = sampler::state(&mut random);
+            state[4] = state[4].rem_euclid(TAU);
+            state.to_vec()
+        };
         Ok(Start {
-            init: sampler::state(&mut random).to_vec(),
-            goal: sampler::state(&mut random).to_vec(),
+            init: state(),
+            goal: state(),
             way: Vec::new(),
         })
     }

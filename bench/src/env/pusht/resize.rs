@@ -1,4 +1,4 @@
-//! Bilinear reduction of the canvas, with the bits of OpenCV (`INTER_LINEAR` of 8-bit images, versions 4 and 5).
+//! Bilinear reduction of the canvas, with the bits of `OpenCV` (`INTER_LINEAR` of 8-bit images, versions 4 and 5).
 //!
 //! Weights are multiples of 1/2048. Sums along rows keep all bits; of these, four are dropped before the sums along
 //! columns and 16 after each product, and what is left is rounded to a quarter.
@@ -91,8 +91,8 @@ impl Resize {
             let out = &mut image.rgb[at..at + 3 * columns.len()];
             let [upper, lower] = &wide;
             for ((out, upper), lower) in out.iter_mut().zip(&upper.sums).zip(&lower.sums) {
-                let sum =
-                    (tap.weights[0] * (upper >> 4) >> 16) + (tap.weights[1] * (lower >> 4) >> 16);
+                let sum = ((tap.weights[0] * (upper >> 4)) >> 16)
+                    + ((tap.weights[1] * (lower >> 4)) >> 16);
                 *out = ((sum + 2) >> 2) as u8;
             }
         }

@@ -93,8 +93,8 @@ impl Shape {
         let count = rectangles.len() as f64;
         let mut centre = [0.0; 2];
         for [left, top, right, bottom] in rectangles {
-            centre[0] += (left + right) / 2.0 / count;
-            centre[1] += (top + bottom) / 2.0 / count;
+            centre[0] += left.midpoint(*right) / count;
+            centre[1] += top.midpoint(*bottom) / count;
         }
         let moments = rectangles.iter().map(|part| moment(*part));
         let moment = match self {
@@ -116,7 +116,7 @@ impl Shape {
 /// Moment of a rectangle of mass 1 about the origin.
 fn moment([left, top, right, bottom]: [f64; 4]) -> f64 {
     let (width, height) = (right - left, bottom - top);
-    let (x, y) = ((left + right) / 2.0, (top + bottom) / 2.0);
+    let (x, y) = (left.midpoint(right), top.midpoint(bottom));
     (width * width + height * height) / 12.0 + x * x + y * y
 }
 
@@ -142,9 +142,8 @@ mod tests {
                 "{name}: {}",
                 block.moment
             );
-            for axis in 0..2 {
-                let apart = (block.centre[axis] - centre[axis]).abs();
-                assert!(apart < 1e-12, "{name}: {:?}", block.centre);
+            for (found, expected) in block.centre.iter().zip(centre) {
+                assert!((found - expected).abs() < 1e-12, "{name}: {found}");
             }
             assert!(block.parts.len() <= MOST_PARTS);
         }
