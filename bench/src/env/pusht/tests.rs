@@ -283,32 +283,31 @@ fn settings_reach_the_simulator() {
 
 #[test]
 fn a_snapshot_taken_while_pushing_brings_the_push_back() {
+    // The agent is in the corner between bar and stem, and pushes both.
+    let recorded = Npz::read("sims/pusht_episodes.npz");
+    let actions = rows(&recorded, "actions", 28).as_chunks::<2>().0;
     let mut table = PushT::default();
-    table
-        .reset_to(&[200.0, 200.0, 256.0, 300.0, 0.7, 0.0, 0.0])
-        .unwrap();
-    for action in [[0.3, 0.5], [0.3, 0.5], [0.4, 0.4], [0.2, 0.6]] {
-        table.step(&action).unwrap();
+    table.reset_to(rows(&recorded, "init", 28)).unwrap();
+    for action in &actions[..23] {
+        table.step(action).unwrap();
     }
-    assert!(table.contact_count() > 0);
+    assert_eq!(table.dynamics.touching(), [0, 2]);
     let (snapshot, frame) = (table.snapshot(), table.render(Size::Native).unwrap());
-    table.step(&[0.1, 0.6]).unwrap();
+    table.step(&actions[23]).unwrap();
     let expected = table.state().to_vec();
-    let mut fresh = PushT::default();
-    fresh.restore(&snapshot).unwrap();
-    assert_eq!(fresh.render(Size::Native).unwrap(), frame);
-    fresh.step(&[0.1, 0.6]).unwrap();
-    assert_eq!(fresh.state(), expected);
+    let mut other = PushT::default();
+    other.restore(&snapshot).unwrap();
+    assert_eq!(other.render(Size::Native).unwrap(), frame);
+    assert_eq!(other.snapshot(), snapshot);
+    let state = other.state().to_vec();
+    other.step(&actions[23]).unwrap();
+    assert_eq!(other.state(), expected);
     // The state alone is not enough: the block would begin to move anew.
-    let state = {
-        fresh.restore(&snapshot).unwrap();
-        fresh.state().to_vec()
-    };
-    fresh.reset_to(&state).unwrap();
-    fresh.step(&[0.1, 0.6]).unwrap();
-    assert_ne!(fresh.state(), expected);
-    assert!(fresh.restore(&snapshot[1..]).is_err());
-    assert!(fresh.restore(&[snapshot, vec![0.0]].concat()).is_err());
+    other.reset_to(&state).unwrap();
+    other.step(&actions[23]).unwrap();
+    assert_ne!(other.state(), expected);
+    assert!(other.restore(&snapshot[1..]).is_err());
+    assert!(other.restore(&[snapshot, vec![0.0]].concat()).is_err());
 }
 
 #[test]
