@@ -1,14 +1,16 @@
-//! One CEM iteration in the simulator, and one Wall step with its frame.
+//! One CEM iteration in the simulator, and steps of environments with their frames.
 
 use std::hint::black_box;
 
 use criterion::{BatchSize, Criterion, Throughput, criterion_group, criterion_main};
 use jepa_bench::env::pointmaze::{ContactModel, Dynamics, Renderer};
+use jepa_bench::env::pusht::{self, PushT, Shape};
 use jepa_bench::env::wall::Wall;
 use jepa_bench::env::{Env, Size};
 use jepa_bench::planner::cem::{Cem, CemConfig};
 use jepa_bench::planner::{ActionBatch, CostModel, PlanShape, Planner};
 use jepa_bench::seeds::{PlanKey, StreamNoise};
+use jepa_datasets::Stream;
 
 const SHAPE: PlanShape = PlanShape {
     horizon: 6,
@@ -109,6 +111,50 @@ fn pointmaze_step(criterion: &mut Criterion) {
     group.finish();
 }
 
+/// State and actions of an episode in which the block is pushed about.
+fn pusht_episode() -> (Vec<f64>, Vec<Vec<f64>>) {
+    let mut env = PushT::default();
+    let stream = Stream::new(1, &["bench", "pusht"]);
+    let mut push = env.behaviour("push", stream).expect("`push` exists");
+    let start = push.start();
+    assert!(env.reset_to(&start).is_ok());
+    let mut act = |_| {
+        let action = push.action(env.state());
+        assert!(env.step(&action).is_ok());
+        action
+    };
+    (start, (0..100).map(&mut act).collect())
+}
+
+fn pusht_step(criterion: &mut Criterion) {
+    let mut group = criterion.benchmark_group("pusht");
+    group.throughput(Throughput::Elements(1));
+    let (start, actions) = pusht_episode();
+    let begin = start.as_slice().try_into().expect("seven numbers");
+    let mut table = pusht::Dynamics::new(Shape::T);
+    let mut step = 0;
+    group.bench_function("step", |bencher| {
+        bencher.iter(|| {
+            if step == 0 {
+                table.reset(black_box(begin));
+            }
+            table.step(black_box([actions[step][0], actions[step][1]]));
+            step = (step + 1) % actions.len();
+        });
+    });
+    let mut env = PushT::default();
+    let mut step = 0;
+    group.bench_function("step_and_frame", |bencher| {
+        bencher.iter(|| {
+            let is_reset = step > 0 || env.reset_to(black_box(&start)).is_ok();
+            let outcome = env.step(black_box(&actions[step]));
+            step = (step + 1) % actions.len();
+            (is_reset, outcome.is_ok(), env.render(Size::Native))
+        });
+    });
+    group.finish();
+}
+
 fn wall_step(criterion: &mut Criterion) {
     let mut group = criterion.benchmark_group("wall");
     group.throughput(Throughput::Elements(1));
@@ -132,5 +178,11 @@ fn wall_step(criterion: &mut Criterion) {
     group.finish();
 }
 
-criterion_group!(benches, cem_iteration, pointmaze_step, wall_step);
+criterion_group!(
+    benches,
+    cem_iteration,
+    pointmaze_step,
+    pusht_step,
+    wall_step
+);
 criterion_main!(benches);

@@ -35,7 +35,7 @@ pub struct Recording {
     pub size: Size,
     /// How frames are stored.
     pub codec: Codec,
-    /// Which episodes are for training; the released rule of the environment's data by default.
+    /// Which episodes are for training; [`Self::default_split`] by default.
     pub split: SplitRule,
     /// Replace what is at the destination.
     pub overwrite: bool,
@@ -52,8 +52,19 @@ impl Recording {
             seed: 0,
             size: Size::Native,
             codec: Codec::Lossless,
-            split: SplitRule::Released,
+            split: Self::default_split(env),
             overwrite: false,
+        }
+    }
+
+    /// The released rule of an environment's data, or the usual shuffle where the release comes in two folders.
+    pub fn default_split(env: &str) -> SplitRule {
+        let entry = jepa_datasets::catalog::find(env);
+        let is_shuffled = entry.is_none_or(|entry| entry.released_split().is_some());
+        if is_shuffled {
+            SplitRule::Released
+        } else {
+            SplitRule::JEPA_WMS
         }
     }
 
@@ -336,6 +347,22 @@ mod tests {
         }
         assert_eq!(env.render(Size::Native).unwrap().rgb, frame(8));
         assert_eq!(frames.len(), 9 * 65 * 65 * 3);
+    }
+
+    #[test]
+    fn every_environment_records_with_the_default_split() {
+        let folder = tempfile::tempdir().unwrap();
+        for entry in env::ENVIRONMENTS.iter().filter(|entry| !entry.outside) {
+            let recording = Recording {
+                episodes: 10,
+                steps: 2,
+                ..Recording::new(entry.name)
+            };
+            let path = folder.path().join(entry.name);
+            let dataset = collect(&recording, &path, &|_, _| (), &|| false).unwrap();
+            let sizes = ["train", "val"].map(|name| dataset.split(name).unwrap().episodes.len());
+            assert_eq!(sizes, [9, 1], "{}", entry.name);
+        }
     }
 
     #[test]

@@ -43,9 +43,9 @@ pub struct Args {
     /// dataset then says what was lost.
     #[arg(long, default_value = "lossless")]
     codec: Codec,
-    /// Which episodes are for training.
-    #[arg(long, default_value = "released", value_name = "RULE")]
-    split_rule: SplitRule,
+    /// Which episodes are for training [default: released; jepa-wms for pusht, whose release has two folders].
+    #[arg(long, value_name = "RULE")]
+    split_rule: Option<SplitRule>,
     /// Replace what is at OUT.
     #[arg(long)]
     overwrite: bool,
@@ -86,7 +86,10 @@ impl Args {
                 SizeArg::Planner => Size::Planner,
             },
             codec: self.codec,
-            split: self.split_rule.clone(),
+            split: self
+                .split_rule
+                .clone()
+                .unwrap_or_else(|| Recording::default_split(&self.env)),
             overwrite: self.overwrite,
         }
     }

@@ -8,6 +8,7 @@ mod bridge;
 pub mod conformance;
 mod image;
 pub mod pointmaze;
+pub mod pusht;
 pub mod wall;
 
 use jepa_datasets::Stream;
@@ -21,6 +22,7 @@ use crate::{Error, Result};
 pub const ENVIRONMENTS: &[EnvEntry] = &[
     wall::ENTRY,
     pointmaze::ENTRY,
+    pusht::ENTRY,
     bridge::METAWORLD,
     bridge::GYMNASIUM,
 ];
@@ -72,6 +74,8 @@ pub struct Limits {
     pub native_size: usize,
     /// Largest nominal size of an action component, in environment units; not enforced.
     pub nominal_action: f64,
+    /// Bodies move for a moment in a reset: the state after it is near the one asked for, not the same.
+    pub settles: bool,
     /// Name of the released normaliser ([`jepa_datasets::Normalizer::released`]); empty where nothing was released and
     /// actions are taken as they are.
     pub normalizer: &'static str,

@@ -47,6 +47,7 @@ const LIMITS: Limits = Limits {
     action_width: 2,
     native_size: SIZE,
     nominal_action: 1.0,
+    settles: false,
     normalizer: "wall",
     distance_unit: "pixels",
 };

@@ -18,6 +18,7 @@ pub(in crate::env) const ENTRY: EnvEntry = EnvEntry {
         action_width: 0,
         native_size: PLANNER_SIZE,
         nominal_action: 1.0,
+        settles: false,
         normalizer: "",
         distance_unit: "units of the observation",
     },

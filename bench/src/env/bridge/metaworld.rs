@@ -17,6 +17,7 @@ pub(in crate::env) const ENTRY: EnvEntry = EnvEntry {
         action_width: 4,
         native_size: PLANNER_SIZE,
         nominal_action: 1.0,
+        settles: false,
         normalizer: "metaworld",
         distance_unit: "metres and other units of the observation",
     },

@@ -61,6 +61,7 @@ const LIMITS: Limits = Limits {
     action_width: 2,
     native_size: PLANNER_SIZE,
     nominal_action: 1.0,
+    settles: false,
     normalizer: "pointmaze",
     distance_unit: "maze units and units per second",
 };
