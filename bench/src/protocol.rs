@@ -31,6 +31,10 @@ pub const TASKS: &[TaskEntry] = &[
         text: include_str!("../tasks/pointmaze@1.toml"),
     },
     TaskEntry {
+        id: "pusht@1",
+        text: include_str!("../tasks/pusht@1.toml"),
+    },
+    TaskEntry {
         id: "mw-reach@1",
         text: include_str!("../tasks/mw-reach@1.toml"),
     },
