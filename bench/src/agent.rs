@@ -52,7 +52,7 @@ pub enum Policy {
     Random,
     /// Zero actions.
     Noop,
-    /// The planner with true states: cost is the squared distance after a simulated rollout.
+    /// The planner with true states: the cost is the environment's own, after a simulated rollout.
     Oracle,
     /// The scripted expert of the environment.
     Expert,
@@ -661,7 +661,7 @@ impl View for Truth {
     }
 }
 
-/// Squared distance to the goal after a rollout in a copy of the simulator.
+/// The environment's cost after a rollout in a copy of the simulator.
 struct SimulatedCost<'a> {
     view: &'a Truth,
     env: Box<dyn Env>,
@@ -681,8 +681,7 @@ impl CostModel for SimulatedCost<'_> {
             for action in rollout.chunks_exact(width) {
                 self.env.step(action)?;
             }
-            let distance = self.env.state_distance(&self.view.goal, self.env.state());
-            costs.push(distance * distance);
+            costs.push(self.env.oracle_cost(&self.view.goal, self.env.state()));
         }
         Ok(costs)
     }
@@ -915,7 +914,7 @@ mod tests {
     /// Runs one episode and returns how often the agent was asked, all actions, and the end.
     fn run(policy: &Policy, config: &RunConfig, seed: u64) -> (usize, Vec<f64>, Vec<f64>) {
         let planner = config.planner.build().unwrap();
-        let mut env = config.environment.build().unwrap();
+        let mut env = config.simulator().unwrap();
         let start = env.sample(seed).unwrap();
         let setup = Setup {
             config,
@@ -951,7 +950,7 @@ mod tests {
     fn the_oracle_reaches_a_goal_with_one_plan() {
         let config = config(&[]);
         let (asked, actions, end) = run(&Policy::Oracle, &config, 1);
-        let env = config.environment.build().unwrap();
+        let env = config.simulator().unwrap();
         assert_eq!((asked, actions.len()), (1, 60));
         assert!(env.success(&env.sample(1).unwrap().goal, &end), "{end:?}");
     }
@@ -959,7 +958,7 @@ mod tests {
     #[test]
     fn a_perfect_model_plans_like_the_oracle() {
         let config = config(&[("iterations", 10)]);
-        let env = config.environment.build().unwrap();
+        let env = config.simulator().unwrap();
         let model = Policy::Model(Box::new(KnowsWall::new()));
         let (_, _, end) = run(&model, &config, 3);
         let (_, _, ceiling) = run(&Policy::Oracle, &config, 3);
@@ -985,7 +984,7 @@ mod tests {
             (Policy::Oracle, 0),
             (Policy::Model(Box::new(KnowsWall::new())), 180),
         ] {
-            let mut env = config.environment.build().unwrap();
+            let mut env = config.simulator().unwrap();
             let start = env.sample(2).unwrap();
             let setup = Setup {
                 config: &config,
@@ -1014,7 +1013,7 @@ mod tests {
                 config.planner.settings.insert(key.into(), value.into());
             }
             let planner = config.planner.build().unwrap();
-            let mut env = config.environment.build().unwrap();
+            let mut env = config.simulator().unwrap();
             let start = env.sample(1).unwrap();
             let setup = Setup {
                 config: &config,
@@ -1057,7 +1056,7 @@ mod tests {
     /// Loss before every step of one plan.
     fn losses(policy: &Policy, config: &RunConfig) -> Result<Vec<f64>> {
         let planner = config.planner.build().unwrap();
-        let mut env = config.environment.build().unwrap();
+        let mut env = config.simulator().unwrap();
         let start = env.sample(4).unwrap();
         let setup = Setup {
             config,
@@ -1125,7 +1124,7 @@ mod tests {
     fn a_model_of_another_frameskip_is_refused() {
         let mut config = config(&[]);
         let model = Policy::Model(Box::new(KnowsWall::new()));
-        let limits = config.environment.build().unwrap().limits();
+        let limits = config.simulator().unwrap().limits();
         model.check(&config, limits).unwrap();
         config.protocol.frameskip = 4;
         let error = model.check(&config, limits).unwrap_err().to_string();
@@ -1136,13 +1135,13 @@ mod tests {
     fn a_trained_policy_is_asked_in_every_step_and_needs_no_frameskip() {
         let config = config(&[]);
         let policy = Policy::Trained(Box::new(Compass::new()));
-        let limits = config.environment.build().unwrap().limits();
+        let limits = config.simulator().unwrap().limits();
         policy.check(&config, limits).unwrap();
         assert!(!policy.plans());
         let (asked, actions, end) = run(&policy, &config, 1);
         assert_eq!((asked, actions.len()), (30, 60));
         // It knows no door: it stops at the wall, or passes if it happens to stand before the door.
-        let env = config.environment.build().unwrap();
+        let env = config.simulator().unwrap();
         let start = env.sample(1).unwrap();
         let way = |state: &[f64]| (start.goal[0] - state[0]).abs();
         assert!(way(&end) < way(&start.init), "{end:?} {start:?}");
@@ -1153,7 +1152,7 @@ mod tests {
     fn a_trained_policy_of_other_actions_is_refused() {
         let config = config(&[]);
         let policy = Policy::Trained(Box::new(Compass::new()));
-        let mut limits = config.environment.build().unwrap().limits();
+        let mut limits = config.simulator().unwrap().limits();
         limits.action_width = 3;
         let error = policy.check(&config, limits).unwrap_err().to_string();
         assert!(error.contains("action width is 2, expected 3"), "{error}");

@@ -31,6 +31,8 @@ pub struct Goals {
 enum Source {
     /// The environment's released sampler.
     Sampler,
+    /// Recorded episodes that the environment shows; the content hash of their dataset.
+    Shown(String),
     /// Stretches of recorded episodes.
     Replay(Box<Recorded>),
 }
@@ -70,18 +72,24 @@ impl Goals {
                     hint: Some("leave out `--data`".into()),
                 });
             }
+            (GoalSource::Recorded, Some(path)) => {
+                Source::Shown(Dataset::open(Path::new(path))?.content_hash().to_string())
+            }
+            (GoalSource::Recorded, None) => {
+                let how = "add `--data DST`, a dataset made by `jepa-bench ingest droid` or `ingest franka`";
+                return Err(no_data(config, "its episodes are recorded ones", how));
+            }
             (GoalSource::Replay, None) => {
-                return Err(Error::Config {
-                    what: format!("task `{}`", config.task),
-                    detail:
-                        "its goals are replayed from recorded episodes, and no dataset is named"
-                            .into(),
-                    hint: Some(format!(
-                        "add `--data DST`: the released data after `jepa-bench ingest {0}`, or your own from \
-                         `jepa-bench collect {0}`",
-                        config.environment.name
-                    )),
-                });
+                let how = format!(
+                    "add `--data DST`: the released data after `jepa-bench ingest {0}`, or your own from `jepa-bench \
+                     collect {0}`",
+                    config.environment.name
+                );
+                return Err(no_data(
+                    config,
+                    "its goals are replayed from recorded episodes",
+                    &how,
+                ));
             }
             (GoalSource::Replay, Some(path)) => {
                 Source::Replay(Box::new(Recorded::open(Path::new(path), config)?))
@@ -98,6 +106,7 @@ impl Goals {
     pub fn content_hash(&self) -> Option<&str> {
         match &self.source {
             Source::Sampler => None,
+            Source::Shown(hash) => Some(hash),
             Source::Replay(recorded) => Some(recorded.dataset.content_hash()),
         }
     }
@@ -110,7 +119,7 @@ impl Goals {
     pub fn draw(&self, env: &mut dyn Env, seed: u64) -> Result<Draw> {
         for redrawn in 0..MOST_DRAWS {
             let start = match &self.source {
-                Source::Sampler => env.sample(seed)?,
+                Source::Sampler | Source::Shown(_) => env.sample(seed)?,
                 Source::Replay(recorded) => {
                     let attempt = redrawn.to_string();
                     let names = [
@@ -139,6 +148,14 @@ impl Goals {
     }
 }
 
+fn no_data(config: &RunConfig, detail: &str, hint: &str) -> Error {
+    Error::Config {
+        what: format!("task `{}`", config.task),
+        detail: format!("{detail}, and no dataset is named"),
+        hint: Some(hint.to_string()),
+    }
+}
+
 impl Recorded {
     fn open(path: &Path, config: &RunConfig) -> Result<Self> {
         let dataset = Dataset::open(path)?;
@@ -147,7 +164,7 @@ impl Recorded {
             detail,
             hint: Some(hint.to_string()),
         };
-        let limits = config.environment.build()?.limits();
+        let limits = config.simulator()?.limits();
         for (name, width) in [(STATE, limits.state_width), (ACTION, limits.action_width)] {
             let field = dataset
                 .manifest()

@@ -35,6 +35,10 @@ pub const TASKS: &[TaskEntry] = &[
         text: include_str!("../tasks/pusht@1.toml"),
     },
     TaskEntry {
+        id: "droid@1",
+        text: include_str!("../tasks/droid@1.toml"),
+    },
+    TaskEntry {
         id: "mw-reach@1",
         text: include_str!("../tasks/mw-reach@1.toml"),
     },
@@ -113,6 +117,8 @@ pub enum GoalSource {
     RandomState,
     /// The scripted expert of the environment is followed from the same beginning; the goal is where it ends.
     Expert,
+    /// Beginning and goal are frames of a recorded episode; there is no simulator.
+    Recorded,
     /// A stretch of a recorded episode is replayed in the simulator (`dset` in the release).
     Replay,
 }
@@ -406,6 +412,20 @@ impl RunConfig {
             objective: task.objective,
             planner: task.preset(preset)?,
         })
+    }
+
+    /// Builds the simulator of the run.
+    ///
+    /// # Errors
+    /// When it is unknown, refuses a setting, or cannot be started.
+    pub fn simulator(&self) -> Result<Box<dyn Env>> {
+        let mut environment = self.environment.clone();
+        if let (GoalSource::Recorded, Some(data)) = (self.protocol.goal_source, &self.data) {
+            environment
+                .settings
+                .insert("data".into(), data.as_str().into());
+        }
+        environment.build()
     }
 
     /// Model steps that `planner` plans with `elapsed` environment steps done.

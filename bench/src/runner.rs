@@ -122,11 +122,11 @@ impl Evaluation {
     pub fn new(resolved: Resolved, policy: Policy) -> Result<Self> {
         let Resolved { task, config } = resolved;
         config.check()?;
-        policy.check(&config, config.environment.build()?.limits())?;
+        let goals = Goals::open(&config)?;
+        policy.check(&config, config.simulator()?.limits())?;
         policy.check_choices(&task, &config)?;
         let planner = config.planner.build()?;
         policy.check_planner(planner.as_ref())?;
-        let goals = Goals::open(&config)?;
         Ok(Self {
             task,
             config,
@@ -370,7 +370,7 @@ fn act_out(
         goals,
         ..
     } = evaluation;
-    let mut env = config.environment.build()?;
+    let mut env = config.simulator()?;
     let Draw { start, redrawn } = goals.draw(env.as_mut(), seed)?;
     let setup = Setup {
         config,

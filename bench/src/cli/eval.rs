@@ -66,7 +66,7 @@ pub(super) struct ChoiceArgs {
     /// Task, with or without version; `jepa-bench list tasks` shows them.
     #[arg(long, value_name = "TASK[@V]")]
     pub(super) task: Option<String>,
-    /// Dataset whose recorded actions are replayed to make goals, for tasks that do so (`pusht`).
+    /// Dataset whose recorded actions are replayed to make goals (`pusht`), or whose episodes are shown (`droid`).
     #[arg(long, value_name = "DST")]
     pub(super) data: Option<String>,
     /// Planner preset of the task, or a planner.
@@ -315,6 +315,9 @@ fn print(finished: &Finished, ctx: &Context) -> anyhow::Result<()> {
     ];
     for (name, value) in rows {
         ctx.print(&format!("{name:<20} {value}"))?;
+    }
+    for (name, value) in &manifest.metrics {
+        ctx.print(&format!("{:<20} {value:.4}", name.replace('_', " ")))?;
     }
     Ok(())
 }

@@ -88,6 +88,27 @@ impl Image {
         }
     }
 
+    /// The part with its upper left corner at (`row`, `column`).
+    ///
+    /// # Panics
+    /// When it reaches beyond the image.
+    #[must_use]
+    pub fn cropped(&self, row: usize, column: usize, height: usize, width: usize) -> Self {
+        assert!(
+            row + height <= self.height && column + width <= self.width,
+            "the part is not in the image"
+        );
+        let line = |at: usize| {
+            let first = 3 * ((row + at) * self.width + column);
+            &self.rgb[first..first + 3 * width]
+        };
+        Self {
+            height,
+            width,
+            rgb: (0..height).flat_map(line).copied().collect(),
+        }
+    }
+
     /// Copies `other` into this image with its upper left corner at (`row`, `column`).
     ///
     /// # Panics
@@ -270,6 +291,19 @@ mod tests {
         reader.next_frame(&mut rgb).unwrap();
         assert_eq!(rgb, image.rgb);
         assert_eq!(image.pixel(1, 3), [200, 0, 255]);
+    }
+
+    #[test]
+    fn a_part_is_what_was_pasted_there() {
+        let mut image = Image::filled(5, 7, [1, 2, 3]);
+        let part = Image {
+            height: 2,
+            width: 3,
+            rgb: (10..28).collect(),
+        };
+        image.paste(&part, 2, 3);
+        assert_eq!(image.cropped(2, 3, 2, 3), part);
+        assert_eq!(image.cropped(0, 0, 2, 7), Image::filled(2, 7, [1, 2, 3]));
     }
 
     #[test]

@@ -9,6 +9,7 @@ pub mod conformance;
 mod image;
 pub mod pointmaze;
 pub mod pusht;
+pub mod recorded;
 pub mod wall;
 
 use jepa_datasets::Stream;
@@ -23,6 +24,7 @@ pub const ENVIRONMENTS: &[EnvEntry] = &[
     wall::ENTRY,
     pointmaze::ENTRY,
     pusht::ENTRY,
+    recorded::ENTRY,
     bridge::METAWORLD,
     bridge::GYMNASIUM,
 ];
@@ -42,7 +44,7 @@ pub struct EnvEntry {
     pub build: fn(&toml::Table) -> Result<Box<dyn Env>>,
     /// Behaviours that [`Env::behaviour`] knows.
     pub behaviours: &'static [&'static str],
-    /// It runs in a process of its own and needs more than this program; sizes may depend on its settings.
+    /// It needs more than this program: a process of its own, or a dataset. Sizes may depend on its settings.
     pub outside: bool,
     /// What its numbers mean, for the manifest of recorded data.
     pub fields: Fields,
@@ -81,6 +83,8 @@ pub struct Limits {
     pub normalizer: &'static str,
     /// Unit of [`Env::state_distance`].
     pub distance_unit: &'static str,
+    /// What [`Env::oracle_cost`] is, for records.
+    pub oracle_cost: &'static str,
 }
 
 /// Side length in pixels of the frames that released planners see.
@@ -196,6 +200,12 @@ pub trait Env: Send {
 
     /// Distance between two states, in [`Limits::distance_unit`].
     fn state_distance(&self, goal: &[f64], state: &[f64]) -> f64;
+
+    /// What the oracle minimises: 0 in the goal, and small where [`Env::success`] holds.
+    fn oracle_cost(&self, goal: &[f64], state: &[f64]) -> f64 {
+        let distance = self.state_distance(goal, state);
+        distance * distance
+    }
 
     /// A data-recording policy that draws from `stream`.
     ///

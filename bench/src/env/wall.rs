@@ -50,6 +50,7 @@ const LIMITS: Limits = Limits {
     settles: false,
     normalizer: "wall",
     distance_unit: "pixels",
+    oracle_cost: "squared state distance",
 };
 
 /// Rows and columns of a native frame.

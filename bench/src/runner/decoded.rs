@@ -269,7 +269,7 @@ mod tests {
                 (0..FRAME * FRAME).map(|at| strip.pixel(top + at / FRAME, left + at % FRAME));
             pixels.collect::<Vec<_>>()
         };
-        let mut env = evaluation.config().environment.build().unwrap();
+        let mut env = evaluation.config().simulator().unwrap();
         for (index, step) in [5, 10, 15, 20, 25].into_iter().enumerate() {
             let state = &row.states[2 * step..2 * step + 2];
             env.reset_to(state).unwrap();

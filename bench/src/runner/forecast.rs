@@ -37,7 +37,7 @@ impl Evaluation {
 
     /// Time to score `samples` candidates that do nothing.
     fn trial(&self, model: &dyn WorldModel, samples: usize, horizon: usize) -> Result<Duration> {
-        let mut env = self.config.environment.build()?;
+        let mut env = self.config.simulator()?;
         let start = self.goals.draw(env.as_mut(), self.seed(0))?.start;
         start.enter(env.as_mut())?;
         let latent = observe(model, env.as_ref())?;

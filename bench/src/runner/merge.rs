@@ -8,6 +8,7 @@ use jepa_leaderboard::{CONFIG_FILE, RECORD_FILE, Run};
 use super::folder::{io, write_atomically};
 use super::results::{RunManifest, summary, write_files};
 use super::{Finished, films};
+use crate::metric;
 use crate::protocol::RunConfig;
 use crate::{Error, Result};
 
@@ -75,6 +76,7 @@ pub fn merge(out: &Path, shards: &[PathBuf]) -> Result<Finished> {
         nan_guard_steps: total(|manifest| manifest.nan_guard_steps),
         solved_at_start: total(|manifest| manifest.solved_at_start),
         redrawn: total(|manifest| manifest.redrawn),
+        metrics: metric::of_environment(&config.environment.name, &rows),
         ..manifest.clone()
     };
     std::fs::create_dir_all(out).map_err(|source| io("create", out, source))?;

@@ -14,6 +14,7 @@ use super::folder::{RunFolder, write_atomically};
 use super::provenance::provenance;
 use super::{Evaluation, Line, Shard};
 use crate::agent::Policy;
+use crate::metric;
 use crate::protocol::{RunConfig, Task};
 use crate::{Error, Result};
 
@@ -40,6 +41,9 @@ pub struct RunManifest {
     /// Episodes that were drawn and passed over, as they were at their goal from the start.
     #[serde(default)]
     pub redrawn: u64,
+    /// Further numbers of the episodes, for environments that have some.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub metrics: BTreeMap<String, f64>,
     /// Content hash of the dataset that goals were replayed from, if there is one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub goal_data_hash: Option<String>,
@@ -91,7 +95,7 @@ pub(super) fn write(
     let provenance = provenance(folder.started, wall_seconds, &evaluation.command);
     let rows: Vec<EpisodeRow> = lines.iter().map(|line| line.row.clone()).collect();
     let timings: Vec<TimingRow> = lines.iter().map(|line| line.timing).collect();
-    let manifest = manifest(evaluation, lines, &provenance);
+    let manifest = manifest(evaluation, lines, &rows, &provenance);
     let record = record(
         evaluation,
         summary(&folder.path, &rows, &timings)?,
@@ -162,7 +166,11 @@ fn record(evaluation: &Evaluation, summary: Summary, provenance: Provenance) -> 
         Policy::Model(_) => to_map(&config.objective)?,
         Policy::Oracle => BTreeMap::from([(
             "distance".to_string(),
-            Value::from("squared state distance"),
+            Value::from(
+                crate::env::entry(&config.environment.name)?
+                    .limits
+                    .oracle_cost,
+            ),
         )]),
         Policy::Trained(_) | Policy::Random | Policy::Noop | Policy::Expert => BTreeMap::new(),
     };
@@ -191,7 +199,12 @@ fn preset_label(task: &Task, config: &RunConfig) -> Result<String> {
     })
 }
 
-fn manifest(evaluation: &Evaluation, lines: &[Line], provenance: &Provenance) -> RunManifest {
+fn manifest(
+    evaluation: &Evaluation,
+    lines: &[Line],
+    rows: &[EpisodeRow],
+    provenance: &Provenance,
+) -> RunManifest {
     let training = evaluation.policy.reference().training;
     RunManifest {
         manifest_version: 1,
@@ -201,6 +214,7 @@ fn manifest(evaluation: &Evaluation, lines: &[Line], provenance: &Provenance) ->
         nan_guard_steps: lines.iter().map(|line| line.nan_guard_steps).sum(),
         solved_at_start: lines.iter().filter(|line| line.solved_at_start).count() as u64,
         redrawn: lines.iter().map(|line| u64::from(line.redrawn)).sum(),
+        metrics: metric::of_environment(&evaluation.config.environment.name, rows),
         goal_data_hash: evaluation.goals.content_hash().map(String::from),
         weights_hash: evaluation.policy.weights_hash().map(String::from),
         dataset_hash: training

@@ -20,7 +20,7 @@ impl Tape {
     /// # Errors
     /// When the episode is not one of this run: it begins elsewhere, or its actions lead elsewhere, by a single bit.
     pub(super) fn play(evaluation: &Evaluation, row: &EpisodeRow) -> Result<Self> {
-        let mut env = evaluation.config.environment.build()?;
+        let mut env = evaluation.config.simulator()?;
         let start = evaluation.goals.draw(env.as_mut(), row.seed)?.start;
         if !(same(&start.init, &row.init) && same(&start.goal, &row.goal)) {
             return Err(unfit(

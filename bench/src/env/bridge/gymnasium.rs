@@ -21,6 +21,7 @@ pub(in crate::env) const ENTRY: EnvEntry = EnvEntry {
         settles: false,
         normalizer: "",
         distance_unit: "units of the observation",
+        oracle_cost: "squared distance of the observations",
     },
     check: |table| {
         settings::read::<GymnasiumConfig>(table, KNOWN)?

@@ -20,6 +20,7 @@ pub(in crate::env) const ENTRY: EnvEntry = EnvEntry {
         settles: false,
         normalizer: "metaworld",
         distance_unit: "metres and other units of the observation",
+        oracle_cost: "squared distance of the hands",
     },
     check: |table| settings::read::<MetaworldConfig>(table, KNOWN).map(drop),
     build: |table| {

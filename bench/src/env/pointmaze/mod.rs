@@ -64,6 +64,7 @@ const LIMITS: Limits = Limits {
     settles: false,
     normalizer: "pointmaze",
     distance_unit: "maze units and units per second",
+    oracle_cost: "squared distance of the positions",
 };
 
 /// Numbers in a state: x, y and their velocities.
@@ -209,6 +210,11 @@ impl Env for PointMaze {
     fn state_distance(&self, goal: &[f64], state: &[f64]) -> f64 {
         let squares = goal.iter().zip(state).map(|(a, b)| (a - b) * (a - b));
         squares.sum::<f64>().sqrt()
+    }
+
+    fn oracle_cost(&self, goal: &[f64], state: &[f64]) -> f64 {
+        let apart = [goal[0] - state[0], goal[1] - state[1]];
+        apart[0] * apart[0] + apart[1] * apart[1]
     }
 
     fn behaviour(&self, name: &str, stream: Stream) -> Result<Box<dyn Behaviour>> {

@@ -70,6 +70,7 @@ const LIMITS: Limits = Limits {
     settles: true,
     normalizer: "pusht",
     distance_unit: "pixels, radians and pixels per second",
+    oracle_cost: "squared distance of agent and block, and of the block's angle, each as a share of what counts as success",
 };
 
 /// Sizes at which frames are reduced from the canvas.
@@ -253,6 +254,14 @@ impl Env for PushT {
     fn state_distance(&self, goal: &[f64], state: &[f64]) -> f64 {
         let squares = goal.iter().zip(state).map(|(g, s)| (g - s) * (g - s));
         squares.sum::<f64>().sqrt()
+    }
+
+    fn oracle_cost(&self, goal: &[f64], state: &[f64]) -> f64 {
+        let apart = goal[..4].iter().zip(state).map(|(g, s)| (g - s) * (g - s));
+        let turned = (goal[4] - state[4]).abs() % TAU;
+        let turned = turned.min(TAU - turned) / self.config.success_angle;
+        let limit = self.config.success_distance;
+        apart.sum::<f64>() / (limit * limit) + turned * turned
     }
 
     fn behaviour(&self, name: &str, stream: Stream) -> Result<Box<dyn Behaviour>> {
