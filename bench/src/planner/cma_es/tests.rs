@@ -251,10 +251,7 @@ fn compare_with_recorded(recorded: &Npz, name: &str, shape: PlanShape, bounded: 
     let bounds = recorded.values(&format!("bound_{d}"))[..shape.width]
         .iter()
         .enumerate();
-    let limit = |(dim, &bound)| Limit {
-        dims: vec![dim],
-        bound,
-    };
+    let limit = |(dim, &bound)| Limit::new(vec![dim], bound);
     let config = CmaEsConfig {
         iterations: 5,
         limits: if bounded {
