@@ -7,6 +7,7 @@
 
 mod bad_input;
 mod determinism;
+mod epochs;
 mod exports;
 mod features;
 mod full_disk;

@@ -12,7 +12,7 @@ use statrs::distribution::{Binomial, ContinuousCDF, DiscreteCDF, Normal};
 pub use correlation::{smoothed, spearman};
 pub use epochs::{
     EPOCH_WINDOWS, EpochAverage, EpochScore, EpochWindow, OverSeeds, PooledEpochs, SeedEpochs,
-    average_epochs,
+    average_epochs, epoch_window,
 };
 
 /// A closed interval.

@@ -85,7 +85,7 @@ pub fn published_for(
 }
 
 /// Column of a task in [`TASK_GROUPS`].
-fn column_of(task: &str) -> Option<usize> {
+pub(crate) fn column_of(task: &str) -> Option<usize> {
     let group = match task {
         "pointmaze" => "Maze",
         "wall" => "Wall",

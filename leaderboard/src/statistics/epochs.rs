@@ -9,6 +9,7 @@ use std::collections::BTreeMap;
 use serde::Serialize;
 
 use super::{Interval, mean, wilson};
+use crate::published::column_of;
 use crate::record::CONFIDENCE;
 
 /// Which epochs the paper averages for a group of tasks.
@@ -37,6 +38,12 @@ pub const EPOCH_WINDOWS: [EpochWindow; 8] = [
     window("Rc-Pl", 315, 215, 100, 100),
     window("DROID", 315, 215, 100, 100),
 ];
+
+/// The window of a task by its name without version, e.g. `wall`.
+pub fn epoch_window(task: &str) -> Option<EpochWindow> {
+    let column = column_of(task)?;
+    EPOCH_WINDOWS.get(column).copied()
+}
 
 const fn window(
     group: &'static str,
@@ -279,6 +286,8 @@ mod tests {
     #[test]
     fn every_published_column_has_a_window_at_the_end_of_its_training() {
         assert_eq!(EPOCH_WINDOWS.map(|window| window.group), TASK_GROUPS);
+        assert_eq!(epoch_window("wall").unwrap().group, "Wall");
+        assert_eq!(epoch_window("no-such-task"), None);
         for window in EPOCH_WINDOWS {
             let first = window.trained - window.in_code as u64;
             assert_eq!(first, window.first_in_code, "{}", window.group);
