@@ -89,18 +89,18 @@ fn numbers<'a>(values: impl IntoIterator<Item = &'a Value>) -> Vec<f64> {
         .collect()
 }
 
-/// Rank correlation by the definition: ranks are one half more than the values below and half of those that are equal.
+/// Rank correlation by the definition: the ranks of equal values are the middle of those that they take up.
 fn spearman(x: &[f64], y: &[f64]) -> Option<f64> {
     let ranks = |values: &[f64]| -> Vec<f64> {
         let rank = |value: &f64| {
             let below = values.iter().filter(|other| *other < value).count();
-            let equal = values.iter().filter(|other| *other == value).count();
-            below as f64 + (equal as f64 + 1.0) / 2.0
+            let not_above = values.iter().filter(|other| *other <= value).count();
+            f64::midpoint(below as f64, not_above as f64) + 0.5
         };
         values.iter().map(rank).collect()
     };
     let (x, y) = (ranks(x), ranks(y));
-    let mean = (x.len() as f64 + 1.0) / 2.0;
+    let mean = f64::midpoint(x.len() as f64, 1.0);
     let product = |a: &[f64], b: &[f64]| -> f64 {
         a.iter().zip(b).map(|(a, b)| (a - mean) * (b - mean)).sum()
     };
@@ -190,7 +190,10 @@ fn check_average(found: &Value, rates: &[f64], points: usize) {
     let last = [points - 2, points - 1, 2 * points - 2, 2 * points - 1].map(|k| rates[k]);
     let mean = last.iter().sum::<f64>() / 4.0;
     let std = (last.iter().map(|r| (r - mean).powi(2)).sum::<f64>() / 4.0).sqrt();
-    let of_seeds = [(last[0] + last[1]) / 2.0, (last[2] + last[3]) / 2.0];
+    let of_seeds = [
+        f64::midpoint(last[0], last[1]),
+        f64::midpoint(last[2], last[3]),
+    ];
     let close = |value: &Value, expected: f64| {
         let value = value.as_f64().unwrap();
         assert!(

@@ -42,14 +42,13 @@ impl TrainingRuns {
     pub(super) fn checkpoint(&mut self, run: &Run) -> Result<Checkpoint<'_>> {
         let (training, weights_hash) = trained(run)?;
         let folder = self.folder(training, weights_hash, run)?;
-        let at = match self.read.iter().position(|read| read.dir == folder) {
-            Some(at) => at,
-            None => {
-                let training =
-                    TrainingRun::load(&folder).map_err(|error| unread(&folder, &error))?;
-                self.read.push(training);
-                self.read.len() - 1
-            }
+        let known = self.read.iter().position(|read| read.dir == folder);
+        let at = if let Some(at) = known {
+            at
+        } else {
+            let training = TrainingRun::load(&folder).map_err(|error| unread(&folder, &error))?;
+            self.read.push(training);
+            self.read.len() - 1
         };
         let (found, steps) = (&self.read[at], training.steps);
         Ok(Checkpoint {

@@ -189,7 +189,6 @@ pub(super) fn check_positive(planner: &str, key: &str, value: f64) -> Result<()>
 }
 
 #[cfg(test)]
-#[expect(clippy::float_cmp, reason = "clipped values are the bounds themselves")]
 mod tests {
     use super::*;
     use crate::planner::testing::{SeededNoise, quadratic};

@@ -53,6 +53,8 @@ pub fn proxy_figure(
 
 #[cfg(test)]
 mod tests {
+    use std::collections::BTreeSet;
+
     use super::*;
 
     #[test]
@@ -62,7 +64,11 @@ mod tests {
             ("two".to_string(), vec![(0.3, 0.0)]),
         ];
         let svg = proxy_figure("wall@1", "vis_emb_l1_h1", &series).unwrap();
-        assert_eq!(svg.matches("<circle").count(), 3);
+        let circles = svg.split("<circle ").skip(1);
+        let places: BTreeSet<&str> = circles
+            .filter_map(|circle| circle.split(" r=").next())
+            .collect();
+        assert_eq!(places.len(), 3, "{places:?}");
         for text in ["one", "two", "vis_emb_l1_h1", "wall@1", "100%"] {
             assert!(svg.contains(text), "{text}");
         }
