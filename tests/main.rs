@@ -9,6 +9,7 @@ mod bad_input;
 #[cfg(unix)]
 mod bridge;
 mod determinism;
+mod epochs;
 mod exports;
 mod features;
 mod full_disk;

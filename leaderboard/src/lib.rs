@@ -14,6 +14,7 @@ mod compare;
 mod episodes;
 mod error;
 mod files;
+mod proxy;
 mod published;
 mod ranking;
 mod record;
@@ -30,17 +31,22 @@ pub use compare::{
 pub use episodes::{read_episodes, read_timings, write_episodes, write_timings};
 pub use error::{Error, Result};
 pub use files::hash_file;
-pub use published::{PAPER, PUBLISHED, Published, PublishedScore, TASK_GROUPS, published_for};
+pub use proxy::{Proxy, ProxyMetric, ProxyModel, ProxyPoint, proxy};
+pub use published::{
+    PAPER, Published, PublishedCell, PublishedRow, PublishedScore, PublishedTable, TASK_GROUPS,
+    published, published_for, published_table, published_tables,
+};
 pub use ranking::{Ranked, rank};
 pub use record::{
     CONFIDENCE, EpisodeRow, ModelKind, ModelRef, PlannerRef, Provenance, RECORD_VERSION, RunRecord,
     Summary, TaskRef, TimingRow, TrainingRef,
 };
 pub use run::{CONFIG_FILE, EPISODES_FILE, RECORD_FILE, Run, TIMINGS_FILE};
-pub use seed_mean::{SeedMean, seed_means};
+pub use seed_mean::{SeedMean, recipes, seed_means};
 pub use statistics::{
-    Difference, Draws, Interval, PairedOutcomes, episodes_to_detect, holm, mcnemar_exact, mean,
-    minimal_detectable_difference, paired_bootstrap, paired_rate_difference, quantile, wilson,
-    wilson_rate,
+    Difference, Draws, EPOCH_WINDOWS, EpochAverage, EpochScore, EpochWindow, Interval, OverSeeds,
+    PairedOutcomes, PooledEpochs, SeedEpochs, average_epochs, episodes_to_detect, epoch_window,
+    holm, mcnemar_exact, mean, minimal_detectable_difference, paired_bootstrap,
+    paired_rate_difference, quantile, smoothed, spearman, wilson, wilson_rate,
 };
 pub use store::{Added, Board, BoardRun, BoardTask, Event};

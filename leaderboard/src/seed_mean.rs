@@ -1,8 +1,8 @@
 //! One recipe trained with several seeds: the mean that a claim should rest on.
 //!
 //! A recipe is as good as its mean over training seeds, not as its best seed. Runs belong together when
-//! nothing but the training seed differs: model, training configuration, data, planner, objective, and
-//! every episode.
+//! nothing but the training seed differs: model, training configuration and steps, data, planner, objective,
+//! and every episode.
 
 use std::collections::BTreeSet;
 
@@ -42,17 +42,8 @@ pub struct SeedMean {
 ///
 /// Runs of the same weights are all members, but count once: their episodes are the same.
 pub fn seed_means(runs: &[(&RunRecord, &Scored)]) -> Vec<SeedMean> {
-    let mut groups: Vec<Vec<usize>> = Vec::new();
-    for (k, (record, scored)) in runs.iter().enumerate() {
-        if recipe(&record.model).is_none() || scored.scores.is_empty() {
-            continue;
-        }
-        let alike = |group: &&mut Vec<usize>| belong_together(runs[group[0]], (record, scored));
-        match groups.iter_mut().find(alike) {
-            Some(group) => group.push(k),
-            None => groups.push(vec![k]),
-        }
-    }
+    let steps = |record: &RunRecord| record.model.training.as_ref().map(|t| t.steps);
+    let groups = grouped(runs, |a, b| steps(a) == steps(b));
     let mut means: Vec<SeedMean> = groups
         .into_iter()
         .filter_map(|group| of_group(runs, group))
@@ -65,6 +56,35 @@ pub fn seed_means(runs: &[(&RunRecord, &Scored)]) -> Vec<SeedMean> {
     });
     tell_apart(&mut means, runs);
     means
+}
+
+/// Runs of one recipe, of any training seed and after any number of steps, by their positions.
+///
+/// Those whose training is not known are in no group.
+pub fn recipes(runs: &[(&RunRecord, &Scored)]) -> Vec<Vec<usize>> {
+    grouped(runs, |_, _| true)
+}
+
+/// Runs that belong together and that `alike` accepts besides.
+fn grouped(
+    runs: &[(&RunRecord, &Scored)],
+    alike: impl Fn(&RunRecord, &RunRecord) -> bool,
+) -> Vec<Vec<usize>> {
+    let mut groups: Vec<Vec<usize>> = Vec::new();
+    for (k, &(record, scored)) in runs.iter().enumerate() {
+        if recipe(&record.model).is_none() || scored.scores.is_empty() {
+            continue;
+        }
+        let fits = |group: &&mut Vec<usize>| {
+            let first = runs[group[0]];
+            belong_together(first, (record, scored)) && alike(first.0, record)
+        };
+        match groups.iter_mut().find(fits) {
+            Some(group) => group.push(k),
+            None => groups.push(vec![k]),
+        }
+    }
+    groups
 }
 
 /// Adds to the labels what tells equal ones apart: the steps, the planner, or else a number.
@@ -238,6 +258,23 @@ mod tests {
             means(&[a.clone(), b])[0].success_rate
         );
         assert!(means(&[a.clone(), a]).is_empty());
+    }
+
+    #[test]
+    fn models_of_one_recipe_after_other_steps_are_no_seeds_of_each_other() {
+        let mut runs = [run(0, 0.3), run(1, 0.5), run(0, 0.6), run(1, 0.9)];
+        for run in &mut runs[2..] {
+            training(run).steps = 5;
+        }
+        let means = means(&runs);
+        let members: Vec<_> = means.iter().map(|mean| &mean.members[..]).collect();
+        assert_eq!(members, [[2, 3], [0, 1]]);
+        let scored: Vec<Scored> = runs
+            .iter()
+            .map(|run| Scored::new(run, String::new()))
+            .collect();
+        let pairs: Vec<_> = runs.iter().map(|run| &run.record).zip(&scored).collect();
+        assert_eq!(recipes(&pairs), [[0, 1, 2, 3]]);
     }
 
     #[test]

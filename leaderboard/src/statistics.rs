@@ -3,8 +3,17 @@
 //! A function returns `None` where its value is undefined (an empty set has no success rate).
 //! Quantiles of the normal and the binomial distribution come from `statrs`.
 
+mod correlation;
+mod epochs;
+
 use serde::{Deserialize, Serialize};
 use statrs::distribution::{Binomial, ContinuousCDF, DiscreteCDF, Normal};
+
+pub use correlation::{smoothed, spearman};
+pub use epochs::{
+    EPOCH_WINDOWS, EpochAverage, EpochScore, EpochWindow, OverSeeds, PooledEpochs, SeedEpochs,
+    average_epochs, epoch_window,
+};
 
 /// A closed interval.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]

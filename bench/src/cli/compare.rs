@@ -19,12 +19,22 @@ use super::Context;
 /// pairs), distances with a paired bootstrap.
 #[derive(clap::Args, Debug)]
 #[command(
-    after_help = "Example:\n  jepa-bench compare runs/wall@1/pldm/* runs/wall@1/floor-random/*"
+    after_help = "Examples:\n  jepa-bench compare runs/wall@1/pldm/* runs/wall@1/floor-random/*\n  jepa-bench compare --average --last 10 runs/wall@1/pldm/*"
 )]
 pub struct Args {
     /// Run folders written by `jepa-bench eval`; at least two, of the same task.
     #[arg(value_name = "RUN", num_args = 2.., required = true)]
     runs: Vec<PathBuf>,
+    /// Instead, average the models of the last epochs and of all training seeds of each recipe: by the paper's rule, and
+    /// over seeds.
+    #[arg(long)]
+    average: bool,
+    /// Epochs of each seed that count, the last ones; by default those of the paper for the task.
+    #[arg(long, value_name = "N", requires = "average")]
+    last: Option<usize>,
+    /// Training run of evaluated models, where it is no longer in the folder that their records name (repeatable).
+    #[arg(long, value_name = "DIR", requires = "average")]
+    training: Vec<PathBuf>,
 }
 
 /// The document of `--json`.
@@ -46,6 +56,9 @@ struct Row {
 /// Runs the command.
 pub fn run(args: &Args, ctx: &Context) -> anyhow::Result<ExitCode> {
     let runs = load(&args.runs)?;
+    if args.average {
+        return super::average::run(&runs, args.last, &args.training, ctx);
+    }
     let named: Vec<_> = runs
         .iter()
         .map(|run| (&run.record, run.folder_name()))

@@ -2,6 +2,8 @@
 
 use std::process::ExitCode;
 
+use jepa_leaderboard::{PAPER, PublishedRow, published_tables};
+use jepa_reports::text_table;
 use serde::Serialize;
 use serde_json::{Value, json};
 
@@ -12,9 +14,9 @@ use crate::metric::METRICS;
 use crate::planner::PLANNERS;
 use crate::protocol::{TASKS, Task};
 
-/// List models, encoders, tasks, planners, datasets, sources, metrics and environments.
+/// List models, encoders, tasks, planners, datasets, sources, metrics, environments and published results.
 #[derive(clap::Args, Debug)]
-#[command(after_help = "Example:\n  jepa-bench list planners --json")]
+#[command(after_help = "Examples:\n  jepa-bench list planners --json\n  jepa-bench list published")]
 pub struct Args {
     /// What to list.
     what: What,
@@ -30,6 +32,8 @@ enum What {
     Sources,
     Metrics,
     Environments,
+    /// The paper's tables, as reported by its authors.
+    Published,
 }
 
 /// One line of a list.
@@ -45,6 +49,10 @@ struct Item {
 /// Runs the command.
 pub fn run(args: &Args, ctx: &Context) -> anyhow::Result<ExitCode> {
     let items = match args.what {
+        What::Published => {
+            print_published(ctx)?;
+            return Ok(ExitCode::SUCCESS);
+        }
         What::Models => models(),
         What::Encoders => encoders(),
         What::Tasks => tasks()?,
@@ -73,6 +81,35 @@ fn print(items: &[Item], ctx: &Context) -> anyhow::Result<()> {
                 .map_or_else(|| value.to_string(), String::from);
             ctx.print(&format!("{:width$}    {key}: {value}", ""))?;
         }
+    }
+    Ok(())
+}
+
+/// The published tables, whole.
+fn print_published(ctx: &Context) -> anyhow::Result<()> {
+    if ctx.json {
+        return ctx.print_json(&published_tables());
+    }
+    ctx.print(&format!("{PAPER}, as reported; nothing was verified here"))?;
+    for table in published_tables() {
+        ctx.print(&format!("\nTable {}", table.name))?;
+        for note in &table.notes {
+            ctx.print(note)?;
+        }
+        let labels = table.labels.iter().map(|label| (*label).to_string());
+        let columns = table.columns.iter().map(|column| format!("#{column}"));
+        let headings: Vec<String> = labels.chain(columns).collect();
+        let headings: Vec<&str> = headings.iter().map(String::as_str).collect();
+        let cells = |row: &PublishedRow| -> Vec<String> {
+            let numbers = row
+                .cells
+                .iter()
+                .map(|cell| cell.map_or("", |cell| cell.text));
+            let words = row.labels.iter().copied().chain(numbers);
+            words.map(String::from).collect()
+        };
+        let rows: Vec<Vec<String>> = table.rows.iter().map(cells).collect();
+        ctx.print(&text_table(&headings, &rows))?;
     }
     Ok(())
 }

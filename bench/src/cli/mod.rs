@@ -16,6 +16,7 @@ pub mod list;
 pub mod merge;
 pub mod plan;
 pub mod preview;
+pub mod proxy;
 pub mod report;
 pub mod rollout;
 pub mod slice;
@@ -25,6 +26,8 @@ pub mod train;
 pub mod validate;
 pub mod weights;
 
+mod average;
+mod checkpoints;
 mod context;
 mod meter;
 mod sweep;
@@ -123,6 +126,8 @@ pub enum Command {
     Plan(plan::Args),
     /// Compare runs on the same episodes.
     Compare(compare::Args),
+    /// Which validation errors go with success over the epochs of training.
+    Proxy(proxy::Args),
     /// Write tables, figures, a PDF and an HTML page.
     Report(report::Args),
     /// Keep and show the local leaderboard.
@@ -155,6 +160,7 @@ impl Command {
             Command::Merge(args) => merge::run(args, ctx),
             Command::Plan(args) => plan::run(args, ctx),
             Command::Compare(args) => compare::run(args, ctx),
+            Command::Proxy(args) => proxy::run(args, ctx),
             Command::Report(args) => report::run(args, ctx),
             Command::Leaderboard(args) => leaderboard::run(args, ctx),
             Command::Demo(args) => demo::run(args, ctx),

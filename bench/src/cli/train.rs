@@ -19,6 +19,7 @@ use crate::{Error, Result};
 #[derive(clap::Args, Debug)]
 #[command(after_help = "Examples:
   jepa-bench train --model pldm --recipe wall --data data/wall --out runs/train/wall-0
+  jepa-bench train --recipe wall --data data/wall --out runs/train/wall-1 --seed 1 --epochs 20 --keep-epochs 1
   jepa-bench train --recipe ours-tiny --data data/wall --out runs/rollout --sweep rollout.toml
 
 where rollout.toml is
@@ -57,6 +58,10 @@ pub struct Args {
     /// Passes over the slices of the training split, in place of `--steps`.
     #[arg(long)]
     pub epochs: Option<f64>,
+    /// Keep a model every so many passes over the slices, in `kept/step-N` of the run folder: each of them can be
+    /// evaluated like the run itself. Sets `training.keep_every`.
+    #[arg(long, value_name = "EPOCHS")]
+    pub keep_epochs: Option<f64>,
     /// TOML file with a table `grid` of lists of values, by dotted keys of the configuration or `model` and `recipe`, and
     /// with runs that are written out; every run has a folder of its own in `--out`.
     #[arg(long, value_name = "FILE")]
@@ -143,7 +148,10 @@ pub(super) fn resolve_with(
     config.training.seed = args.seed.unwrap_or(config.training.seed);
     config.training.steps = args.steps.unwrap_or(config.training.steps);
     if let Some(epochs) = args.epochs {
-        config.training.steps = steps_of(epochs, &config, args)?;
+        config.training.steps = steps_of("--epochs", epochs, &config, args)?;
+    }
+    if let Some(epochs) = args.keep_epochs {
+        config.training.keep_every = steps_of("--keep-epochs", epochs, &config, args)?;
     }
     Ok(config)
 }
@@ -291,10 +299,10 @@ pub(crate) fn recipe_table(name: &str) -> Result<toml::Table> {
 }
 
 /// Steps that see every training slice `epochs` times.
-fn steps_of(epochs: f64, config: &TrainConfig, args: &Args) -> Result<u64> {
+fn steps_of(option: &str, epochs: f64, config: &TrainConfig, args: &Args) -> Result<u64> {
     if !(epochs.is_finite() && epochs > 0.0) {
         return Err(Error::Invalid {
-            what: "`--epochs`".into(),
+            what: format!("`{option}`"),
             detail: format!("must be above 0, is {epochs}"),
         });
     }

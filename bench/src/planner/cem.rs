@@ -7,10 +7,12 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::gaussian::{Gaussian, check_dims, check_limits, check_positive, check_sizes, clip};
+use super::gaussian::{
+    Gaussian, blend, check_dims, check_limits, check_momentum, check_positive, check_sizes, clip,
+};
 use super::{
     ActionBatch, CostModel, Limit, Noise, Plan, PlanShape, Planner, PlannerEntry, Trace, elites,
-    evaluate, invalid, moments, read_settings, table_of,
+    evaluate, read_settings, table_of,
 };
 use crate::Result;
 
@@ -73,14 +75,8 @@ impl Cem {
         check_sizes(name, config.candidates, config.elites, config.iterations)?;
         check_positive(name, "initial_std", config.initial_std)?;
         check_limits(name, &config.limits)?;
-        for momentum in [config.mean_momentum, config.std_momentum] {
-            if !(0.0..=1.0).contains(&momentum) {
-                return Err(invalid(
-                    name,
-                    format!("a momentum is {momentum}, not in [0, 1]"),
-                ));
-            }
-        }
+        check_momentum(name, config.mean_momentum)?;
+        check_momentum(name, config.std_momentum)?;
         Ok(Self { config })
     }
 
@@ -99,15 +95,10 @@ impl Cem {
 
     /// Fits mean and deviation (n - 1) to the elites.
     fn refit(&self, search: &mut Gaussian, batch: &ActionBatch, elites: &[usize]) {
-        let mut column = vec![0.0; elites.len()];
-        for at in 0..search.mean.len() {
-            for (value, &elite) in column.iter_mut().zip(elites) {
-                *value = batch.candidate(elite)[at];
-            }
-            let (mean, std) = moments(&column);
-            search.mean[at] = blend(mean, search.mean[at], self.config.mean_momentum);
-            search.std[at] = blend(std, search.std[at], self.config.std_momentum);
-        }
+        search.refit(batch, elites, |_, fitted, (mean, std)| {
+            *mean = blend(fitted.0, *mean, self.config.mean_momentum);
+            *std = blend(fitted.1, *std, self.config.std_momentum);
+        });
     }
 
     /// Searches, showing mean and deviation after every iteration to `watch`.
@@ -160,11 +151,6 @@ impl Planner for Cem {
     }
 }
 
-/// `new * (1 - momentum) + old * momentum`.
-fn blend(new: f64, old: f64, momentum: f64) -> f64 {
-    new * (1.0 - momentum) + old * momentum
-}
-
 #[cfg(test)]
 #[expect(
     clippy::float_cmp,
@@ -174,6 +160,7 @@ fn blend(new: f64, old: f64, momentum: f64) -> f64 {
 mod tests {
     use super::*;
     use crate::fixtures::Npz;
+    use crate::planner::moments;
     use crate::planner::testing::{
         self, FnCost, Given, RecordedCost, SeededNoise, assert_close, quadratic,
     };
@@ -266,10 +253,7 @@ mod tests {
             [-0.5312249948, 0.7511147141, -0.7291857113, 0.6413316943],
             [-0.3935899395, 0.7437944187, -0.7606881922, 0.7145354910],
         ];
-        let plans = generations(&small(vec![Limit {
-            dims: vec![0, 1],
-            bound: 0.8,
-        }]));
+        let plans = generations(&small(vec![Limit::new(vec![0, 1], 0.8)]));
         for (plan, mean) in plans.iter().zip(&means) {
             assert_close(&plan.actions, mean, 1e-9, "mean");
         }
@@ -299,17 +283,8 @@ mod tests {
     fn compare_with_recorded(recorded: &Npz, name: &str, kind: &str, tolerance: f64) {
         let value = |field: &str| recorded.values(&format!("{name}__{kind}__{field}"));
         let limits = if name == "quad_clipped" {
-            let low = Limit {
-                dims: (0..5).collect(),
-                bound: 0.5,
-            };
-            vec![
-                low,
-                Limit {
-                    dims: vec![5, 7],
-                    bound: 0.9,
-                },
-            ]
+            let low = Limit::new((0..5).collect(), 0.5);
+            vec![low, Limit::new(vec![5, 7], 0.9)]
         } else {
             Vec::new()
         };
@@ -376,10 +351,7 @@ mod tests {
 
     #[test]
     fn limits_keep_the_plan_inside() {
-        let limits = vec![Limit {
-            dims: vec![1],
-            bound: 0.75,
-        }];
+        let limits = vec![Limit::new(vec![1], 0.75)];
         let planner = Cem::new(CemConfig {
             limits,
             ..CemConfig::default()
@@ -472,10 +444,7 @@ mod tests {
         ] {
             assert!(refused(text), "{text}");
         }
-        let planner = small(vec![Limit {
-            dims: vec![2],
-            bound: 1.0,
-        }]);
+        let planner = small(vec![Limit::new(vec![2], 1.0)]);
         assert!(
             planner
                 .plan(SMALL, &mut quadratic(&TARGET), &mut SeededNoise(1))

@@ -264,8 +264,8 @@ fn smallest_population(numbers: usize) -> usize {
 fn bounds(limits: &[Limit], shape: PlanShape) -> Vec<f64> {
     let mut block = vec![f64::INFINITY; shape.width];
     for limit in limits {
-        for &dim in &limit.dims {
-            block[dim] = block[dim].min(limit.bound);
+        for at in limit.components(shape.width) {
+            block[at] = block[at].min(limit.bound);
         }
     }
     block.repeat(shape.horizon)

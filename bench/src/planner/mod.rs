@@ -12,9 +12,12 @@ pub mod cem;
 pub mod cma_es;
 mod gaussian;
 pub mod gradient;
+pub mod icem;
 pub mod mppi;
+pub mod predictive_sampling;
 #[cfg(test)]
 pub(crate) mod testing;
+pub mod vjepa2_cem;
 
 use std::collections::BTreeSet;
 
@@ -32,6 +35,9 @@ pub const PLANNERS: &[PlannerEntry] = &[
     gradient::ADAM,
     gradient::ADAM_AS_RELEASED,
     mppi::ENTRY,
+    icem::ENTRY,
+    predictive_sampling::ENTRY,
+    vjepa2_cem::ENTRY,
 ];
 
 /// One line of the table of planners.
@@ -350,9 +356,10 @@ mod tests {
     use super::testing::{FnCost, SeededNoise, quadratic};
     use super::*;
 
+    /// Two actions of a robot arm, which `vjepa2-cem` needs.
     const SHAPE: PlanShape = PlanShape {
         horizon: 2,
-        width: 3,
+        width: 7,
     };
 
     fn plan(entry: &PlannerEntry, seed: u64, cost: &mut dyn CostModel) -> Result<Plan> {
@@ -371,7 +378,7 @@ mod tests {
 
     #[test]
     fn the_same_seed_plans_the_same_and_another_seed_does_not() {
-        let target = [0.5, -1.0, 0.25, 1.5, 0.0, -0.5];
+        let target = [0.5, -1.0, 0.25, 1.5, 0.0, -0.5, 0.75].repeat(2);
         for entry in PLANNERS {
             let [first, again, other] =
                 [1, 1, 2].map(|seed| plan(entry, seed, &mut quadratic(&target)).unwrap());
@@ -384,7 +391,7 @@ mod tests {
     fn traces_count_every_iteration_and_candidate() {
         for entry in PLANNERS {
             let planner = (entry.build)(&toml::Table::new()).unwrap();
-            let trace = plan(entry, 1, &mut quadratic(&[0.0; 6])).unwrap().trace;
+            let trace = plan(entry, 1, &mut quadratic(&[0.0; 14])).unwrap().trace;
             assert_eq!(trace.candidates, planner.evaluations(), "{}", entry.name);
             assert_eq!(trace.batches, planner.iterations(), "{}", entry.name);
             assert_eq!(trace.best.len() as u64, trace.batches);
@@ -414,13 +421,16 @@ mod tests {
 
     #[test]
     fn unknown_settings_are_named_with_the_closest_one() {
-        let table = "iteration = 3".parse().unwrap();
         for entry in PLANNERS {
-            let Err(error) = (entry.build)(&table) else {
-                panic!("{} took it", entry.name)
-            };
-            let hint = error.hint().unwrap();
-            assert!(hint.starts_with("did you mean `iterations`?"), "{hint}");
+            for key in (entry.defaults)().keys() {
+                let table = format!("{key}s = 3").parse().unwrap();
+                let Err(error) = (entry.build)(&table) else {
+                    panic!("{} took `{key}s`", entry.name)
+                };
+                let hint = error.hint().unwrap();
+                let closest = format!("did you mean `{key}`?");
+                assert!(hint.starts_with(&closest), "{hint}");
+            }
         }
     }
 

@@ -195,7 +195,7 @@ impl Noise for Recorded {
 fn limits(dims: Option<Vec<Vec<usize>>>, bounds: Option<Vec<f64>>) -> Vec<crate::planner::Limit> {
     let pairs = dims.into_iter().flatten().zip(bounds.into_iter().flatten());
     pairs
-        .map(|(dims, bound)| crate::planner::Limit { dims, bound })
+        .map(|(dims, bound)| crate::planner::Limit::new(dims, bound))
         .collect()
 }
 

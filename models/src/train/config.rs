@@ -47,7 +47,7 @@ pub struct TrainingConfig {
     pub initial_decay_fraction: f64,
     /// Bound on the norm of the whole gradient; 0 is none.
     pub clip_norm: f64,
-    /// Steps between validations; the last step always validates.
+    /// Steps between validations; the last step always validates, and so does one whose model is kept.
     pub validate_every: u64,
     /// Slices of the validation split that are unrolled.
     pub validation_slices: usize,

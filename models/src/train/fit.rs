@@ -138,13 +138,15 @@ impl<M: Trainable> Fit<'_, M> {
                 waited: from.waited + waited,
             };
             let last = step == config.steps;
-            let validation = (last || step.is_multiple_of(config.validate_every))
+            let keeps = config.keep_every > 0 && step.is_multiple_of(config.keep_every);
+            // Errors of every kept model: what its success is compared with (evaluation.md section 4.4).
+            let validation = (last || keeps || step.is_multiple_of(config.validate_every))
                 .then(|| reference.errors(&model.valid(), self))
                 .transpose()?;
             if validation.is_some() || step.is_multiple_of(config.log_every) {
                 metrics.append(&self.line(&losses, progress, waited / session, validation))?;
             }
-            if config.keep_every > 0 && step.is_multiple_of(config.keep_every) {
+            if keeps {
                 (self.keep)(&model.valid(), progress)?;
             }
             if last || step.is_multiple_of(config.checkpoint_every) {

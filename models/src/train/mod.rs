@@ -30,7 +30,7 @@ pub use loader::training_slices;
 pub(crate) use loader::{Pixels, Transformed};
 pub use metrics::MetricsLine;
 pub(crate) use run::Imported;
-pub use run::{Finished, Hooks, TrainRequest, load, load_policy, run};
+pub use run::{Finished, Hooks, TrainRequest, holds, load, load_policy, run, run_of};
 pub use synthetic::SyntheticTraining;
 pub use synthetic_transformer::{NamedArray, SyntheticTransformer, TransformerSizes};
 pub use validation::{Imitation, ValidationErrors};

@@ -51,12 +51,36 @@ const KEPT: &str = "kept";
 
 /// The folder of the encoder of a model: in its run, or in the run that a kept model is of.
 fn encoder_of(run: &Path) -> PathBuf {
-    let own = run.join(ENCODER);
-    let above = run.parent().filter(|kept| kept.ends_with(KEPT));
-    match above.and_then(Path::parent) {
-        Some(whole) if !own.exists() => whole.join(ENCODER),
-        _ => own,
+    let (own, whole) = (run.join(ENCODER), run_of(run));
+    if own.exists() {
+        own
+    } else {
+        whole.join(ENCODER)
     }
+}
+
+/// The training run that a folder with a model belongs to: the one above its `kept`, or itself.
+pub fn run_of(model: &Path) -> &Path {
+    let kept = model.parent().filter(|kept| kept.ends_with(KEPT));
+    kept.and_then(Path::parent).unwrap_or(model)
+}
+
+/// Whether a training run has the weights of that hash as its model after so many steps; `None` when it has no model of
+/// them at all, say because it was kept no longer.
+pub fn holds(run: &Path, steps: u64, weights_hash: &str) -> Option<bool> {
+    let models = [run.to_path_buf(), kept_folder(run, steps)];
+    let hashes = models.iter().filter_map(|folder| {
+        let file: ModelFile = read_json(&folder.join(MODEL)).ok()?;
+        let training = file.info.training?;
+        (training.steps == steps).then_some(file.info.weights_hash)
+    });
+    let found: Vec<String> = hashes.collect();
+    (!found.is_empty()).then(|| found.iter().any(|hash| hash == weights_hash))
+}
+
+/// Where the model after so many steps is kept.
+fn kept_folder(run: &Path, steps: u64) -> PathBuf {
+    run.join(KEPT).join(format!("step-{steps:08}"))
 }
 
 /// What to train, on what, and where to put it.
@@ -684,7 +708,7 @@ fn keep_model<M: Module>(
     progress: Progress,
 ) -> Result<()> {
     let all = request.out.join(KEPT);
-    let folder = all.join(format!("step-{:08}", progress.step));
+    let folder = kept_folder(request.out, progress.step);
     create_dir(&folder)?;
     let weights = weights_to_bytes(net, &folder)?;
     write_atomic(&folder.join(WEIGHTS), &weights)?;

@@ -71,10 +71,7 @@ fn noisy(case: &mut PlannerCase<'_>, variant: &str) -> Result<()> {
     let array = case.inputs.require("gd_noise")?;
     let [iterations, _, horizon, width] = case.sides("gd_noise", array)?;
     let noise = array.values.chunks(horizon * width).map(widen).collect();
-    let limit = |dims: &[usize], bound| Limit {
-        dims: dims.to_vec(),
-        bound,
-    };
+    let limit = |dims: &[usize], bound| Limit::new(dims.to_vec(), bound);
     let settings = DescentConfig {
         iterations,
         learning_rate: 20.0,

@@ -65,10 +65,7 @@ impl Config {
             Some(Bounds::All(bound)) => vec![*bound; self.action_dim],
             Some(Bounds::Each(bounds)) => bounds.clone(),
         };
-        let limit = |(dim, bound)| Limit {
-            dims: vec![dim],
-            bound,
-        };
+        let limit = |(dim, bound)| Limit::new(vec![dim], bound);
         bounds.into_iter().enumerate().map(limit).collect()
     }
 }
