@@ -17,7 +17,7 @@ use jepa_models::{Compute, CostSpec, Frame, GoalPolicy, Latent, ModelInfo, World
 
 pub(crate) use self::gather::Gather;
 use self::gather::Question;
-use crate::env::{Env, Image, Limits, Size, Start};
+use crate::env::{Env, Image, Limits, Start};
 use crate::planner::{
     ActionBatch, CostModel, Descent, GradientCostModel, PlanShape, Planner, Trace,
 };
@@ -623,12 +623,7 @@ pub(crate) fn observe(model: &dyn WorldModel, env: &dyn Env) -> Result<Latent> {
 
 /// The present frame, drawn at the size a model takes.
 fn picture(info: &ModelInfo, env: &dyn Env) -> Result<Image> {
-    match info.image_height {
-        side if side == env.limits().native_size => env.render(Size::Native),
-        crate::env::PLANNER_SIZE => env.render(Size::Planner),
-        // Other sizes are made from the planner's frame, as in the release.
-        side => Ok(env.render(Size::Planner)?.resized(side)),
-    }
+    crate::env::draw(env, info.image_height)
 }
 
 /// An image as models take it.

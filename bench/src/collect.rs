@@ -14,7 +14,7 @@ use jepa_datasets::{
 };
 use rayon::prelude::*;
 
-use crate::env::{self, Env, EnvEntry, PLANNER_SIZE, Size};
+use crate::env::{self, Env, EnvEntry};
 use crate::seeds::collect_stream;
 use crate::{Error, Result};
 
@@ -31,8 +31,8 @@ pub struct Recording {
     pub steps: usize,
     /// Seed of the whole dataset.
     pub seed: u64,
-    /// Resolution of the frames.
-    pub size: Size,
+    /// Rows and columns of the frames; the environment's own size when `None`.
+    pub size: Option<usize>,
     /// How frames are stored.
     pub codec: Codec,
     /// Which episodes are for training; [`Self::default_split`] by default.
@@ -50,7 +50,7 @@ impl Recording {
             episodes: 1920,
             steps: 50,
             seed: 0,
-            size: Size::Native,
+            size: None,
             codec: Codec::Lossless,
             split: Self::default_split(env),
             overwrite: false,
@@ -81,6 +81,12 @@ impl Recording {
                 known: entry.behaviours.iter().map(ToString::to_string).collect(),
             });
         }
+        if !self.size.is_none_or(|size| (8..=1024).contains(&size)) {
+            return Err(Error::Invalid {
+                what: "recording".into(),
+                detail: "`--size` must be `native` or 8 to 1024".into(),
+            });
+        }
         if self.episodes == 0 || self.steps == 0 {
             return Err(Error::Invalid {
                 what: "recording".into(),
@@ -100,10 +106,7 @@ impl Recording {
     }
 
     fn side(&self, entry: &EnvEntry) -> usize {
-        match self.size {
-            Size::Native => entry.limits.native_size,
-            Size::Planner => PLANNER_SIZE,
-        }
+        self.size.unwrap_or(entry.limits.native_size)
     }
 
     /// What the dataset says about itself. Everything that decides its bytes is in the revision.
@@ -212,7 +215,7 @@ pub fn record(
     let mut env = (entry.build)(&toml::Table::new())?;
     let mut behaviour = env.behaviour(&recording.policy, stream)?;
     env.reset_to(&behaviour.start())?;
-    let mut tape = Tape::new(recording.size, entry.fields.camera, frames);
+    let mut tape = Tape::new(recording.side(entry), entry.fields.camera, frames);
     for _ in 0..recording.steps {
         tape.observe(env.as_ref())?;
         // Stored as f32, so that is what the simulator is given: the data replays to the same states.
@@ -231,7 +234,7 @@ pub fn record(
 
 /// Rows of one episode, and where its frames go.
 struct Tape<'a> {
-    size: Size,
+    side: usize,
     camera: &'static str,
     frames: &'a mut dyn FrameSink,
     action: Vec<f32>,
@@ -241,9 +244,9 @@ struct Tape<'a> {
 }
 
 impl<'a> Tape<'a> {
-    fn new(size: Size, camera: &'static str, frames: &'a mut dyn FrameSink) -> Self {
+    fn new(side: usize, camera: &'static str, frames: &'a mut dyn FrameSink) -> Self {
         Self {
-            size,
+            side,
             camera,
             frames,
             action: Vec::new(),
@@ -262,7 +265,7 @@ impl<'a> Tape<'a> {
 
     /// Adds the present frame.
     fn film(&mut self, env: &dyn Env) -> Result<()> {
-        let image = env.render(self.size)?;
+        let image = env::draw(env, self.side)?;
         let size = [image.height, image.width];
         let pushed = self.frames.push(self.camera, size, Frame::U8(&image.rgb));
         Ok(pushed?)
@@ -315,6 +318,7 @@ mod tests {
     use jepa_datasets::CameraFrames;
 
     use super::*;
+    use crate::env::Size;
 
     fn small() -> Recording {
         Recording {
@@ -419,8 +423,13 @@ mod tests {
     #[test]
     fn sizes_are_known_before_recording() {
         assert_eq!(small().frame_bytes().unwrap(), 6 * 9 * 65 * 65 * 3);
+        let tiny = Recording {
+            size: Some(7),
+            ..small()
+        };
+        assert!(tiny.check().is_err());
         let large = Recording {
-            size: Size::Planner,
+            size: Some(224),
             ..small()
         };
         assert_eq!(large.frame_bytes().unwrap(), 6 * 9 * 224 * 224 * 3);

@@ -35,6 +35,22 @@ pub const TASKS: &[TaskEntry] = &[
         text: include_str!("../tasks/pusht@1.toml"),
     },
     TaskEntry {
+        id: "wall-dinowm@1",
+        text: include_str!("../tasks/wall-dinowm@1.toml"),
+    },
+    TaskEntry {
+        id: "pointmaze-dinowm@1",
+        text: include_str!("../tasks/pointmaze-dinowm@1.toml"),
+    },
+    TaskEntry {
+        id: "pusht-dinowm@1",
+        text: include_str!("../tasks/pusht-dinowm@1.toml"),
+    },
+    TaskEntry {
+        id: "pusht-swm@1",
+        text: include_str!("../tasks/pusht-swm@1.toml"),
+    },
+    TaskEntry {
         id: "droid@1",
         text: include_str!("../tasks/droid@1.toml"),
     },
@@ -142,6 +158,8 @@ pub enum SuccessRule {
     Final,
     /// Any state after at least one step.
     Any,
+    /// Any state in which a plan ends, as DINO-WM counts (evaluation.md section 3.6).
+    Plan,
 }
 
 /// Table `protocol`: how an episode runs.
@@ -177,12 +195,19 @@ impl Protocol {
     }
 }
 
+fn one() -> u64 {
+    1
+}
+
 /// Table `episodes`: the rule of the episode list.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Episodes {
-    /// Seed of episode 0; episode `k` has seed `first_seed + k`.
+    /// Seed of episode 0; episode `k` has seed `first_seed + k * seed_stride`.
     pub first_seed: u64,
+    /// From the seed of an episode to that of the next.
+    #[serde(default = "one")]
+    pub seed_stride: u64,
     /// Number of episodes.
     pub count: u32,
 }
@@ -315,6 +340,9 @@ impl Task {
         let mut identity = serde_json::to_value(&identity).unwrap_or_default();
         // Settings that are newer than a task count only where they depart from what was always done.
         let keep = serde_json::to_value(SolvedAtStart::Keep).unwrap_or_default();
+        if let Some(episodes) = identity.get_mut("episodes").and_then(Value::as_object_mut) {
+            episodes.retain(|name, value| name != "seed_stride" || *value != 1);
+        }
         if let Some(protocol) = identity.get_mut("protocol").and_then(Value::as_object_mut) {
             protocol.retain(|name, value| match name.as_str() {
                 "solved_at_start" => *value != keep,
@@ -446,15 +474,21 @@ impl RunConfig {
         self.environment.check()?;
         self.planner.build()?;
         let invalid = |detail: String| Err(config_error("table `episodes`", detail));
-        let Episodes { first_seed, count } = self.episodes;
+        let Episodes {
+            first_seed,
+            seed_stride,
+            count,
+        } = self.episodes;
+        if seed_stride == 0 {
+            return invalid("`seed_stride` is 0; every episode would be the same".into());
+        }
         if count == 0 {
             return invalid("`count` is 0; an evaluation needs an episode".into());
         }
         // The record computes seeds as sums; the samplers take seeds below 2^32.
-        if first_seed
-            .checked_add(u64::from(count))
-            .is_none_or(|end| end > 1 << 32)
-        {
+        let end = u64::from(count - 1).checked_mul(seed_stride);
+        let end = end.and_then(|last| first_seed.checked_add(last)?.checked_add(1));
+        if end.is_none_or(|end| end > 1 << 32) {
             return invalid(format!(
                 "{count} episodes from seed {first_seed} pass seed 2^32 - 1"
             ));
@@ -625,6 +659,7 @@ mod tests {
             task.episodes,
             Episodes {
                 first_seed: 1,
+                seed_stride: 1,
                 count: 96
             }
         );

@@ -205,7 +205,8 @@ impl Evaluation {
     }
 
     fn seed(&self, episode: u32) -> u64 {
-        self.config.episodes.first_seed + u64::from(episode)
+        let episodes = &self.config.episodes;
+        episodes.first_seed + u64::from(episode) * episodes.seed_stride
     }
 }
 
@@ -398,7 +399,8 @@ fn act_out(
             log.stepped(action, env.as_ref(), outcome, began.elapsed());
         }
     }
-    log.finish(config.protocol.success)
+    let plan_steps = config.planner.replan_every * config.protocol.frameskip;
+    log.finish(config.protocol.success, plan_steps)
 }
 
 /// Collects what an episode's row holds.
@@ -477,7 +479,7 @@ impl EpisodeLog {
         self.visit(env);
     }
 
-    fn finish(mut self, rule: SuccessRule) -> Result<Line> {
+    fn finish(mut self, rule: SuccessRule, plan_steps: usize) -> Result<Line> {
         let episode = self.row.episode;
         let not_finite = |what: &str| Error::NotFinite {
             what: what.to_string(),
@@ -487,7 +489,7 @@ impl EpisodeLog {
         self.row.final_state = self.row.states[self.row.states.len() - width..].to_vec();
         self.row.final_distance = state_distance::final_distance(&self.row.distances)
             .ok_or_else(|| not_finite("distance to the goal"))?;
-        let succeeded = |rule| success::succeeded(rule, &self.at_goal).unwrap_or(false);
+        let succeeded = |rule| success::succeeded(rule, &self.at_goal, plan_steps).unwrap_or(false);
         self.row.success = succeeded(rule);
         self.row.success_any = succeeded(SuccessRule::Any);
         let timing = TimingRow {

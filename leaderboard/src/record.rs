@@ -33,14 +33,29 @@ pub struct RunRecord {
     pub planner: PlannerRef,
     /// The planning objective, as resolved (distance, steps, weights).
     pub objective: BTreeMap<String, Value>,
-    /// Seed of the first episode; episode `k` has seed `first_seed + k`.
+    /// Seed of the first episode; episode `k` has seed `first_seed + k * seed_stride`.
     pub first_seed: u64,
+    /// From the seed of an episode to that of the next.
+    #[serde(default = "one", skip_serializing_if = "is_one")]
+    pub seed_stride: u64,
     /// The numbers of this run, all of them recomputable from its episodes.
     pub summary: Summary,
     /// Code, machine and command.
     pub provenance: Provenance,
     /// Hash (blake3, hex) of each file of the run folder, by relative path.
     pub files: BTreeMap<String, String>,
+}
+
+fn one() -> u64 {
+    1
+}
+
+#[expect(
+    clippy::trivially_copy_pass_by_ref,
+    reason = "serde passes a reference"
+)]
+fn is_one(stride: &u64) -> bool {
+    *stride == 1
 }
 
 /// Identity of a task: two runs are comparable if and only if the hashes agree.

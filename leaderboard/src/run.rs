@@ -102,7 +102,7 @@ impl Run {
         let mut seen = BTreeSet::new();
         for row in &self.episodes {
             let problem = if seen.insert(row.episode) {
-                episode_problem(row, self.record.first_seed)
+                episode_problem(row, &self.record)
             } else {
                 Some("appears twice".to_string())
             };
@@ -166,8 +166,9 @@ fn stays_inside(file: &str) -> bool {
 }
 
 /// What is wrong with an episode, if anything is.
-fn episode_problem(row: &EpisodeRow, first_seed: u64) -> Option<String> {
-    let expected_seed = first_seed.wrapping_add(u64::from(row.episode));
+fn episode_problem(row: &EpisodeRow, record: &RunRecord) -> Option<String> {
+    let steps = u64::from(row.episode).wrapping_mul(record.seed_stride);
+    let expected_seed = record.first_seed.wrapping_add(steps);
     if row.seed != expected_seed {
         return Some(format!(
             "has seed {}, its position asks for {expected_seed}",

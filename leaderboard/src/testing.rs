@@ -140,6 +140,7 @@ impl SyntheticRun {
                 ("proprio_weight".into(), 0.0.into()),
             ]),
             first_seed: 2,
+            seed_stride: 1,
             summary: summary.unwrap_or_else(|| panic!("a run needs an episode")),
             provenance: self.provenance(),
             files: BTreeMap::new(),

@@ -9,7 +9,6 @@ use serde::Serialize;
 
 use super::Context;
 use crate::collect::{Recording, collect};
-use crate::env::Size;
 
 /// Record a dataset straight from a simulator.
 ///
@@ -17,7 +16,7 @@ use crate::env::Size;
 /// Wall data.
 #[derive(clap::Args, Debug)]
 #[command(
-    after_help = "Example:\n  jepa-bench collect wall data/wall --episodes 1920 --steps 50 --seed 0"
+    after_help = "Examples:\n  jepa-bench collect wall data/wall --episodes 1920 --steps 50 --seed 0\n  jepa-bench collect pusht data/pusht --policy push --episodes 2000 --steps 100 --size 64"
 )]
 pub struct Args {
     /// Environment; `jepa-bench list environments` shows them.
@@ -36,9 +35,10 @@ pub struct Args {
     /// Policy that chooses the actions.
     #[arg(long, default_value = "random")]
     policy: String,
-    /// Frames at the simulator's own size, or at 224 pixels as released planners see them.
-    #[arg(long, default_value = "native", value_name = "native|224")]
-    size: SizeArg,
+    /// Rows and columns of the frames: `native`, the simulator's own size, or a number. 224 is what released planners see,
+    /// other sizes are made from that as they are for models of that size when they plan.
+    #[arg(long, default_value = "native", value_name = "native|N", value_parser = size)]
+    size: FrameSize,
     /// How frames are stored: `lossless`, `raw`, or `jpeg:Q` with a quality of 1 to 100 (4:2:0), which is not exact: the
     /// dataset then says what was lost.
     #[arg(long, default_value = "lossless")]
@@ -54,11 +54,18 @@ pub struct Args {
     dry_run: bool,
 }
 
-#[derive(clap::ValueEnum, Debug, Clone, Copy)]
-enum SizeArg {
-    Native,
-    #[value(name = "224")]
-    Planner,
+/// Rows and columns; `None` for the simulator's own.
+#[derive(Debug, Clone, Copy)]
+struct FrameSize(Option<usize>);
+
+fn size(text: &str) -> Result<FrameSize, String> {
+    match text {
+        "native" => Ok(FrameSize(None)),
+        number => match number.parse() {
+            Ok(side) => Ok(FrameSize(Some(side))),
+            Err(_) => Err("write `native` or a number of pixels".into()),
+        },
+    }
 }
 
 /// The document of `--json`.
@@ -81,10 +88,7 @@ impl Args {
             episodes: self.episodes,
             steps: self.steps,
             seed: self.seed,
-            size: match self.size {
-                SizeArg::Native => Size::Native,
-                SizeArg::Planner => Size::Planner,
-            },
+            size: self.size.0,
             codec: self.codec,
             split: self
                 .split_rule

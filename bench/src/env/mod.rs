@@ -90,6 +90,19 @@ pub struct Limits {
 /// Side length in pixels of the frames that released planners see.
 pub const PLANNER_SIZE: usize = 224;
 
+/// The present frame at a size: native or the planner's where it is one of these, else made from the planner's frame, as in
+/// the release. Models are trained on and plan from the same pixels.
+///
+/// # Errors
+/// When a renderer outside this program fails.
+pub fn draw(env: &dyn Env, side: usize) -> Result<Image> {
+    match side {
+        side if side == env.limits().native_size => env.render(Size::Native),
+        PLANNER_SIZE => env.render(Size::Planner),
+        side => Ok(env.render(Size::Planner)?.resized(side)),
+    }
+}
+
 /// Which frame to draw.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Size {

@@ -14,15 +14,19 @@ pub const ENTRY: MetricEntry = MetricEntry {
 };
 
 /// Whether an episode succeeded. `at_goal` says for the state after the reset and after each step
-/// whether it is at the goal, `[M + 1]`; the state after the reset never counts.
+/// whether it is at the goal, `[M + 1]`; the state after the reset never counts. `plan_steps` is the number of steps that
+/// are executed per plan.
 ///
 /// `None` when no step was made.
-pub fn succeeded(rule: SuccessRule, at_goal: &[bool]) -> Option<bool> {
+pub fn succeeded(rule: SuccessRule, at_goal: &[bool], plan_steps: usize) -> Option<bool> {
     let (_, after_steps) = at_goal.split_first()?;
     let last = after_steps.last()?;
     Some(match rule {
         SuccessRule::Final => *last,
         SuccessRule::Any => after_steps.contains(&true),
+        SuccessRule::Plan => after_steps
+            .chunks(plan_steps.max(1))
+            .any(|plan| plan.last() == Some(&true)),
     })
 }
 
@@ -59,17 +63,26 @@ mod tests {
     #[test]
     fn reaching_and_leaving_the_goal_is_no_final_success() {
         let oscillating = [false, true, false, true, false];
-        assert_eq!(succeeded(SuccessRule::Final, &oscillating), Some(false));
-        assert_eq!(succeeded(SuccessRule::Any, &oscillating), Some(true));
+        assert_eq!(succeeded(SuccessRule::Final, &oscillating, 4), Some(false));
+        assert_eq!(succeeded(SuccessRule::Any, &oscillating, 4), Some(true));
+    }
+
+    #[test]
+    fn ends_of_plans_count_where_plans_count() {
+        let of_plan = |at_goal: &[bool]| succeeded(SuccessRule::Plan, at_goal, 2).unwrap();
+        // The reset, two plans of two steps, and one that the budget cuts short.
+        assert!(of_plan(&[false, false, true, false, false, false]));
+        assert!(of_plan(&[false, false, false, false, false, true]));
+        assert!(!of_plan(&[true, true, false, true, false, false]));
     }
 
     #[test]
     fn the_state_after_the_reset_does_not_count() {
-        for rule in [SuccessRule::Final, SuccessRule::Any] {
-            assert_eq!(succeeded(rule, &[true, false]), Some(false));
-            assert_eq!(succeeded(rule, &[true]), None);
-            assert_eq!(succeeded(rule, &[]), None);
-            assert_eq!(succeeded(rule, &[false, true]), Some(true));
+        for rule in [SuccessRule::Final, SuccessRule::Any, SuccessRule::Plan] {
+            assert_eq!(succeeded(rule, &[true, false], 5), Some(false));
+            assert_eq!(succeeded(rule, &[true], 5), None);
+            assert_eq!(succeeded(rule, &[], 5), None);
+            assert_eq!(succeeded(rule, &[false, true], 5), Some(true));
         }
     }
 

@@ -181,6 +181,7 @@ fn record(evaluation: &Evaluation, summary: Summary, provenance: Provenance) -> 
         planner,
         objective,
         first_seed: config.episodes.first_seed,
+        seed_stride: config.episodes.seed_stride,
         summary,
         provenance,
         files: BTreeMap::new(),

@@ -430,7 +430,7 @@ fn passing_through_the_goal_is_a_success_at_any_step_and_not_at_the_end() {
         log.visit(env.as_ref());
         log.visit(env.as_ref());
         log.at_goal = at_goal.to_vec();
-        let row = log.finish(rule).unwrap().row;
+        let row = log.finish(rule, 5).unwrap().row;
         (row.success, row.success_any)
     };
     let passing = [false, true, false];
