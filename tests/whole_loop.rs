@@ -77,7 +77,7 @@ fn from_a_simulator_to_a_report() {
 fn json_is_one_document_on_stdout() {
     let folder = tempfile::tempdir().unwrap();
     let data = collect(folder.path(), 12);
-    let commands: [&[&str]; 5] = [
+    let commands: [&[&str]; 6] = [
         &["inspect", text(&data), "--json"],
         &[
             "slices",
@@ -90,6 +90,7 @@ fn json_is_one_document_on_stdout() {
         ],
         &["stats", text(&data), "--json"],
         &["list", "models", "--json"],
+        &["list", "published", "--json"],
         &["doctor", "--json"],
     ];
     for command in commands {

@@ -7,7 +7,7 @@ use std::process::ExitCode;
 
 use anyhow::Context as _;
 use jepa_leaderboard::{Proxy, ProxyModel, ProxyPoint, Run, RunRecord, TaskRef, proxy};
-use jepa_reports::{TrainingRun, Validation, proxy_figure, text_table};
+use jepa_reports::{ProxySeries, TrainingRun, Validation, proxy_figure, text_table};
 use serde::Serialize;
 
 use super::Context;
@@ -303,17 +303,22 @@ fn figure(document: &Document, metric: Option<&str>) -> anyhow::Result<String> {
         }
         .into());
     };
-    let series: Vec<(String, Vec<(f64, f64)>)> = task
+    let series: Vec<ProxySeries> = task
         .proxy
         .models
         .iter()
-        .map(|model| {
-            let points = model.points.iter();
-            let points = points.filter_map(|p| Some((*p.metrics.get(name)?, p.smoothed)));
-            (model.label.clone(), points.collect())
-        })
+        .map(|model| (model.label.clone(), pairs_by_setup(&model.points, name)))
         .collect();
     Ok(proxy_figure(&task.task, name, &series)?)
+}
+
+/// Pairs of a metric and smoothed success, a list per setup.
+fn pairs_by_setup(points: &[ProxyPoint], metric: &str) -> Vec<Vec<(f64, f64)>> {
+    let pair = |point: &ProxyPoint| Some((*point.metrics.get(metric)?, point.smoothed));
+    let setups = points.chunk_by(|a, b| a.setup == b.setup);
+    setups
+        .map(|points| points.iter().filter_map(pair).collect())
+        .collect()
 }
 
 fn write(path: &Path, text: &str) -> anyhow::Result<()> {

@@ -36,8 +36,8 @@ fn pearson(x: &[f64], y: &[f64]) -> Option<f64> {
     let product: f64 = deviations().map(|(x, y)| x * y).sum();
     let squares_x: f64 = deviations().map(|(x, _)| x * x).sum();
     let squares_y: f64 = deviations().map(|(_, y)| y * y).sum();
-    // Ranks are multiples of one half, so that lists without spread have exactly 0 here.
-    let spread = squares_x.sqrt() * squares_y.sqrt();
+    // Ranks are multiples of one half: sums are exact, lists without spread have 0, and of equal orders the root is too.
+    let spread = (squares_x * squares_y).sqrt();
     (spread > 0.0).then(|| (product / spread).clamp(-1.0, 1.0))
 }
 

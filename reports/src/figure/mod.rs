@@ -28,7 +28,7 @@ pub(crate) use distance_to_goal::{Distances, distance_to_goal};
 pub(crate) use paired_differences::paired_differences;
 pub(crate) use panel::{Frame, Panel};
 pub(crate) use planning_cost::{Search, planning_cost};
-pub use proxy_scatter::proxy_figure;
+pub use proxy_scatter::{ProxySeries, proxy_figure};
 pub(crate) use success_bars::{Bar, BarKind, success_bars};
 pub(crate) use training_curves::training_curves;
 pub(crate) use trajectories::{Path, Paths, trajectories};

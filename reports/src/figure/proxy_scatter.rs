@@ -9,16 +9,14 @@ const LEFT: f64 = 40.0;
 /// Height of the frame in points.
 const HEIGHT: f64 = 200.0;
 
-/// Draws success, from 0 to 1, against `metric` on `task`: a series of pairs (metric, success) per model, in the order
-/// of its epochs.
+/// A model: its name and, for each evaluation setup, pairs of metric and success in the order of epochs.
+pub type ProxySeries = (String, Vec<Vec<(f64, f64)>>);
+
+/// Draws success, from 0 to 1, against `metric` on `task`.
 ///
 /// # Errors
 /// When the drawing library refuses.
-pub fn proxy_figure(
-    task: &str,
-    metric: &str,
-    series: &[(String, Vec<(f64, f64)>)],
-) -> Result<String> {
+pub fn proxy_figure(task: &str, metric: &str, series: &[ProxySeries]) -> Result<String> {
     let entries: Vec<Entry<'_>> = series
         .iter()
         .enumerate()
@@ -33,18 +31,22 @@ pub fn proxy_figure(
             right: WIDTH - 8.0,
             bottom: top + HEIGHT,
         };
-        let values = series.iter().flat_map(|(_, points)| points);
+        let values = series
+            .iter()
+            .flat_map(|(_, setups)| setups.iter().flatten());
         let range = from_zero(values.map(|&(x, _)| x));
         let panel = Panel::new(canvas, frame, range, (0.0, 1.0));
         panel.title(&format!("Smoothed success on {task}"))?;
         panel.rows(5, |value| format!("{:.0}%", 100.0 * value))?;
         panel.columns(8, true, tick)?;
         panel.x_name(metric)?;
-        for (k, (_, points)) in series.iter().enumerate() {
-            let places: Vec<(f64, f64)> = points.iter().map(|&point| panel.at(point)).collect();
-            canvas.dashed(&places, Ink::series(k), 0.8, dashes(k))?;
-            for &place in &places {
-                canvas.dot(place, 2.4, Ink::series(k))?;
+        for (k, (_, setups)) in series.iter().enumerate() {
+            for points in setups {
+                let places: Vec<(f64, f64)> = points.iter().map(|&point| panel.at(point)).collect();
+                canvas.dashed(&places, Ink::series(k), 0.8, dashes(k))?;
+                for &place in &places {
+                    canvas.dot(place, 2.4, Ink::series(k))?;
+                }
             }
         }
         Ok(())
@@ -60,15 +62,15 @@ mod tests {
     #[test]
     fn every_model_has_a_dot_per_epoch_and_its_name() {
         let series = [
-            ("one".to_string(), vec![(0.1, 0.2), (0.05, 0.4)]),
-            ("two".to_string(), vec![(0.3, 0.0)]),
+            ("one".to_string(), vec![vec![(0.1, 0.2), (0.05, 0.4)]]),
+            ("two".to_string(), vec![vec![(0.3, 0.0)], vec![(0.2, 0.1)]]),
         ];
         let svg = proxy_figure("wall@1", "vis_emb_l1_h1", &series).unwrap();
         let circles = svg.split("<circle ").skip(1);
         let places: BTreeSet<&str> = circles
             .filter_map(|circle| circle.split(" r=").next())
             .collect();
-        assert_eq!(places.len(), 3, "{places:?}");
+        assert_eq!(places.len(), 4, "{places:?}");
         for text in ["one", "two", "vis_emb_l1_h1", "wall@1", "100%"] {
             assert!(svg.contains(text), "{text}");
         }
