@@ -1,5 +1,6 @@
 //! Random episodes of Push-T in Chipmunk and in the simulator of `jepa-bench`, side by side.
 #![cfg(feature = "chipmunk")]
+#![expect(clippy::print_stdout, reason = "the table for docs/pusht.md")]
 
 use jepa_bench::env::pusht::{Dynamics, PushT, PushTConfig, Shape};
 use jepa_bench::env::{Behaviour, Env};
