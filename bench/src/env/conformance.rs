@@ -17,6 +17,7 @@ pub type Verdict = Result<(), String>;
 pub fn check_all(env: &mut dyn Env, behaviours: &[&str]) -> Verdict {
     seeds_decide_the_episode(env)?;
     reset_restores_the_state(env)?;
+    reset_restores_states_on_the_way(env)?;
     widths_are_as_declared(env)?;
     the_state_is_everything(env)?;
     duplicates_are_independent(env)?;
@@ -58,28 +59,46 @@ pub fn reset_restores_the_state(env: &mut dyn Env) -> Verdict {
     for seed in 0..8 {
         let Start { init, goal, .. } = sample(env, seed)?;
         for state in [&goal, &init] {
-            reset(env, state)?;
-            if !env.limits().settles {
-                claim(
-                    env.state() == state.as_slice(),
-                    "the state after a reset is another one",
-                )?;
-                continue;
-            }
-            let settled = env.state().to_vec();
-            claim(
-                env.success(state, &settled),
-                "the state after a reset is far from the one asked for",
-            )?;
-            walk(env, 3)?;
-            reset(env, state)?;
-            claim(
-                env.state() == settled,
-                "two resets to one state end in different ones",
-            )?;
+            restores(env, state)?;
         }
     }
     Ok(())
+}
+
+/// The same for states on the way, in which bodies move.
+///
+/// # Errors
+/// When the promise is broken.
+pub fn reset_restores_states_on_the_way(env: &mut dyn Env) -> Verdict {
+    for seed in 0..8 {
+        let start = sample(env, seed)?.init;
+        reset(env, &start)?;
+        walk(env, 5)?;
+        let state = env.state().to_vec();
+        restores(env, &state)?;
+    }
+    Ok(())
+}
+
+fn restores(env: &mut dyn Env, state: &[f64]) -> Verdict {
+    reset(env, state)?;
+    if !env.limits().settles {
+        return claim(
+            env.state() == state,
+            "the state after a reset is another one",
+        );
+    }
+    let settled = env.state().to_vec();
+    claim(
+        env.success(state, &settled),
+        "the state after a reset is far from the one asked for",
+    )?;
+    walk(env, 3)?;
+    reset(env, state)?;
+    claim(
+        env.state() == settled,
+        "two resets to one state end in different ones",
+    )
 }
 
 /// States, proprio and sampled episodes have the widths of [`Env::limits`].
@@ -348,6 +367,7 @@ mod tests {
         ForgetsMemory,
         SettlesFar,
         SettlesAnywhere,
+        StaleOnTheWay,
         TakesNan,
     }
 
@@ -374,6 +394,11 @@ mod tests {
         fn reset_to(&mut self, state: &[f64]) -> Result<()> {
             match self.flaw {
                 Flaw::StaleReset => self.wall.reset_to(&[state[0], 20.0]),
+                // As if whole numbers were all it could be reset to.
+                Flaw::StaleOnTheWay if self.steps > 0 && state.len() == 2 => {
+                    self.steps = 0;
+                    self.wall.reset_to(&[state[0], state[1].floor()])
+                }
                 Flaw::SettlesFar => self.wall.reset_to(&[state[0], state[1] + 5.0]),
                 Flaw::SettlesAnywhere if state.len() == 2 => self
                     .wall
@@ -470,6 +495,7 @@ mod tests {
             (Flaw::OneSidedDistance, "the distance back"),
             (Flaw::EasyGoals, "begins at its goal"),
             (Flaw::ForgetsSeeds, "seeds 1 and 2"),
+            (Flaw::StaleOnTheWay, "after a reset"),
             (Flaw::SettlesFar, "far from the one asked for"),
             (Flaw::SettlesAnywhere, "two resets to one state"),
             (Flaw::ForgetsMemory, "a snapshot holds another state"),

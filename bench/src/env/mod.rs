@@ -115,7 +115,7 @@ pub enum Size {
 /// What one step reports besides the new state.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Outcome {
-    /// Reward of the step; 0 in goal-reaching environments.
+    /// Reward of the step; 0 where the environment has none. Evaluation does not use it.
     pub reward: f64,
     /// The step met a case in which the reference produces NaN and the simulator substituted a
     /// defined value. Counted in the run's manifest and in the extras of collected episodes.
