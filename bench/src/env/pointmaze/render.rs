@@ -52,6 +52,8 @@ pub struct Renderer {
     asides: Vec<f64>,
     /// The maze without the ball.
     background: Image,
+    /// Pixels in which every ray meets the floor, and the same square of it: their colour needs no rays.
+    floor: Vec<bool>,
 }
 
 /// A ray from the camera: how far it goes aside, along x and y, per unit of depth.
@@ -69,10 +71,16 @@ impl Renderer {
             size,
             asides: (0..size * RAYS).map(aside).collect(),
             background: Image::filled(size, size, [0; 3]),
+            floor: Vec::with_capacity(size * size),
         };
         for row in 0..size {
             for column in 0..size {
-                let sum = mean(renderer.rays(row, column).map(background));
+                let colours = renderer.rays(row, column).map(background);
+                let is_floor = [DARK_SQUARE, LIGHT_SQUARE]
+                    .iter()
+                    .any(|square| colours.iter().all(|c| c == square));
+                renderer.floor.push(is_floor);
+                let sum = mean(colours.into_iter());
                 renderer.background.rgb[3 * (row * size + column)..][..3].copy_from_slice(&sum);
             }
         }
@@ -102,13 +110,28 @@ impl Renderer {
                     continue;
                 }
                 let rays = self.rays(row, column);
-                let ball = rays.map(|ray| ball_colour(ray, ball));
-                if ball.iter().all(Option::is_none) {
+                let mut facing = facing(&rays, ball);
+                let pixel = row * self.size + column;
+                if !self.floor[pixel] {
+                    // The ball is no higher than a wall: what is under a wall's upper face is hidden by it.
+                    for (facing, ray) in facing.iter_mut().zip(rays) {
+                        *facing = if is_wall(at_height(ray, WALL_TOP)) {
+                            f64::NAN
+                        } else {
+                            *facing
+                        };
+                    }
+                }
+                if facing.iter().all(|facing| facing.is_nan()) {
                     continue;
                 }
-                let seen =
-                    std::array::from_fn(|ray| ball[ray].unwrap_or_else(|| background(rays[ray])));
-                let seen = mean(seen);
+                let floor =
+                    [0, 1, 2].map(|channel| f64::from(self.background.rgb[3 * pixel + channel]));
+                let seen = mean((0..RAYS * RAYS).map(|ray| match facing[ray] {
+                    facing if !facing.is_nan() => ball_colour(facing),
+                    _ if self.floor[pixel] => floor,
+                    _ => background(rays[ray]),
+                }));
                 image.rgb[3 * (row * self.size + column)..][..3].copy_from_slice(&seen);
             }
         }
@@ -123,7 +146,7 @@ impl Renderer {
 }
 
 /// The mean over the rays of a pixel, rounded.
-fn mean(colours: [Colour; RAYS * RAYS]) -> [u8; 3] {
+fn mean(colours: impl Iterator<Item = Colour>) -> [u8; 3] {
     let mut sum = [0.0; 3];
     for colour in colours {
         for (sum, value) in sum.iter_mut().zip(colour) {
@@ -173,26 +196,31 @@ fn background(ray: Ray) -> Colour {
     }
 }
 
-/// The colour of the ball around `[x, y, 0]` where a ray meets it before a wall.
-fn ball_colour(ray: Ray, [x, y]: [f64; 2]) -> Option<Colour> {
+/// How much the ball around `[x, y, 0]` faces the camera where each ray meets it, 1 fully and 0 edge on; NaN where none does.
+fn facing(rays: &[Ray; RAYS * RAYS], [x, y]: [f64; 2]) -> [f64; RAYS * RAYS] {
     // |t d + camera - centre|^2 = r^2 with d = (ray, -1).
-    let squared = ray[0] * ray[0] + ray[1] * ray[1] + 1.0;
-    let along = ray[0] * x + ray[1] * y + CAMERA;
     let rest = x * x + y * y + CAMERA * CAMERA - BALL * BALL;
-    let discriminant = along * along - squared * rest;
-    // The ball is no higher than a wall: what is under a wall's upper face is hidden by it.
-    if discriminant.is_nan() || discriminant <= 0.0 || is_wall(at_height(ray, WALL_TOP)) {
-        return None;
+    let mut facing = [0.0; RAYS * RAYS];
+    for (facing, ray) in facing.iter_mut().zip(rays) {
+        let squared = ray[0] * ray[0] + ray[1] * ray[1] + 1.0;
+        let along = ray[0] * x + ray[1] * y + CAMERA;
+        let discriminant = along * along - squared * rest;
+        let depth = (along - discriminant.sqrt()) / squared;
+        let normal = [ray[0] * depth - x, ray[1] * depth - y, CAMERA - depth].map(|n| n / BALL);
+        let towards = normal[2] - normal[0] * ray[0] - normal[1] * ray[1];
+        // The root of a negative number is NaN, and stays it.
+        *facing = (towards / squared.sqrt()).clamp(0.0, 1.0);
     }
-    let depth = (along - discriminant.sqrt()) / squared;
-    let normal = [ray[0] * depth - x, ray[1] * depth - y, CAMERA - depth].map(|n| n / BALL);
-    let towards = normal[2] - normal[0] * ray[0] - normal[1] * ray[1];
-    let facing = (towards / squared.sqrt()).clamp(0.0, 1.0);
+    facing
+}
+
+/// The colour of the ball where it faces the camera that much.
+fn ball_colour(facing: f64) -> Colour {
     let mut colour = BALL_RIM;
     for (value, middle) in colour.iter_mut().zip(BALL_MIDDLE) {
         *value += (middle - *value) * facing;
     }
-    Some(colour)
+    colour
 }
 
 #[cfg(test)]
