@@ -225,3 +225,141 @@ impl Recorded {
         Ok(start)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+
+    use super::*;
+    use crate::collect::{Recording, collect};
+    use crate::protocol::{Choices, resolve};
+
+    /// Ten episodes of a pusher, two of them for validation.
+    fn recorded(folder: &Path, steps: usize) -> String {
+        let recording = Recording {
+            policy: "push".into(),
+            episodes: 10,
+            steps,
+            split: "jepa-wms:0.8:234".parse().unwrap(),
+            size: Some(8),
+            ..Recording::new("pusht")
+        };
+        let path = folder.join("data");
+        collect(&recording, &path, &|_, _| (), &|| false).unwrap();
+        path.to_str().unwrap().to_string()
+    }
+
+    fn config(data: Option<&str>, settings: &[&str]) -> Result<RunConfig> {
+        let settings: Vec<String> = settings.iter().map(ToString::to_string).collect();
+        let resolved = resolve(&Choices {
+            model: Some("floor:noop"),
+            task: Some("pusht@1"),
+            data,
+            settings: &settings,
+            ..Choices::default()
+        });
+        resolved.map(|resolved| resolved.config)
+    }
+
+    #[test]
+    fn goals_are_what_recorded_actions_of_validation_episodes_reach() {
+        let folder = tempfile::tempdir().unwrap();
+        let data = recorded(folder.path(), 40);
+        let config = config(Some(&data), &[]).unwrap();
+        let goals = Goals::open(&config).unwrap();
+        let dataset = Dataset::open(Path::new(&data)).unwrap();
+        assert_eq!(goals.content_hash(), Some(dataset.content_hash()));
+        let held_out = &dataset.split("val").unwrap().episodes;
+        let mut env = config.simulator().unwrap();
+        let mut seen = BTreeSet::new();
+        for seed in 1..60 {
+            let Draw { start, redrawn } = goals.draw(env.as_mut(), seed).unwrap();
+            assert_eq!((redrawn, start.way.len()), (0, 60));
+            assert_eq!(goals.draw(env.as_mut(), seed).unwrap().start, start);
+            // The stretch is one of a validation episode, row for row.
+            let found = held_out.iter().find_map(|&episode| {
+                let rows = dataset.read_rows(episode, 0..40).unwrap();
+                let (states, actions) = (rows[STATE].to_f64(), rows[ACTION].to_f64());
+                let first = states.chunks(7).position(|state| state == start.init)?;
+                (actions[2 * first..].get(..60) == Some(&start.way)).then_some((episode, first))
+            });
+            let (episode, first) = found.expect("no recorded stretch is like it");
+            assert!(first < 10);
+            seen.insert((episode, first));
+            // The goal is reached by the actions, from the reset.
+            start.enter(env.as_mut()).unwrap();
+            for action in start.way.chunks(2) {
+                env.step(action).unwrap();
+            }
+            assert_eq!(env.state(), start.goal);
+        }
+        // Two episodes of ten stretches each: nearly all of them come up, in both.
+        assert!(seen.len() > 15, "{seen:?}");
+        assert_eq!(
+            seen.iter()
+                .map(|(episode, _)| episode)
+                .collect::<BTreeSet<_>>()
+                .len(),
+            2
+        );
+    }
+
+    #[test]
+    fn episodes_that_are_solved_at_the_start_can_be_passed_over() {
+        let folder = tempfile::tempdir().unwrap();
+        let data = recorded(folder.path(), 40);
+        let few = ["protocol.goal_steps=2"];
+        let keep = config(Some(&data), &few).unwrap();
+        let redraw = config(
+            Some(&data),
+            &["protocol.goal_steps=2", "protocol.solved_at_start=redraw"],
+        )
+        .unwrap();
+        let mut env = keep.simulator().unwrap();
+        let mut count = |config: &RunConfig| {
+            let goals = Goals::open(config).unwrap();
+            let (mut solved, mut redrawn) = (0, 0);
+            for seed in 1..40 {
+                let draw = goals.draw(env.as_mut(), seed).unwrap();
+                draw.start.enter(env.as_mut()).unwrap();
+                solved += u32::from(env.success(&draw.start.goal, env.state()));
+                redrawn += draw.redrawn;
+            }
+            (solved, redrawn)
+        };
+        let kept = count(&keep);
+        assert!(kept.0 > 5 && kept.1 == 0, "{kept:?}");
+        let passed = count(&redraw);
+        assert!(passed.0 == 0 && passed.1 >= kept.0, "{passed:?}");
+    }
+
+    #[test]
+    fn data_that_is_missing_short_or_of_another_environment_is_refused() {
+        let folder = tempfile::tempdir().unwrap();
+        let refused = |data: Option<&str>, settings: &[&str]| {
+            let error = Goals::open(&config(data, settings).unwrap()).unwrap_err();
+            format!("{error}; {}", error.hint().unwrap_or_default())
+        };
+        assert!(refused(None, &[]).contains("`jepa-bench collect pusht`"));
+        let data = recorded(folder.path(), 30);
+        assert!(refused(Some(&data), &[]).contains("more than 30 rows"));
+        assert!(refused(Some("nowhere"), &[]).contains("nowhere"));
+        let wall = folder.path().join("wall");
+        let recording = Recording {
+            episodes: 10,
+            steps: 40,
+            ..Recording::new("wall")
+        };
+        collect(&recording, &wall, &|_, _| (), &|| false).unwrap();
+        let said = refused(wall.to_str(), &[]);
+        assert!(said.contains("has 2 numbers, `pusht` has 7"), "{said}");
+        let on_wall = resolve(&Choices {
+            model: Some("floor:noop"),
+            task: Some("wall@1"),
+            data: wall.to_str(),
+            ..Choices::default()
+        });
+        let error = Goals::open(&on_wall.unwrap().config).unwrap_err();
+        assert_eq!(error.hint().unwrap(), "leave out `--data`");
+    }
+}

@@ -120,6 +120,16 @@ pub const RECIPES: &[Recipe] = &[
         toml: include_str!("../recipes/wall-long.toml"),
     },
     Recipe {
+        name: "pusht-small",
+        summary: "pldm on Push-T at 64 pixels, in minutes on two cores",
+        toml: include_str!("../recipes/pusht-small.toml"),
+    },
+    Recipe {
+        name: "pointmaze-small",
+        summary: "the paper's model on PointMaze at 64 pixels, with proprio, for two cores",
+        toml: include_str!("../recipes/pointmaze-small.toml"),
+    },
+    Recipe {
         name: "lewm-small",
         summary: "LeWM on Wall with a small convolutional encoder",
         toml: include_str!("../recipes/lewm-small.toml"),

@@ -403,3 +403,261 @@ impl Env for Recorded {
         Ok(Box::new(self.clone()))
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::collections::{BTreeMap, BTreeSet};
+
+    use jepa_datasets::{
+        ACTION, Camera, CameraFrames, Codec, DatasetWriter, Dtype, Episode, Field, ManifestDraft,
+        PROPRIO, PixelType, Source, SplitRule, WriterOptions,
+    };
+
+    use super::*;
+
+    const HEIGHT: usize = 6;
+    const WIDTH: usize = 10;
+
+    /// The pose of a row: position, turn about z, gripper.
+    fn pose(episode: u64, row: usize) -> Pose {
+        let (e, t) = (episode as f64, row as f64);
+        [
+            0.01 * t,
+            0.3 - 0.002 * t * (1.0 + e),
+            0.1 * libm::sin(0.2 * t),
+            0.0,
+            0.0,
+            0.01 * t,
+            (0.02 * t).min(1.0),
+        ]
+    }
+
+    /// Two episodes of 60 rows, and one that is too short; every pixel of a frame holds its row, red the column.
+    fn dataset(folder: &Path) -> String {
+        let manifest = ManifestDraft {
+            source: Source {
+                name: "droid".into(),
+                url: None,
+                revision: None,
+                inputs: BTreeMap::new(),
+            },
+            fields: vec![
+                Field::action(POSE, "m", "change of pose"),
+                Field::proprio(POSE, "m", "pose"),
+                Field::state(Dtype::F64, POSE, "m", "pose"),
+            ],
+            cameras: vec![Camera::new("left", HEIGHT, WIDTH, PixelType::U8)],
+            fps: 30.0,
+            control_hz: None,
+            extra_last_obs: false,
+            licence: None,
+            citation: None,
+            notes: Vec::new(),
+        };
+        let path = folder.join("data");
+        let options = WriterOptions {
+            manifest,
+            codec: Codec::Lossless,
+            overwrite: false,
+            total_episodes: 3,
+            selection: None,
+        };
+        let writer = DatasetWriter::open(&path, options).unwrap();
+        for (episode, rows) in [(0, 60), (1, 60), (2, 40)] {
+            let poses: Vec<f64> = (0..rows).flat_map(|row| pose(episode, row)).collect();
+            let singles: Vec<f32> = poses.iter().map(|&value| value as f32).collect();
+            let pixel = |row: usize, at: usize| [(at % WIDTH) as u8, row as u8, episode as u8];
+            let frames =
+                (0..rows).flat_map(|row| (0..HEIGHT * WIDTH).flat_map(move |at| pixel(row, at)));
+            let columns = [
+                (
+                    ACTION,
+                    Column::F32 {
+                        width: POSE,
+                        values: vec![0.0; rows * POSE],
+                    },
+                ),
+                (
+                    PROPRIO,
+                    Column::F32 {
+                        width: POSE,
+                        values: singles,
+                    },
+                ),
+                (
+                    STATE,
+                    Column::F64 {
+                        width: POSE,
+                        values: poses,
+                    },
+                ),
+            ];
+            let cameras = CameraFrames {
+                camera: "left".into(),
+                height: HEIGHT,
+                width: WIDTH,
+                count: rows,
+                pixels: frames.collect::<Vec<u8>>().into(),
+            };
+            let accepted = writer.accept(Episode {
+                source_index: episode,
+                source_path: format!("{episode}"),
+                source_hash: String::new(),
+                task: "test".into(),
+                seed: None,
+                length: rows,
+                columns: columns
+                    .into_iter()
+                    .map(|(name, column)| (name.to_string(), column))
+                    .collect(),
+                cameras: vec![cameras],
+                extras: BTreeMap::new(),
+            });
+            accepted.unwrap();
+        }
+        writer.finish(&SplitRule::JEPA_WMS).unwrap();
+        path.to_str().unwrap().to_string()
+    }
+
+    fn open(folder: &Path) -> Recorded {
+        let config = RecordedConfig {
+            data: Some(dataset(folder)),
+            ..RecordedConfig::default()
+        };
+        Recorded::open(config).unwrap()
+    }
+
+    #[test]
+    fn an_episode_is_a_clip_of_four_frames_eight_rows_apart() {
+        let folder = tempfile::tempdir().unwrap();
+        let mut env = open(folder.path());
+        let mut beginnings = BTreeSet::new();
+        for seed in 0..400 {
+            let Start { init, goal, .. } = env.sample(seed).unwrap();
+            let (episode, first) = (init[0] as u64, init[1] as usize);
+            // A window of 40 rows that ends before the last row, and one of two beginnings in it.
+            assert!(episode < 2 && first < 20 + 8, "{init:?}");
+            beginnings.insert((episode, first));
+            let (from, to) = (pose(episode, first), pose(episode, first + 24));
+            for axis in 0..3 {
+                assert!((goal[3 + axis] - (to[axis] - from[axis])).abs() < 1e-12);
+            }
+            assert!(
+                (goal[8] - 0.24).abs() < 1e-9,
+                "the turn about z is {}",
+                goal[8]
+            );
+            env.reset_to(&goal).unwrap();
+            assert_eq!(
+                env.square().unwrap().pixel(0, 0),
+                [2, (first + 24) as u8, episode as u8]
+            );
+        }
+        assert_eq!(beginnings.len(), 2 * 28);
+    }
+
+    #[test]
+    fn the_recorded_actions_have_no_error_and_others_what_the_paper_says() {
+        let folder = tempfile::tempdir().unwrap();
+        let mut env = open(folder.path());
+        let start = env.sample(5).unwrap();
+        start.enter(&mut env).unwrap();
+        let mut recorded = Vec::new();
+        for _ in 0..3 {
+            recorded.push(env.expert().unwrap());
+            env.step(recorded.last().unwrap()).unwrap();
+        }
+        assert!(env.expert().is_err() && env.step(&[0.0; POSE]).is_err());
+        assert_eq!(env.state_distance(&start.goal, env.state()), 0.0);
+        assert!(env.success(&start.goal, env.state()));
+        assert_eq!(action_error_per_step(env.state()), Some(0.0));
+
+        // The same actions in another order: the path does not count, the steps do.
+        start.enter(&mut env).unwrap();
+        for at in [1, 2, 0] {
+            env.step(&recorded[at]).unwrap();
+        }
+        assert!(env.state_distance(&start.goal, env.state()) < 1e-12);
+        let apart = |a: &[f64], b: &[f64]| {
+            a.iter()
+                .zip(b)
+                .take(3)
+                .map(|(a, b)| (a - b).abs())
+                .sum::<f64>()
+        };
+        let expected =
+            [(1, 0), (2, 1), (0, 2)].map(|(planned, at)| apart(&recorded[planned], &recorded[at]));
+        let found = action_error_per_step(env.state()).unwrap();
+        assert!((found - expected.iter().sum::<f64>() / 3.0).abs() < 1e-12 && found > 0.01);
+
+        // Nothing at all: errors are the recorded changes.
+        start.enter(&mut env).unwrap();
+        for _ in 0..3 {
+            env.step(&[0.0; POSE]).unwrap();
+        }
+        let [position, rotation, gripper] = action_errors(&start.goal, env.state());
+        assert_eq!(
+            position,
+            start.goal[3..6]
+                .iter()
+                .map(|value| value.abs())
+                .sum::<f64>()
+        );
+        assert!((rotation - 0.24).abs() < 1e-9 && gripper > 0.0);
+        assert!(!env.success(&start.goal, env.state()));
+    }
+
+    #[test]
+    fn frames_are_the_middle_square_of_the_recorded_ones_whatever_is_planned() {
+        let folder = tempfile::tempdir().unwrap();
+        let mut env = open(folder.path());
+        let start = env.sample(2).unwrap();
+        start.enter(&mut env).unwrap();
+        env.step(&[0.7; POSE]).unwrap();
+        let square = env.square().unwrap();
+        assert_eq!((square.height, square.width), (6, 6));
+        let row = (start.init[1] as usize + 8) as u8;
+        assert_eq!(
+            (square.pixel(0, 0), square.pixel(5, 5)),
+            (
+                [2, row, square.pixel(0, 0)[2]],
+                [7, row, square.pixel(0, 0)[2]]
+            )
+        );
+        assert_eq!(env.render(Size::Native).unwrap(), square.resized(224));
+        let expected: Vec<f32> = pose(start.init[0] as u64, usize::from(row))
+            .map(|value| value as f32)
+            .to_vec();
+        assert_eq!(env.proprio(), expected);
+    }
+
+    #[test]
+    fn states_outside_the_dataset_and_data_without_poses_are_refused() {
+        let folder = tempfile::tempdir().unwrap();
+        let mut env = open(folder.path());
+        let state = |episode: f64, first: f64, steps: f64| {
+            let mut state = vec![0.0; LIMITS.state_width];
+            state[..3].copy_from_slice(&[episode, first, steps]);
+            state
+        };
+        env.reset_to(&state(1.0, 35.0, 3.0)).unwrap();
+        for wrong in [
+            state(2.0, 0.0, 0.0),
+            state(0.5, 0.0, 0.0),
+            state(1.0, 36.0, 0.0),
+            state(1.0, -1.0, 0.0),
+            state(1.0, 0.0, 4.0),
+        ] {
+            assert!(env.reset_to(&wrong).is_err(), "{wrong:?}");
+        }
+        assert!(env.sample(1 << 32).is_err());
+        let open = |text: &str| Recorded::open(RecordedConfig::from_table(&text.parse().unwrap())?);
+        assert!(open("").unwrap_err().hint().unwrap().contains("--data DST"));
+        assert!(open("clip_frames = 3").is_err() && open("stride = 0").is_err());
+        let data = env.config.data.clone().unwrap();
+        let long = open(&format!("data = \"{data}\"\nstride = 20"))
+            .unwrap_err()
+            .to_string();
+        assert!(long.contains("more than 100 rows"), "{long}");
+    }
+}
