@@ -21,6 +21,7 @@ mod jpeg_frames;
 mod kill;
 mod policy;
 mod previews;
+mod simulators;
 mod support;
 
 mod weights;

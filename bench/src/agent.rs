@@ -299,6 +299,48 @@ impl Policy {
     }
 }
 
+impl Policy {
+    /// Hands `take` the costs that a planner would see at the beginning of an episode.
+    ///
+    /// # Errors
+    /// When the policy has no costs, the goal cannot be rendered or encoded, or `take` fails.
+    pub fn with_costs<T>(
+        &self,
+        config: &RunConfig,
+        env: &mut dyn Env,
+        start: &Start,
+        stop: Stop<'_>,
+        take: impl FnOnce(&mut dyn CostModel) -> Result<T>,
+    ) -> Result<T> {
+        match self {
+            Self::Model(model) => {
+                start.enter_goal(env)?;
+                let view = Imagination {
+                    model: model.as_ref(),
+                    goal: observe(model.as_ref(), env)?,
+                    spec: config.objective,
+                    gather: None,
+                };
+                start.enter(env)?;
+                take(view.look(env, stop)?.as_mut())
+            }
+            Self::Oracle => {
+                start.enter(env)?;
+                let view = Truth {
+                    goal: start.goal.clone(),
+                    actions: ActionSpace::released(env.limits())?,
+                };
+                take(view.look(env, stop)?.as_mut())
+            }
+            Self::Trained(_) | Self::Random | Self::Noop | Self::Expert => Err(Error::Config {
+                what: format!("the costs of `{}`", self.name()),
+                detail: "it does not plan and has none".into(),
+                hint: Some("pass a world model or `oracle` with `--model`".into()),
+            }),
+        }
+    }
+}
+
 fn model_reference(info: &ModelInfo) -> ModelRef {
     let training = info.training.as_ref().map(|training| TrainingRef {
         run: training.run.clone(),

@@ -11,6 +11,7 @@ mod folder;
 mod forecast;
 mod imagination;
 mod journal;
+mod landscape;
 mod merge;
 mod provenance;
 mod results;
@@ -39,6 +40,7 @@ pub use folder::{Continue, finished_run};
 pub use imagination::{ImaginedStep, imagine};
 pub use jepa_datasets::Shard;
 pub use journal::Line;
+pub use landscape::{Grid, landscape};
 pub use merge::merge;
 pub use results::RunManifest;
 

@@ -22,7 +22,7 @@ mod writer;
 
 pub use dataset::{DatasetCard, FieldRow};
 pub use error::{Error, Result};
-pub use figure::{ProxySeries, proxy_figure};
+pub use figure::{Landscape, ProxySeries, landscape_figure, proxy_figure};
 pub use film::{Film, load_films};
 pub use input::Input;
 pub use training::{Series, TrainingRun, Validation};

@@ -8,9 +8,11 @@ use serde::Serialize;
 
 use super::Context;
 use super::eval::{ChoiceArgs, warn_if_long};
+use crate::Error;
 use crate::agent::Policy;
 use crate::runner::{
-    DecodedStep, Evaluation, Heads, ImaginedStep, decode, filmstrip, imagine, replay, run_episode,
+    DecodedStep, Evaluation, Grid, Heads, ImaginedStep, decode, filmstrip, imagine, landscape,
+    replay, run_episode,
 };
 
 /// Plan one episode and show what the planner did.
@@ -19,7 +21,7 @@ use crate::runner::{
 /// a world model the cost it imagined after each step beside the cost of what then happened.
 #[derive(clap::Args, Debug)]
 #[command(
-    after_help = "Examples:\n  jepa-bench plan --model runs/pldm-1 --task wall --episode 3 --film episode.png\n  jepa-bench plan --model models/jepa_wm_wall --task wall --decoder weights/dinov2_vits_224_INet --film imagined.png"
+    after_help = "Examples:\n  jepa-bench plan --model runs/pldm-1 --task wall --episode 3 --film episode.png\n  jepa-bench plan --model models/jepa_wm_wall --task wall --decoder weights/dinov2_vits_224_INet --film imagined.png\n  jepa-bench plan --model oracle --task wall --episode 3 --landscape costs.svg"
 )]
 pub struct Args {
     /// What plans and how.
@@ -31,6 +33,21 @@ pub struct Args {
     /// Write the episode as a filmstrip: every model step, then the goal. With `--decoder` what the model imagined is above.
     #[arg(long, value_name = "FILE.png")]
     film: Option<PathBuf>,
+    /// Write the energy landscape at the beginning of the episode: cost over two components of the action, the same
+    /// action in all steps of the plan.
+    #[arg(long, value_name = "FILE.svg")]
+    landscape: Option<PathBuf>,
+    /// Components of the action along x and y of the landscape.
+    #[arg(
+        long,
+        requires = "landscape",
+        value_delimiter = ',',
+        value_name = "X,Y"
+    )]
+    landscape_dims: Vec<usize>,
+    /// The landscape reaches from -A to A in normalised units; the release's span of the environment by default.
+    #[arg(long, requires = "landscape", value_name = "A")]
+    landscape_span: Option<f64>,
     /// Image decoder of the model's encoder, a folder that `weights import` wrote: says how far what was imagined is from
     /// what happened, in pixels.
     #[arg(long, value_name = "DIR")]
@@ -41,6 +58,41 @@ pub struct Args {
 }
 
 impl Args {
+    /// Draws the energy landscape, if one is asked for.
+    fn landscape(&self, evaluation: &Evaluation, ctx: &Context) -> anyhow::Result<Option<Costs>> {
+        let Some(path) = &self.landscape else {
+            return Ok(None);
+        };
+        let mut grid = Grid::of(&evaluation.config().environment.name);
+        match self.landscape_dims[..] {
+            [] => {}
+            [x, y] => grid.dims = [x, y],
+            _ => anyhow::bail!(
+                "`--landscape-dims` names two components, e.g. `--landscape-dims 0,2`"
+            ),
+        }
+        grid.span = self.landscape_span.unwrap_or(grid.span);
+        let found = landscape(evaluation, self.episode, grid, &|| ctx.interrupted())?;
+        let svg = jepa_reports::landscape_figure(&found)?;
+        std::fs::write(path, svg).map_err(|source| Error::Io {
+            action: "write",
+            path: path.clone(),
+            source,
+        })?;
+        let lowest = found.lowest();
+        let [x, y] = found.action(lowest);
+        ctx.say(&format!(
+            "wrote {}: lowest cost {:.4} at ({x:.2}, {y:.2})",
+            path.display(),
+            found.costs[lowest]
+        ));
+        Ok(Some(Costs {
+            span: found.span,
+            side: found.side,
+            costs: found.costs,
+        }))
+    }
+
     fn heads(&self) -> crate::Result<Option<Heads>> {
         let lpips = match self.lpips.as_slice() {
             [trunk, vectors] => Some([trunk.as_path(), vectors.as_path()]),
@@ -64,6 +116,17 @@ struct Report {
     #[serde(skip_serializing_if = "Vec::is_empty")]
     decoded: Vec<DecodedStep>,
     plan_seconds: f64,
+    /// Costs of a grid of plans, rows from low to high.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    landscape: Option<Costs>,
+}
+
+/// An energy landscape.
+#[derive(Serialize)]
+struct Costs {
+    span: f64,
+    side: usize,
+    costs: Vec<f64>,
 }
 
 /// Runs the command.
@@ -79,6 +142,7 @@ pub fn run(args: &Args, ctx: &Context) -> anyhow::Result<ExitCode> {
     // Before a search that may take long.
     let heads = args.heads()?;
     warn_if_long(&evaluation, 1, ctx)?;
+    let landscape = args.landscape(&evaluation, ctx)?;
     let line = run_episode(&evaluation, args.episode, &|| ctx.interrupted())?;
     let decoded = heads
         .map(|heads| decode(&evaluation, &line.row, &heads))
@@ -93,6 +157,7 @@ pub fn run(args: &Args, ctx: &Context) -> anyhow::Result<ExitCode> {
     let report = Report {
         imagined: imagine(&evaluation, &line.row)?,
         decoded: decoded.map(|decoded| decoded.steps).unwrap_or_default(),
+        landscape,
         plan_seconds: line.timing.plan_seconds,
         episode: line.row,
     };

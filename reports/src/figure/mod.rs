@@ -6,6 +6,7 @@
 //! those of [`Ink`], which the page turns into variables for its dark form.
 
 mod distance_to_goal;
+mod landscape;
 mod paired_differences;
 mod panel;
 mod planning_cost;
@@ -25,6 +26,7 @@ use plotters::style::{Color, ShapeStyle};
 use crate::error::{Error, Result};
 
 pub(crate) use distance_to_goal::{Distances, distance_to_goal};
+pub use landscape::{Landscape, landscape_figure};
 pub(crate) use paired_differences::paired_differences;
 pub(crate) use panel::{Frame, Panel};
 pub(crate) use planning_cost::{Search, planning_cost};
