@@ -88,11 +88,11 @@ fn pointmaze_is_collected_stepped_and_solved_by_the_oracle() {
     };
     close(
         &roll(&[]),
-        [2.277649186, 3.199934744, 6.125902469, -0.194117518],
+        [2.277_649_186, 3.199_934_744, 6.125_902_469, -0.194_117_518],
     );
     close(
         &roll(&["--set", "contact=mujoco-4.0"]),
-        [2.277649186, 3.196373106, 6.125902469, -0.006806607],
+        [2.277_649_186, 3.196_373_106, 6.125_902_469, -0.006_806_607],
     );
     let stderr = exits_with(
         2,
@@ -286,7 +286,10 @@ fn energy_landscapes_are_drawn_and_printed() {
         (&report["landscape"]["side"], &report["landscape"]["span"]),
         (&Value::from(40), &Value::from(1.5))
     );
-    assert_eq!(report["landscape"]["costs"].as_array().unwrap().len(), 1600);
+    assert_eq!(
+        report["landscape"]["values"].as_array().unwrap().len(),
+        1600
+    );
     assert!(std::fs::read_to_string(&file).unwrap().starts_with("<svg"));
     let stderr = exits_with(2, &[&plan[..], &["--landscape-dims", "0,7"]].concat());
     assert!(

@@ -89,7 +89,7 @@ impl Args {
         Ok(Some(Costs {
             span: found.span,
             side: found.side,
-            costs: found.costs,
+            values: found.costs,
         }))
     }
 
@@ -126,7 +126,7 @@ struct Report {
 struct Costs {
     span: f64,
     side: usize,
-    costs: Vec<f64>,
+    values: Vec<f64>,
 }
 
 /// Runs the command.

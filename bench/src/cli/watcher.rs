@@ -68,7 +68,7 @@ impl Observer for Watcher<'_> {
         self.bar.suspend(|| {
             self.ctx.say(&format!(
                 "episode {episode} failed, the others go on: {first}"
-            ))
+            ));
         });
     }
 

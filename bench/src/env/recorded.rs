@@ -405,6 +405,7 @@ impl Env for Recorded {
 }
 
 #[cfg(test)]
+#[expect(clippy::float_cmp, reason = "the numbers must agree to the last bit")]
 mod tests {
     use std::collections::{BTreeMap, BTreeSet};
 

@@ -87,16 +87,13 @@ mod tests {
         ];
         let found = all(&rows);
         let close = |name: &str, expected: f64| {
-            assert!(
-                (found[name] - expected).abs() < 1e-12,
-                "{name}: {}",
-                found[name]
-            )
+            let value = found[name];
+            assert!((value - expected).abs() < 1e-12, "{name}: {value}");
         };
-        close("action_error_position", (0.03 + 0.25) / 2.0);
+        close("action_error_position", f64::midpoint(0.03, 0.25));
         close("action_error_rotation", 0.15 / 2.0);
         close("action_error_gripper", 0.25);
-        close("action_error_per_step", (0.1 + 0.2) / 2.0);
+        close("action_error_per_step", f64::midpoint(0.1, 0.2));
         // The second episode alone is beyond the cut, and so is the mean: scores are not averaged.
         close("action_score", 0.0);
         assert!(all(&[]).is_empty());

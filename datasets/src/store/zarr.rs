@@ -422,12 +422,11 @@ thread_local! {
 /// Zstandard frame, then its checksum.
 fn compress(bytes: &[u8]) -> Result<Vec<u8>, String> {
     COMPRESSOR.with_borrow_mut(|slot| {
-        let compressor = match slot {
-            Some(compressor) => compressor,
-            None => {
-                let made = zstd::bulk::Compressor::new(ZSTD_LEVEL);
-                slot.insert(made.map_err(|e| e.to_string())?)
-            }
+        let compressor = if let Some(compressor) = slot {
+            compressor
+        } else {
+            let made = zstd::bulk::Compressor::new(ZSTD_LEVEL);
+            slot.insert(made.map_err(|e| e.to_string())?)
         };
         ENCODED.with_borrow_mut(|buffer| {
             let room = zstd::zstd_safe::compress_bound(bytes.len());

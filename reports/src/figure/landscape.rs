@@ -80,7 +80,7 @@ pub fn landscape_figure(landscape: &Landscape) -> Result<String> {
         (low, if high > low { high } else { low + 1.0 })
     };
     let (low, high) = range(costs);
-    draw("landscape", TOP + SIDE + 32.0, |canvas| {
+    draw("landscape", TOP + SIDE + 44.0, |canvas| {
         let frame = Frame {
             left: LEFT,
             top: TOP,
@@ -92,18 +92,20 @@ pub fn landscape_figure(landscape: &Landscape) -> Result<String> {
         let reach = (-span - half, span + half);
         let panel = Panel::new(canvas, frame, reach, reach);
         panel.title(title)?;
+        // Under the map, so that only their labels show.
+        panel.rows(6, tick)?;
         for (point, cost) in costs.iter().enumerate() {
             let [x, y] = landscape.action(point);
             let corners =
                 [(x - half, y - half), (x + half, y + half)].map(|corner| panel.at(corner));
             canvas.bar(corners, viridis((cost - low) / (high - low)), 1.0)?;
         }
-        panel.rows(6, tick)?;
         panel.columns(6, false, tick)?;
-        panel.x_name(&names[0])?;
+        panel.x_name(&format!("across: {}", names[0]))?;
+        let below = (LEFT + SIDE / 2.0, TOP + SIDE + 34.0);
         canvas.text(
-            (LEFT, TOP - 24.0),
-            Anchor::Start,
+            below,
+            Anchor::Middle,
             Type::TICK,
             &format!("up: {}", names[1]),
         )?;

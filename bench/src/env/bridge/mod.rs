@@ -116,21 +116,20 @@ impl Link {
             let at = idle.iter().position(|(known, _)| *known == key);
             at.map(|at| idle.swap_remove(at).1)
         };
-        let process = match waiting {
-            Some(process) => process,
-            None => {
-                let mut command = Command::new(&python);
-                command
-                    .args(["-c", SCRIPT, rules.adapter])
-                    .arg(rules.settings.to_string());
-                // One thread per renderer: several processes run side by side.
-                for (name, value) in [("MUJOCO_GL", "egl"), ("LP_NUM_THREADS", "1")] {
-                    if std::env::var_os(name).is_none() {
-                        command.env(name, value);
-                    }
+        let process = if let Some(process) = waiting {
+            process
+        } else {
+            let mut command = Command::new(&python);
+            command
+                .args(["-c", SCRIPT, rules.adapter])
+                .arg(rules.settings.to_string());
+            // One thread per renderer: several processes run side by side.
+            for (name, value) in [("MUJOCO_GL", "egl"), ("LP_NUM_THREADS", "1")] {
+                if std::env::var_os(name).is_none() {
+                    command.env(name, value);
                 }
-                Process::start(rules.entry.name, command)?
             }
+            Process::start(rules.entry.name, command)?
         };
         Ok(Self {
             key,

@@ -76,9 +76,13 @@ impl Renderer {
         for row in 0..size {
             for column in 0..size {
                 let colours = renderer.rays(row, column).map(background);
-                let is_floor = [DARK_SQUARE, LIGHT_SQUARE]
-                    .iter()
-                    .any(|square| colours.iter().all(|c| c == square));
+                let all_are = |square: Colour| {
+                    let bits = square.map(f64::to_bits);
+                    colours
+                        .iter()
+                        .all(|colour| colour.map(f64::to_bits) == bits)
+                };
+                let is_floor = all_are(DARK_SQUARE) || all_are(LIGHT_SQUARE);
                 renderer.floor.push(is_floor);
                 let sum = mean(colours.into_iter());
                 renderer.background.rgb[3 * (row * size + column)..][..3].copy_from_slice(&sum);
