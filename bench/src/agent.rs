@@ -787,6 +787,18 @@ pub(crate) mod testing {
     use crate::env::wall::Wall;
     use crate::objective;
 
+    /// The convolutional model for Wall, untrained.
+    pub(crate) fn pldm() -> super::Policy {
+        let shape = jepa_models::pldm::DataShape {
+            height: 65,
+            width: 65,
+            action_dim: 2,
+            proprio_dim: 2,
+        };
+        let config = jepa_models::pldm::PldmConfig::default();
+        super::Policy::Model(jepa_models::pldm::untrained(&config, shape, 3).unwrap())
+    }
+
     /// A mock model whose plans are those of a perfect simulator.
     pub(crate) struct KnowsWall {
         pub(crate) info: ModelInfo,
@@ -932,7 +944,7 @@ pub(crate) mod testing {
 
 #[cfg(test)]
 mod tests {
-    use super::testing::{Compass, KnowsWall};
+    use super::testing::{Compass, KnowsWall, pldm};
     use super::*;
     use crate::protocol::Task;
 
@@ -1067,17 +1079,6 @@ mod tests {
             });
             assert_eq!(planned, lengths, "{}", planner.name());
         }
-    }
-
-    fn pldm() -> Policy {
-        let shape = jepa_models::pldm::DataShape {
-            height: 65,
-            width: 65,
-            action_dim: 2,
-            proprio_dim: 2,
-        };
-        let config = jepa_models::pldm::PldmConfig::default();
-        Policy::Model(jepa_models::pldm::untrained(&config, shape, 3).unwrap())
     }
 
     fn descent(preset: &str, iterations: i64) -> RunConfig {

@@ -20,48 +20,28 @@ use crate::{Error, Result};
 pub use overrides::{Choices, Resolved, resolve};
 pub(crate) use overrides::{changes, insert, overlay};
 
+/// The files of `bench/tasks/` by name and version.
+macro_rules! tasks {
+    ($($id:literal),* $(,)?) => {
+        &[$(TaskEntry {
+            id: $id,
+            text: include_str!(concat!("../tasks/", $id, ".toml")),
+        }),*]
+    };
+}
+
 /// Every task that this program knows, oldest version first.
-pub const TASKS: &[TaskEntry] = &[
-    TaskEntry {
-        id: "wall@1",
-        text: include_str!("../tasks/wall@1.toml"),
-    },
-    TaskEntry {
-        id: "pointmaze@1",
-        text: include_str!("../tasks/pointmaze@1.toml"),
-    },
-    TaskEntry {
-        id: "pusht@1",
-        text: include_str!("../tasks/pusht@1.toml"),
-    },
-    TaskEntry {
-        id: "wall-dinowm@1",
-        text: include_str!("../tasks/wall-dinowm@1.toml"),
-    },
-    TaskEntry {
-        id: "pointmaze-dinowm@1",
-        text: include_str!("../tasks/pointmaze-dinowm@1.toml"),
-    },
-    TaskEntry {
-        id: "pusht-dinowm@1",
-        text: include_str!("../tasks/pusht-dinowm@1.toml"),
-    },
-    TaskEntry {
-        id: "pusht-swm@1",
-        text: include_str!("../tasks/pusht-swm@1.toml"),
-    },
-    TaskEntry {
-        id: "droid@1",
-        text: include_str!("../tasks/droid@1.toml"),
-    },
-    TaskEntry {
-        id: "mw-reach@1",
-        text: include_str!("../tasks/mw-reach@1.toml"),
-    },
-    TaskEntry {
-        id: "mw-reach-wall@1",
-        text: include_str!("../tasks/mw-reach-wall@1.toml"),
-    },
+pub const TASKS: &[TaskEntry] = tasks![
+    "wall@1",
+    "pointmaze@1",
+    "pusht@1",
+    "wall-dinowm@1",
+    "pointmaze-dinowm@1",
+    "pusht-dinowm@1",
+    "pusht-swm@1",
+    "droid@1",
+    "mw-reach@1",
+    "mw-reach-wall@1",
 ];
 
 /// A task file compiled into the program.
@@ -737,6 +717,30 @@ mod tests {
             .map(|replan| metaworld.plan_length(6, 1 + 15 * replan))
             .collect();
         assert_eq!(horizons, [6, 6, 6, 6, 6, 5, 2]);
+    }
+
+    #[test]
+    fn plans_of_metaworld_and_droid_are_as_long_as_in_the_paper() {
+        // evaluation.md section 1.4: replans after the warm-up step and every 15 steps from there on.
+        let task = Task::find("mw-reach@1").unwrap();
+        let preset = task.preset("paper").unwrap();
+        let Protocol {
+            max_steps,
+            warmup_steps,
+            frameskip,
+            ..
+        } = task.protocol;
+        let replans = (warmup_steps..max_steps).step_by(preset.replan_every * frameskip);
+        let lengths: Vec<usize> = replans
+            .map(|elapsed| task.protocol.plan_length(preset.horizon, elapsed))
+            .collect();
+        assert_eq!(lengths, [6, 6, 6, 6, 6, 5, 2]);
+        let droid = Task::find("droid@1").unwrap();
+        assert_eq!(droid.protocol.plan_length(3, 0), 3);
+        assert_eq!(
+            droid.preset("paper").unwrap().replan_every,
+            droid.protocol.max_steps
+        );
     }
 
     #[test]

@@ -4,7 +4,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use jepa_leaderboard::{EPISODES_FILE, Run};
 
 use super::*;
-use crate::agent::testing::KnowsWall;
+use crate::agent::testing::{KnowsWall, pldm};
 use crate::protocol::{Choices, resolve};
 
 /// A small search that runs in milliseconds.
@@ -444,18 +444,6 @@ fn passing_through_the_goal_is_a_success_at_any_step_and_not_at_the_end() {
         finish([false, false, true], SuccessRule::Final),
         (true, true)
     );
-}
-
-/// The untrained convolutional model, which scores searches of several episodes in one batch.
-fn pldm() -> Policy {
-    let shape = jepa_models::pldm::DataShape {
-        height: 65,
-        width: 65,
-        action_dim: 2,
-        proprio_dim: 2,
-    };
-    let config = jepa_models::pldm::PldmConfig::default();
-    Policy::Model(jepa_models::pldm::untrained(&config, shape, 3).unwrap())
 }
 
 #[test]

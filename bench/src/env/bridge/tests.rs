@@ -47,6 +47,15 @@ fn a_simulator_in_another_process_keeps_the_promises_of_one_in_this() {
     conformance::reset_restores_the_state(&mut env).unwrap();
     conformance::widths_are_as_declared(&mut env).unwrap();
     conformance::the_state_is_everything(&mut env).unwrap();
+    // A duplicate would be another process, of whatever Python there is; this one is gone back to by itself.
+    let start = env.sample(5).unwrap();
+    start.enter(&mut env).unwrap();
+    env.step(&[0.5, -0.5, 0.1, 0.0]).unwrap();
+    let (snapshot, before) = (env.snapshot().unwrap(), env.state().to_vec());
+    env.step(&[1.0; 4]).unwrap();
+    assert_ne!(env.state(), before);
+    env.restore(&snapshot).unwrap();
+    assert_eq!(env.state(), before);
     conformance::frames_have_the_declared_size(&mut env).unwrap();
     conformance::rendering_changes_nothing(&mut env).unwrap();
     conformance::a_goal_reaches_itself(&mut env).unwrap();
