@@ -27,7 +27,7 @@ fn evaluate(runs: &Path, fault: &str, more: &[&str]) -> (i32, String, String) {
         .arg(runs)
         .args(more)
         .env("JEPA_BENCH_PYTHON", python())
-        .env("JEPA_BENCH_BRIDGE_TIMEOUT", "5")
+        .env("JEPA_BENCH_BRIDGE_TIMEOUT", "8")
         .env("FAULT", fault)
         .output()
         .unwrap();
@@ -47,7 +47,7 @@ fn a_simulator_that_dies_hangs_or_talks_nonsense_costs_its_own_episode() {
             "crash:3",
             "was killed by signal 9 when it was asked for `step`",
         ),
-        ("hang:4", "did not answer `step` within 5 s and was stopped"),
+        ("hang:4", "did not answer `step` within 8 s and was stopped"),
         ("garbage:5", "answered `step` with no message"),
     ] {
         let runs = folder.path().join(fault);

@@ -74,6 +74,17 @@ impl Recording {
     /// When the environment or the policy is unknown, or there is nothing to record.
     pub fn check(&self) -> Result<()> {
         let entry = env::entry(&self.env)?;
+        if entry.behaviours.is_empty() {
+            let can = env::ENVIRONMENTS
+                .iter()
+                .filter(|entry| !entry.behaviours.is_empty());
+            let names: Vec<&str> = can.map(|entry| entry.name).collect();
+            return Err(Error::Config {
+                what: format!("recording from `{}`", self.env),
+                detail: "it has no policy that records data".into(),
+                hint: Some(format!("environments that have one: {}", names.join(", "))),
+            });
+        }
         if !entry.behaviours.contains(&self.policy.as_str()) {
             return Err(Error::UnknownName {
                 kind: "policy",
@@ -387,6 +398,11 @@ mod tests {
 
     #[test]
     fn unknown_policies_and_empty_recordings_are_refused() {
+        let error = Recording::new("metaworld").check().unwrap_err();
+        assert_eq!(
+            error.hint().unwrap(),
+            "environments that have one: wall, pointmaze, pusht"
+        );
         let error = Recording {
             policy: "randon".into(),
             ..small()

@@ -258,7 +258,11 @@ impl Error {
 
 /// A hint for an unknown name: the names that exist, after the closest one when it looks like a slip.
 pub fn name_hint(kind: &str, name: &str, known: &[String]) -> String {
-    let listed = format!("the {kind}s are: {}", known.join(", "));
+    let kinds = match kind.strip_suffix('y') {
+        Some(stem) if !stem.ends_with(['a', 'e', 'o', 'u']) => format!("{stem}ies"),
+        _ => format!("{kind}s"),
+    };
+    let listed = format!("the {kinds} are: {}", known.join(", "));
     match closest(name, known) {
         Some(near) => format!("did you mean `{near}`? {listed}"),
         None => listed,
@@ -304,6 +308,19 @@ mod tests {
 
     #[test]
     fn a_slip_of_the_pen_finds_the_name() {
+        let hint = |kind: &str| name_hint(kind, "rando", &["random".into(), "push".into()]);
+        assert_eq!(
+            hint("policy"),
+            "did you mean `random`? the policies are: random, push"
+        );
+        assert_eq!(
+            hint("key"),
+            "did you mean `random`? the keys are: random, push"
+        );
+        assert_eq!(
+            hint("task"),
+            "did you mean `random`? the tasks are: random, push"
+        );
         let known = ["train", "val", "all"];
         assert_eq!(closest("trian", &known), Some("train"));
         assert_eq!(closest("vall", &known), Some("val"));

@@ -159,7 +159,7 @@ impl Recorded {
             return Err(Error::Config {
                 what: "environment `recorded`".into(),
                 detail: "it shows recorded episodes, and no dataset is named".into(),
-                hint: Some("add `--data DST`, a dataset made by `jepa-bench ingest droid` or `ingest franka`".into()),
+                hint: Some("add `--data DST` (`rollout`: `--set data=DST`), a dataset made by `jepa-bench ingest droid` or `ingest franka`".into()),
             });
         };
         let dataset = Dataset::open(Path::new(path))?;

@@ -6,7 +6,8 @@ use std::os::unix::process::{CommandExt, ExitStatusExt};
 use std::process::{Child, ChildStdin, Command, Stdio};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, channel};
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::Duration;
+use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
 
 use serde_json::Value;
 
@@ -26,6 +27,8 @@ pub(super) struct Process {
     requests: Option<BufWriter<ChildStdin>>,
     replies: Receiver<std::io::Result<Message>>,
     stderr: Arc<Mutex<VecDeque<String>>>,
+    /// Reads what it writes there, until it ends.
+    listener: JoinHandle<()>,
     next: u64,
     /// Nothing can be asked of it any more.
     broken: bool,
@@ -64,7 +67,7 @@ impl Process {
         });
         let lines = Arc::new(Mutex::new(VecDeque::new()));
         let kept = Arc::clone(&lines);
-        std::thread::spawn(move || {
+        let listener = std::thread::spawn(move || {
             for line in BufReader::new(stderr)
                 .lines()
                 .map_while(std::io::Result::ok)
@@ -83,6 +86,7 @@ impl Process {
             requests: Some(BufWriter::new(stdin)),
             replies,
             stderr: lines,
+            listener,
             next: 0,
             broken: false,
         })
@@ -154,6 +158,11 @@ impl Process {
     /// An error of this process for something that it said.
     pub(super) fn give_up(&mut self, detail: &str) -> Error {
         self.end();
+        // Its last words may still be on their way; a process of its own that outlives it may keep the pipe open.
+        let begin = Instant::now();
+        while !self.listener.is_finished() && begin.elapsed() < TO_END {
+            std::thread::sleep(Duration::from_millis(5));
+        }
         let lines = self.stderr.lock().unwrap_or_else(PoisonError::into_inner);
         let said = lines
             .iter()
