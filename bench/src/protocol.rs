@@ -731,6 +731,10 @@ mod tests {
             ..
         } = task.protocol;
         let replans = (warmup_steps..max_steps).step_by(preset.replan_every * frameskip);
+        assert_eq!(
+            replans.clone().collect::<Vec<_>>(),
+            [1, 16, 31, 46, 61, 76, 91]
+        );
         let lengths: Vec<usize> = replans
             .map(|elapsed| task.protocol.plan_length(preset.horizon, elapsed))
             .collect();
