@@ -137,6 +137,22 @@ pub enum Error {
         /// The seed.
         seed: u64,
     },
+    /// Two runs of one model where a statement over tasks has room for one.
+    #[error("`{left}` and `{right}` are both runs of `{task}`")]
+    TaskTwice {
+        /// Task, or column of the paper's tables.
+        task: String,
+        /// First run.
+        left: String,
+        /// Second run.
+        right: String,
+    },
+    /// A group of tasks that the paper's tables do not have.
+    #[error("there is no group of tasks `{name}`")]
+    UnknownGroup {
+        /// What was asked for.
+        name: String,
+    },
     /// A task name and version that stands for another task file on this board.
     #[error("this board knows {task} as {known}, the run was made with {found}")]
     TaskChanged {
@@ -208,6 +224,12 @@ impl Error {
             }
             Self::NoSharedEpisodes { .. } | Self::EpisodesDiffer { .. } => {
                 "evaluate both with the same `--task` and `--seed`".into()
+            }
+            Self::TaskTwice { .. } => {
+                "leave out one of the two; means over training seeds are made per task".into()
+            }
+            Self::UnknownGroup { .. } => {
+                format!("groups are {}", crate::TASK_GROUPS.join(", "))
             }
             Self::TaskChanged { .. } => {
                 "a task file that changes needs a new version; rename it or use another board with `--db`".into()
