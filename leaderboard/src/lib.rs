@@ -15,6 +15,7 @@ mod compute;
 mod episodes;
 mod error;
 mod files;
+mod interop;
 mod macro_average;
 mod proxy;
 mod published;
@@ -34,6 +35,11 @@ pub use compute::{ComputePoint, score_against_compute};
 pub use episodes::{read_episodes, read_timings, write_episodes, write_timings};
 pub use error::{Error, Result};
 pub use files::hash_file;
+pub use interop::{
+    ExportFile, ExportFormat, ExportOptions, ExportRun, ImportStatus, ImportedFrom, ImportedRow,
+    export, export_csv, export_every_eval_ever, export_hf_eval_results, export_parquet,
+    read_clear_lewm, read_stable_worldmodel,
+};
 pub use macro_average::{
     MacroAverage, TaskDifferences, TaskMean, compare_over_tasks, differences_to_best,
     macro_average, macro_difference,
