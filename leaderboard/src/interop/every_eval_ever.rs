@@ -56,7 +56,7 @@ pub fn export_every_eval_ever(run: &ExportRun, options: &ExportOptions) -> Resul
         "evaluation_results": [success_rate(run), final_distance(run)],
     });
     if let Some(url) = &options.source_url {
-        document["source_metadata"]["source_organization_url"] = url.clone().into();
+        document["source_metadata"]["additional_details"]["url"] = url.clone().into();
     }
     let text = serde_json::to_string_pretty(&document);
     let text = text.map_err(|source| Error::Json {
@@ -330,11 +330,8 @@ mod tests {
             document["source_metadata"]["source_organization_name"],
             "unknown"
         );
-        assert!(
-            document["source_metadata"]
-                .get("source_organization_url")
-                .is_none()
-        );
+        let details = &document["source_metadata"]["additional_details"];
+        assert!(details.get("url").is_none());
         assert_eq!(document["model_info"]["id"], "unknown/floor-random");
         assert_eq!(document["model_info"]["name"], "\u{0}\"\\\n🙂");
         assert!(
