@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::record::CONFIDENCE;
+use crate::record::{CONFIDENCE, RunRecord};
 use crate::run::Run;
 use crate::statistics::{Interval, wilson};
 
@@ -26,10 +26,28 @@ pub struct ComputePoint {
 
 /// The runs of one task by what they imagined, in the order given; runs without episodes are left out.
 pub fn score_against_compute(runs: &[(&Run, String)]) -> Vec<ComputePoint> {
-    let mut points: Vec<ComputePoint> = runs
-        .iter()
-        .filter_map(|(run, label)| point(run, label))
-        .collect();
+    let points = runs.iter().filter_map(|(run, label)| point(run, label));
+    with_front(points.collect())
+}
+
+/// As [`score_against_compute`] from records alone, as a board has them. They do not say how many plans there were, so
+/// `seconds_per_plan` is missing.
+pub fn score_against_compute_of_records(records: &[(&RunRecord, String)]) -> Vec<ComputePoint> {
+    let point = |(record, label): &(&RunRecord, String)| {
+        let summary = &record.summary;
+        Some(ComputePoint {
+            label: label.clone(),
+            success_rate: summary.success_rate,
+            interval: wilson(summary.successes, summary.episodes, CONFIDENCE)?,
+            candidate_steps: summary.candidate_steps as f64 / summary.episodes as f64,
+            seconds_per_plan: None,
+            on_front: false,
+        })
+    };
+    with_front(records.iter().filter_map(point).collect())
+}
+
+fn with_front(mut points: Vec<ComputePoint>) -> Vec<ComputePoint> {
     let on_front: Vec<bool> = points
         .iter()
         .map(|point| !points.iter().any(|other| beats(other, point)))
@@ -99,6 +117,21 @@ mod tests {
         assert_eq!(untimed[0].seconds_per_plan, None);
         model.episodes.clear();
         assert!(score_against_compute(&[(&model, "m".into())]).is_empty());
+    }
+
+    #[test]
+    fn records_alone_say_the_same_but_for_the_clock() {
+        let runs = [run("pldm", 0.9), run("floor:random", 0.0)];
+        let labelled = runs
+            .each_ref()
+            .map(|run| (run, run.record.model.label.clone()));
+        let records = runs
+            .each_ref()
+            .map(|run| (&run.record, run.record.model.label.clone()));
+        let mut expected = score_against_compute(&labelled);
+        assert!(expected[0].seconds_per_plan.is_some());
+        expected[0].seconds_per_plan = None;
+        assert_eq!(score_against_compute_of_records(&records), expected);
     }
 
     #[test]

@@ -31,7 +31,7 @@ pub use analysis::{Aggregate, Band, CostCurve, EpisodeTable, cost_curves, distan
 pub use compare::{
     Comparison, Score, Scored, compare, compare_all, compare_sharing, distinct_labels,
 };
-pub use compute::{ComputePoint, score_against_compute};
+pub use compute::{ComputePoint, score_against_compute, score_against_compute_of_records};
 pub use episodes::{read_episodes, read_timings, write_episodes, write_timings};
 pub use error::{Error, Result};
 pub use files::hash_file;

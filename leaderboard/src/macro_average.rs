@@ -357,11 +357,11 @@ mod tests {
             vec![run("c", "wall", &high)],
         ];
         let found = differences_to_best(&models).unwrap();
-        let summary: Vec<(&str, &str, Vec<(&str, f64)>)> = found
+        let summary: Vec<_> = found
             .iter()
             .map(|task| {
                 let others = task.to_best.iter();
-                let others = others
+                let others: Vec<(&str, f64)> = others
                     .map(|c| (c.second.as_str(), c.success.mean))
                     .collect();
                 (task.task.name.as_str(), task.best.as_str(), others)

@@ -290,7 +290,8 @@ pub fn minimal_detectable_paired_difference(
     power: f64,
 ) -> Option<f64> {
     let open = |x: f64| x > 0.0 && x < 1.0;
-    if n == 0 || !(discordance > 0.0 && discordance <= 1.0) || !open(confidence) || !open(power) {
+    let share = discordance > 0.0 && discordance <= 1.0;
+    if n == 0 || !share || !open(confidence) || !open(power) {
         return None;
     }
     let z_size = two_sided_z(confidence);

@@ -137,7 +137,7 @@ fn success_rate(run: &ExportRun) -> Value {
             "num_samples": summary.episodes,
         },
     });
-    result(run, "success_rate", metric, score)
+    result(run, "success_rate", &metric, &score)
 }
 
 fn final_distance(run: &ExportRun) -> Value {
@@ -157,10 +157,10 @@ fn final_distance(run: &ExportRun) -> Value {
         "details": { "median": summary.final_distance_median.to_string() },
         "uncertainty": { "num_samples": summary.episodes },
     });
-    result(run, "final_distance", metric, score)
+    result(run, "final_distance", &metric, &score)
 }
 
-fn result(run: &ExportRun, metric_name: &str, metric: Value, score: Value) -> Value {
+fn result(run: &ExportRun, metric_name: &str, metric: &Value, score: &Value) -> Value {
     let record = run.record;
     let task = record.task.id();
     let role = match record.model.kind {

@@ -231,7 +231,8 @@ mod tests {
             ExportRun::of_board(&stored[0]),
         );
         for format in ExportFormat::ALL {
-            let files = |run: &ExportRun| export(format, &[run.clone()], &options()).unwrap();
+            let files =
+                |run: &ExportRun| export(format, std::slice::from_ref(run), &options()).unwrap();
             assert_eq!(files(&a), files(&b));
         }
     }
