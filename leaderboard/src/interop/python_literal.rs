@@ -137,15 +137,20 @@ impl<'a> Parser<'a> {
         Ok(literal)
     }
 
-    /// The first argument of a call; the others, such as `dtype=bool`, say nothing about its value.
+    /// The first argument of a call; the others, such as `dtype=bool` or `shape=(2000,)`, say nothing about its value.
     fn call(&mut self, depth: u32) -> Result<Literal, String> {
         self.at += 1;
         let value = self.value(depth + 1)?;
-        let end = self.rest().find(')');
+        let mut open = 1_u32;
+        let end = self.rest().find(|c| {
+            match c {
+                '(' => open += 1,
+                ')' => open -= 1,
+                _ => (),
+            }
+            open == 0
+        });
         let end = end.ok_or_else(|| self.expected("`)`"))?;
-        if self.rest()[..end].contains(['[', '{', '(']) {
-            return Err(self.expected("`)`"));
-        }
         self.at += end + 1;
         Ok(value)
     }
@@ -209,9 +214,11 @@ mod tests {
 
     #[test]
     fn a_long_array_has_an_omitted_middle() {
-        let found = Literal::parse("array([True, ..., np.False_])").unwrap();
+        let text = "[array([True, ..., np.False_], shape=(2000,), dtype=object), 1]";
+        let found = Literal::parse(text).unwrap();
         let expected = [Literal::Bool(true), Literal::Omitted, Literal::Bool(false)];
-        assert_eq!(found, Literal::List(expected.to_vec()));
+        let array = Literal::List(expected.to_vec());
+        assert_eq!(found, Literal::List(vec![array, Literal::Number(1.0)]));
     }
 
     #[test]

@@ -271,7 +271,7 @@ evaluation_time: 9.25 seconds
 
     #[test]
     fn a_rate_without_all_outcomes_takes_its_number_from_the_configuration() {
-        let long = FILE.replace("array([0., 0., 0.])", "array([0., ..., 0.])");
+        let long = FILE.replace("array([0., 0., 0.])", "array([0., ..., 0.], shape=(2000,))");
         let long = long.replace("num_eval: 3", "num_eval: 2000");
         assert_eq!(read_stable_worldmodel(long.as_bytes()).unwrap()[0].n, 2000);
         let message = error(&long.replace("  num_eval: 2000\n", ""));
