@@ -22,6 +22,7 @@ mod kill;
 mod policy;
 mod previews;
 mod simulators;
+mod submissions;
 mod support;
 
 mod weights;
