@@ -19,6 +19,7 @@ mod published;
 mod ranking;
 mod record;
 mod run;
+mod score_average;
 mod seed_mean;
 mod statistics;
 mod store;
@@ -42,6 +43,7 @@ pub use record::{
     Summary, TaskRef, TimingRow, TrainingRef,
 };
 pub use run::{CONFIG_FILE, EPISODES_FILE, RECORD_FILE, Run, TIMINGS_FILE};
+pub use score_average::{ScoreAverage, average_scores};
 pub use seed_mean::{SeedMean, recipes, seed_means};
 pub use statistics::{
     Difference, Draws, EPOCH_WINDOWS, EpochAverage, EpochScore, EpochWindow, Interval, OverSeeds,

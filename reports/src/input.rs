@@ -4,9 +4,10 @@ use std::collections::BTreeSet;
 use std::path::PathBuf;
 
 use jepa_leaderboard::{
-    Aggregate, Band, Comparison, CostCurve, EpisodeTable, ModelKind, Published, PublishedScore,
-    Ranked, Run, RunRecord, Scored, SeedMean, TaskRef, compare_sharing, cost_curves,
-    distance_curve, distinct_labels, published_for, rank, seed_means,
+    Aggregate, Band, Comparison, CostCurve, EpisodeTable, EpochAverage, EpochScore, ModelKind,
+    Proxy, Published, PublishedScore, Ranked, Run, RunRecord, Scored, SeedMean, TaskRef,
+    average_epochs, compare_sharing, cost_curves, distance_curve, distinct_labels, epoch_window,
+    published_for, rank, recipes, seed_means, smoothed,
 };
 use serde_json::Value;
 
@@ -24,6 +25,8 @@ pub struct Input {
     pub training: Vec<TrainingRun>,
     /// Datasets behind the models, where known.
     pub datasets: Vec<DatasetCard>,
+    /// Correlations of validation errors with success, by task.
+    pub proxies: Vec<(String, Proxy)>,
     /// Head of the event chain of the board, where there is one.
     pub board_head: Option<String>,
 }
@@ -38,6 +41,84 @@ pub(crate) struct RunFacts {
     pub(crate) distances: Vec<Band>,
     pub(crate) costs: Vec<CostCurve>,
     pub(crate) films: Vec<Film>,
+}
+
+/// One recipe with one planner over the models kept along its training.
+#[derive(Debug, Clone)]
+pub(crate) struct RecipeFacts {
+    /// Name, different for every recipe of a task and planner.
+    pub(crate) label: String,
+    /// Record of one of its runs.
+    pub(crate) record: RunRecord,
+    /// Average of the last epochs; optimiser steps stand for epochs, with which they grow.
+    pub(crate) average: EpochAverage,
+    /// By training seed: optimiser steps, success and smoothed success.
+    pub(crate) curves: Vec<(u64, Vec<(f64, f64, f64)>)>,
+}
+
+/// Weight of the newest success rate in the moving average over epochs (evaluation.md section 4.4).
+const ALPHA: f64 = 0.2;
+/// Epochs that are averaged where the paper has no rule for the task.
+const LAST: usize = 10;
+
+impl RecipeFacts {
+    /// The recipe of these runs; `None` if no seed has models of two epochs, or one has two of the same.
+    fn of(records: &[&RunRecord]) -> Option<Self> {
+        let first = *records.first()?;
+        let mut seen = BTreeSet::new();
+        let distinct = records
+            .iter()
+            .filter(|record| seen.insert(&record.model.weights_hash));
+        let mut scores: Vec<EpochScore> = distinct
+            .filter_map(|record| {
+                let training = record.model.training.as_ref()?;
+                Some(EpochScore {
+                    seed: training.seed,
+                    epoch: training.steps as f64,
+                    successes: record.summary.successes,
+                    episodes: record.summary.episodes,
+                })
+            })
+            .collect();
+        scores.sort_by(|a, b| a.seed.cmp(&b.seed).then(a.epoch.total_cmp(&b.epoch)));
+        let by_seed = || scores.chunk_by(|a, b| a.seed == b.seed);
+        if by_seed().all(|scores| scores.len() < 2) {
+            return None;
+        }
+        let window = epoch_window(&first.task.name);
+        let last = window.map_or(LAST, |window| window.in_paper);
+        let curve = |scores: &[EpochScore]| {
+            let rates: Vec<f64> = scores
+                .iter()
+                .map(|s| s.successes as f64 / s.episodes as f64)
+                .collect();
+            let smooth = smoothed(&rates, ALPHA)?;
+            let points = scores.iter().zip(rates).zip(smooth);
+            let points = points.map(|((score, raw), smooth)| (score.epoch, raw, smooth));
+            Some((scores[0].seed, points.collect()))
+        };
+        Some(Self {
+            label: first.model.name.clone(),
+            record: first.clone(),
+            average: average_epochs(&scores, last)?,
+            curves: by_seed().map(curve).collect::<Option<Vec<_>>>()?,
+        })
+    }
+}
+
+/// Recipes of one name and planner get a number.
+fn number_equal_labels(recipes: &mut [RecipeFacts]) {
+    let keys: Vec<(String, String)> = recipes
+        .iter()
+        .map(|recipe| (recipe.label.clone(), format!("{:?}", recipe.record.planner)))
+        .collect();
+    for (k, recipe) in recipes.iter_mut().enumerate() {
+        let of_key = |other: &&(String, String)| **other == keys[k];
+        if keys.iter().filter(of_key).count() > 1 {
+            let number = keys[..k].iter().filter(of_key).count() + 1;
+            recipe.label = format!("{} #{number}", recipe.label);
+        }
+    }
 }
 
 /// What a report leads with.
@@ -70,6 +151,8 @@ pub(crate) struct TaskFacts {
     pub(crate) comparisons: Vec<Comparison>,
     /// Means over training seeds, best first; positions of `runs`.
     pub(crate) seed_means: Vec<SeedMean>,
+    /// Recipes with models of several epochs of a training seed.
+    pub(crate) recipes_over_epochs: Vec<RecipeFacts>,
     /// Rows of the paper for this task with the planner and distance of the first run.
     pub(crate) published: Vec<(&'static Published, PublishedScore)>,
 }
@@ -125,12 +208,23 @@ impl TaskFacts {
             .zip(ordered)
             .collect();
         let seed_means = seed_means(&pairs);
+        let over_epochs = |group: Vec<usize>| {
+            let records = group.iter().map(|&k| pairs[k].0);
+            RecipeFacts::of(&records.collect::<Vec<_>>())
+        };
+        let mut recipes_over_epochs: Vec<RecipeFacts> = recipes(&pairs)
+            .into_iter()
+            .filter_map(over_epochs)
+            .collect();
+        recipes_over_epochs.sort_by(|a, b| b.average.pooled.mean.total_cmp(&a.average.pooled.mean));
+        number_equal_labels(&mut recipes_over_epochs);
         Ok(Self {
             task: task.clone(),
             runs,
             ranking,
             comparisons,
             seed_means,
+            recipes_over_epochs,
             published,
         })
     }

@@ -1,6 +1,6 @@
 //! The results table and the published rows beside it.
 
-use jepa_leaderboard::{ModelKind, Ranked};
+use jepa_leaderboard::{ModelKind, Ranked, RunRecord};
 
 use super::Scope;
 use crate::document::{Block, Section, Table, Tone, cell, code_cell, number, paragraph, plain};
@@ -143,7 +143,12 @@ fn role(kind: ModelKind) -> &'static str {
 
 /// Planner and preset; a dash for runs without one.
 pub(super) fn planner(facts: &RunFacts) -> String {
-    let planner = &facts.run.record.planner;
+    planner_of(&facts.run.record)
+}
+
+/// The same for a record.
+pub(super) fn planner_of(record: &RunRecord) -> String {
+    let planner = &record.planner;
     match planner.name.as_str() {
         "none" => NONE.into(),
         name if name == planner.preset => name.into(),

@@ -1,6 +1,6 @@
 //! The one-page summary: the claim, its interval, what it was measured on, and the success bars.
 
-use jepa_leaderboard::{Interval, ModelKind, SeedMean};
+use jepa_leaderboard::{ModelKind, SeedMean};
 
 use super::{Scope, bar_kind};
 use crate::document::{Block, Fact, Figure, Section, Span, code, paragraph, plain, strong};
@@ -227,16 +227,8 @@ fn bars(scope: &Scope<'_>) -> Result<Figure> {
     let mut bars: Vec<Bar> = task.seed_means.iter().map(mean_bar).collect();
     let runs = task.runs.iter().enumerate();
     bars.extend(runs.map(|(k, facts)| bar(task, k, facts)));
-    bars.extend(task.published.iter().map(|(row, score)| Bar {
-        label: row.model.into(),
-        kind: BarKind::Published,
-        rate: score.mean / 100.0,
-        whisker: Interval {
-            low: (score.mean - score.std) / 100.0,
-            high: (score.mean + score.std) / 100.0,
-        },
-        note: format!("± {}", decimal(score.std, 1)),
-    }));
+    let published = task.published.iter();
+    bars.extend(published.map(|(row, score)| Bar::published(row.model, *score)));
     let name = scope.figure_name("success");
     let means = if task.seed_means.is_empty() {
         ""

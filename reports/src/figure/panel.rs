@@ -153,6 +153,25 @@ impl<'a, 'svg> Panel<'a, 'svg> {
         )
     }
 
+    /// Name of the vertical axis, above its values.
+    pub(crate) fn y_name(&self, name: &str) -> Painted {
+        let place = (0.0, self.frame.top - 9.0);
+        self.canvas.text(place, Anchor::Start, Type::TICK, name)
+    }
+
+    /// Ticks at these values with these names, below the horizontal axis.
+    pub(crate) fn named_columns(&self, ticks: &[(f64, String)]) -> Painted {
+        let bottom = self.frame.bottom;
+        for (value, name) in ticks {
+            let x = f64::from(self.axes.translate(&(*value, self.y.0)).0) / UNITS;
+            self.canvas
+                .line(&[(x, bottom), (x, bottom + 2.5)], Ink::AXIS, 0.6)?;
+            self.canvas
+                .text((x, bottom + 9.0), Anchor::Middle, Type::TICK, name)?;
+        }
+        Ok(())
+    }
+
     /// A line of horizontal axis.
     pub(crate) fn base(&self) -> Painted {
         let Frame {

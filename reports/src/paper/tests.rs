@@ -1,0 +1,1 @@
+//! Layouts over made-up runs.
