@@ -37,7 +37,7 @@ pub(crate) fn build(input: &Input, tasks: &[TaskFacts]) -> Result<Document> {
             task,
             is_alone: tasks.len() == 1,
         };
-        sections.push(results::section(&scope));
+        sections.push(results::section(&scope)?);
         sections.extend(comparison::section(&scope)?);
         sections.push(distances::section(&scope)?);
         sections.extend(planning::section(&scope)?);

@@ -3,14 +3,19 @@
 use jepa_leaderboard::{ModelKind, Ranked, RunRecord};
 
 use super::Scope;
+use super::summary::bars;
 use crate::document::{Block, Section, Table, Tone, cell, code_cell, number, paragraph, plain};
+use crate::error::Result;
 use crate::input::RunFacts;
 use crate::text::{NONE, decimal, percent, percent_interval, points, points_interval, short_hash};
 
 /// Results of one task.
-pub(super) fn section(scope: &Scope<'_>) -> Section {
+pub(super) fn section(scope: &Scope<'_>) -> Result<Section> {
     let task = scope.task;
     let mut section = scope.section("Results");
+    if !scope.is_alone {
+        section.blocks.push(Block::Figure(bars(scope)?));
+    }
     section.blocks.push(Block::Table(table(scope)));
     if !task.seed_means.is_empty() {
         section.blocks.push(Block::Table(means(scope)));
@@ -21,7 +26,7 @@ pub(super) fn section(scope: &Scope<'_>) -> Section {
     if !task.published.is_empty() {
         section.blocks.push(Block::Table(published(scope)));
     }
-    section
+    Ok(section)
 }
 
 fn table(scope: &Scope<'_>) -> Table {

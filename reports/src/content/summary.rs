@@ -27,7 +27,10 @@ pub(super) fn section(tasks: &[TaskFacts]) -> Result<Section> {
             items: facts(task, lead),
         });
         section.blocks.extend(context(task, lead));
-        section.blocks.push(Block::Figure(bars(&scope)?));
+        // The summary is a page: with several tasks the bars stand beside the results.
+        if scope.is_alone {
+            section.blocks.push(Block::Figure(bars(&scope)?));
+        }
     }
     Ok(section)
 }
@@ -222,7 +225,8 @@ fn published_text(task: &TaskFacts) -> String {
     )
 }
 
-fn bars(scope: &Scope<'_>) -> Result<Figure> {
+/// Success rates as bars, published ones beside them.
+pub(super) fn bars(scope: &Scope<'_>) -> Result<Figure> {
     let task = scope.task;
     let mut bars: Vec<Bar> = task.seed_means.iter().map(mean_bar).collect();
     let runs = task.runs.iter().enumerate();

@@ -6,7 +6,7 @@ use crate::error::Result;
 /// Left edge of the frame in points.
 const LEFT: f64 = 40.0;
 /// Height of the frame in points.
-const HEIGHT: f64 = 230.0;
+const HEIGHT: f64 = 178.0;
 /// Markers of different groups stand apart by this much at most, to either side, in units of the axis.
 const OFFSET: f64 = 0.05;
 
@@ -41,7 +41,7 @@ pub(crate) fn design_lines(
         .enumerate()
         .map(|(k, line)| (line.name.clone(), ink(k, line), Marker::of(k)))
         .collect();
-    let top = markers_height(LEFT, WIDTH, &marks) + 14.0;
+    let top = markers_height(LEFT, WIDTH, &marks) + 20.0;
     let positions = || ticks.iter().map(|tick| tick.0);
     let low = positions().fold(f64::INFINITY, f64::min);
     let high = positions().fold(f64::NEG_INFINITY, f64::max);

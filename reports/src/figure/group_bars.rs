@@ -5,8 +5,8 @@ use crate::error::Result;
 
 /// Left edge of the frame in points.
 const LEFT: f64 = 40.0;
-/// Height of the frame in points; with the width of a figure the shape is that of the paper's, 6 by 4.
-const HEIGHT: f64 = 230.0;
+/// Height of the frame in points.
+const HEIGHT: f64 = 178.0;
 /// Share of a group's place that its bars take.
 const FILLED: f64 = 0.84;
 /// Width of a bar at most, in points.
@@ -35,7 +35,7 @@ pub(crate) struct BarGroup {
 
 /// Draws `groups`, whose last one stands apart; `variants` names the bars of each.
 pub(crate) fn group_bars(name: &str, variants: &[String], groups: &[BarGroup]) -> Result<String> {
-    let top = swatches_height(LEFT, WIDTH, variants) + 14.0;
+    let top = swatches_height(LEFT, WIDTH, variants) + 20.0;
     draw(name, top + HEIGHT + 22.0, |canvas| {
         canvas.swatches((LEFT, 7.0), WIDTH, variants)?;
         let frame = Frame {
@@ -107,7 +107,6 @@ fn one_bar(
     let middle = f64::midpoint(x0, x1);
     if let Some((low, high)) = bar.whisker {
         let (low, high) = (up(low), up(high));
-        canvas.line(&[(middle, low), (middle, high)], Ink::PAPER, 2.2)?;
         canvas.line(&[(middle, low), (middle, high)], Ink::TEXT, 0.9)?;
         for y in [low, high] {
             canvas.line(&[(middle - 1.6, y), (middle + 1.6, y)], Ink::TEXT, 0.9)?;

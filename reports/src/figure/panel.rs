@@ -155,7 +155,7 @@ impl<'a, 'svg> Panel<'a, 'svg> {
 
     /// Name of the vertical axis, above its values.
     pub(crate) fn y_name(&self, name: &str) -> Painted {
-        let place = (0.0, self.frame.top - 9.0);
+        let place = (0.0, self.frame.top - 13.0);
         self.canvas.text(place, Anchor::Start, Type::TICK, name)
     }
 

@@ -129,10 +129,11 @@ impl Entry {
 }
 
 impl Mean {
-    /// What the value lacks of the paper's: `1 of 3 seeds`, `4 of 10 epochs`; empty if nothing.
+    /// What the value lacks of the paper's: `1 of 3 seeds`, `4 of 10 epochs`, or for a single run its
+    /// episodes; empty if nothing.
     pub(crate) fn lacks(&self) -> Vec<String> {
         if self.values == 1 {
-            return vec!["1 run".into()];
+            return vec![format!("1 run, n {}", self.episodes)];
         }
         let mut lacks = Vec::new();
         if self.seeds.len() < SEEDS {

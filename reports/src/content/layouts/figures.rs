@@ -37,7 +37,7 @@ const FIGURES: [(u32, &str, &str, &str, &str); 8] = [
         "right",
         "encoders, of size L",
         "",
-        "\"token.encoder.weights\" = [..], a folder of `weights import` each",
+        "\"token.encoder.weights\" = [..]",
     ),
     (
         5,
@@ -51,7 +51,7 @@ const FIGURES: [(u32, &str, &str, &str, &str); 8] = [
         "right",
         "size of encoder and predictor",
         "size",
-        "\"token.encoder.weights\" = [..] with \"token.predictor.width\"",
+        "\"token.encoder.weights\" = [..]",
     ),
     (
         6,

@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use jepa_leaderboard::{PublishedScore, TASK_GROUPS};
 
 use crate::document::{Block, Cell, Section, Table, Tone, cell, number};
-use crate::paper::{Entry, Layouts, Mean, Row, Spread};
+use crate::paper::{Entry, GROUPS, Layouts, Mean, Row, Spread};
 use crate::text::{NONE, decimal, listed};
 
 /// Models with CEM and L2.
@@ -67,7 +67,7 @@ fn table(caption: &str, rows: &[&Row], has_planner: bool) -> Table {
             cells,
         );
         if let Some(published) = &row.published {
-            let mut cells = label(format!("{}, reported", published.model));
+            let mut cells = label(format!("{}, reported", row.published_label()));
             cells.extend(published.scores.map(published_cell));
             cells.push(
                 row.published_average()
@@ -125,7 +125,7 @@ fn value(mean: &Mean) -> Cell {
 fn average(row: &Row) -> Cell {
     match &row.average {
         Ok(mean) => number(decimal(*mean, 1), *mean),
-        Err(_) if row.has_values() => cell(format!("none:\n{}", row.groups_present())),
+        Err(_) if row.has_values() => cell(format!("{} of {GROUPS}\ngroups", row.groups_present())),
         Err(_) => cell(NONE),
     }
 }
