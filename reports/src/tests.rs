@@ -195,6 +195,58 @@ fn a_report_says_what_the_runs_showed() {
     );
 }
 
+/// Names of the elements of an SVG drawing, which must be well-formed XML: every element closed in its order, every
+/// attribute quoted, every entity known.
+pub(crate) fn elements(svg: &str) -> Vec<String> {
+    let (mut open, mut names): (Vec<String>, Vec<String>) = (Vec::new(), Vec::new());
+    let mut rest = svg;
+    while let Some(start) = rest.find('<') {
+        known_entities(&rest[..start]);
+        assert!(!rest[..start].contains('>'), "a stray bracket in {:?}", &rest[..start]);
+        let end = rest.find('>').expect("a tag ends");
+        let tag = &rest[start + 1..end];
+        rest = &rest[end + 1..];
+        let name = tag.trim_start_matches('/').split_whitespace().next().unwrap();
+        let name = name.trim_end_matches('/').to_string();
+        if tag.starts_with('/') {
+            assert_eq!(open.pop().as_ref(), Some(&name));
+            continue;
+        }
+        let attributes = tag.trim_end_matches('/');
+        known_entities(attributes);
+        assert_eq!(attributes.matches('"').count(), 2 * attributes.matches('=').count(), "{tag}");
+        if !tag.ends_with('/') {
+            open.push(name.clone());
+        }
+        names.push(name);
+    }
+    assert!(open.is_empty() && rest.trim().is_empty(), "{open:?} {rest:?}");
+    names
+}
+
+fn known_entities(text: &str) {
+    for part in text.split('&').skip(1) {
+        let known = ["amp;", "lt;", "gt;", "quot;", "apos;", "#"];
+        assert!(known.iter().any(|entity| part.starts_with(entity)), "&{part}");
+    }
+}
+
+#[test]
+fn every_figure_is_well_formed() {
+    let scene = Scene::new();
+    let out = scene.write("out", &[Format::Markdown]);
+    let figures: Vec<PathBuf> = std::fs::read_dir(out.join("figures"))
+        .unwrap()
+        .map(|entry| entry.unwrap().path())
+        .collect();
+    assert!(figures.len() >= 7, "{figures:?}");
+    for figure in figures {
+        let names = elements(&std::fs::read_to_string(&figure).unwrap());
+        assert_eq!(names[0], "svg", "{}", figure.display());
+        assert!(names.len() > 10, "{}", figure.display());
+    }
+}
+
 #[test]
 fn the_same_runs_give_the_same_bytes() {
     let scene = Scene::new();

@@ -392,6 +392,23 @@ fn the_document_says_the_same_in_every_format() {
 }
 
 #[test]
+fn every_figure_of_the_paper_is_well_formed() {
+    let folder = tempfile::tempdir().unwrap();
+    write_paper(&small_sweep(), folder.path(), &[Format::Markdown]).unwrap();
+    let mut names: Vec<String> = Vec::new();
+    for entry in std::fs::read_dir(folder.path().join("figures")).unwrap() {
+        let path = entry.unwrap().path();
+        let svg = std::fs::read_to_string(&path).unwrap();
+        assert_eq!(crate::tests::elements(&svg)[0], "svg");
+        names.push(path.file_stem().unwrap().to_string_lossy().into_owned());
+    }
+    names.sort();
+    // Every run is of some variant of every figure.
+    let expected = [3, 4, 5, 6].map(|k| ["left", "right"].map(|side| format!("figure-{k}-{side}")));
+    assert_eq!(names, expected.concat());
+}
+
+#[test]
 fn lines_have_a_marker_per_value() {
     let folder = tempfile::tempdir().unwrap();
     write_paper(&small_sweep(), folder.path(), &[Format::Markdown]).unwrap();

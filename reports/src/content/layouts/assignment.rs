@@ -63,7 +63,7 @@ fn row(run: &PaperRun, is_shown: bool) -> Vec<Cell> {
         .action_score
         .unwrap_or(100.0 * run.successes as f64 / run.episodes as f64);
     vec![
-        code_cell(short_hash(&run.id).get(..8).unwrap_or_default()),
+        code_cell(short_hash(&run.id).get(..8).unwrap_or(&run.id)),
         cell(run.group.map_or(&run.task[..], |group| TASK_GROUPS[group])),
         cell(run.model.clone()),
         cell(run.setup.clone()),

@@ -35,7 +35,7 @@ const FIGURES: [(u32, &str, &str, &str, &str); 8] = [
     (
         4,
         "right",
-        "encoders, of size L",
+        "encoders",
         "",
         "\"token.encoder.weights\" = [..]",
     ),
