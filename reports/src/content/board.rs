@@ -7,6 +7,7 @@ use serde::Serialize;
 
 use super::caveats;
 use super::results::planner_of;
+use super::summary::left_out_text;
 use crate::document::{
     Block, Cell, Document, Fact, Figure, Section, Table, Tone, cell, code, code_cell, number,
     paragraph, plain, strong,
@@ -252,6 +253,9 @@ fn row(ranked: &Ranked, run: &BoardRun) -> Vec<Cell> {
     ]
 }
 
+/// Bars drawn at most: a figure is no longer than a page.
+const MOST_BARS: usize = 24;
+
 fn bars(task: &BoardTaskFacts) -> Result<Figure> {
     let kind = |k: usize, row: &Ranked| match row.kind {
         ModelKind::Trained => BarKind::Model(k),
@@ -266,6 +270,8 @@ fn bars(task: &BoardTaskFacts) -> Result<Figure> {
         note: format!("{}/{}", row.successes, row.episodes),
     };
     let mut bars: Vec<Bar> = task.ranking.iter().enumerate().map(of_run).collect();
+    let left_out = bars.len().saturating_sub(MOST_BARS);
+    bars.truncate(MOST_BARS);
     bars.extend(
         published_for(&task.task.name, "cem", "l2")
             .map(|(row, score)| Bar::published(row.model, score)),
@@ -278,8 +284,9 @@ fn bars(task: &BoardTaskFacts) -> Result<Figure> {
     Ok(Figure {
         caption: format!(
             "Success rate on {} with Wilson 95% intervals. Hollow bars are published numbers (CEM, L2); their whiskers are the \
-             authors' standard deviation over seeds and epochs.",
-            task.task.id()
+             authors' standard deviation over seeds and epochs.{}",
+            task.task.id(),
+            left_out_text(left_out)
         ),
         alt: format!("Bar chart of success rates: {}", listed(&rates)),
         svg: success_bars(&name, &bars)?,

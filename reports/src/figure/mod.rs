@@ -156,6 +156,15 @@ impl Type {
         Self { ink, ..self }
     }
 
+    /// `text`, cut off with an ellipsis where it would be wider than `width` points.
+    pub(crate) fn fitted(self, text: &str, width: f64) -> String {
+        if self.width(text) <= width {
+            return text.into();
+        }
+        let room = (width / self.width("x")).floor().max(1.0) as usize;
+        text.chars().take(room - 1).chain(['…']).collect()
+    }
+
     /// Estimated width of `text` in points: Inter's letters are a little over half an em wide.
     pub(crate) fn width(self, text: &str) -> f64 {
         text.chars().count() as f64 * self.size * if self.is_bold { 0.59 } else { 0.545 }
@@ -403,6 +412,13 @@ mod tests {
         );
         assert!(svg.contains("5 &lt; 6 &amp; so on") && svg.contains("1001,500"));
         assert_eq!(svg, paint());
+    }
+
+    #[test]
+    fn texts_that_do_not_fit_end_in_an_ellipsis() {
+        // A letter of a label is 8 * 0.545 = 4.36 points wide.
+        assert_eq!(Type::LABEL.fitted("twelve chars", 52.4), "twelve chars");
+        assert_eq!(Type::LABEL.fitted("twelve chars", 30.0), "twelv…");
     }
 
     #[test]

@@ -118,7 +118,12 @@ fn one_bar(canvas: &Canvas<'_>, panel: &Panel<'_, '_>, bar: &Bar, y: f64) -> Pai
         (across(bar.whisker.low), across(bar.whisker.high)),
         y,
     )?;
-    canvas.text((144.0, y), Anchor::End, label, &bar.label)?;
+    canvas.text(
+        (144.0, y),
+        Anchor::End,
+        label,
+        &label.fitted(&bar.label, 144.0),
+    )?;
     let rate = if bar.kind == BarKind::Published {
         format!("{}%", decimal(100.0 * bar.rate, 1))
     } else {

@@ -97,7 +97,7 @@ impl PaperInput {
     ///
     /// # Errors
     /// When a record cannot be represented in JSON.
-    pub fn new(runs: Vec<(Run, PaperFacts)>, tasks: Vec<String>) -> crate::Result<Self> {
+    pub fn new(runs: &[(Run, PaperFacts)], tasks: Vec<String>) -> crate::Result<Self> {
         let scored: Vec<Scored> = runs
             .iter()
             .map(|(run, _)| Scored::new(run, String::new()))

@@ -427,7 +427,7 @@ fn floors_and_tasks_without_a_group_have_no_place() {
         Run::load(&SyntheticRun::new(model, 8).write(folder.path()).unwrap()).unwrap()
     };
     let runs = ["floor:random", "oracle"].map(|model| (load(model), PaperFacts::default()));
-    let input = PaperInput::new(runs.into(), vec!["wall".into()]).unwrap();
+    let input = PaperInput::new(&runs, vec!["wall".into()]).unwrap();
     assert!(input.runs.is_empty());
     let out = folder.path().join("out");
     assert!(matches!(
@@ -435,7 +435,7 @@ fn floors_and_tasks_without_a_group_have_no_place() {
         Err(Error::NoPaperRuns)
     ));
     let twice = [0, 1].map(|_| (load("pldm"), PaperFacts::default()));
-    let input = PaperInput::new(twice.into(), vec!["wall".into()]).unwrap();
+    let input = PaperInput::new(&twice, vec!["wall".into()]).unwrap();
     assert_eq!(
         (
             input.runs.len(),

@@ -30,7 +30,7 @@ pub(super) fn input(runs: Vec<Run>, trainings: &[PathBuf]) -> anyhow::Result<Pap
     let runs = with_facts.collect::<crate::Result<Vec<_>>>()?;
     let name = |id: &str| id.split('@').next().unwrap_or(id).to_string();
     let tasks = TASKS.iter().map(|entry| name(entry.id)).collect();
-    Ok(PaperInput::new(runs, tasks)?)
+    Ok(PaperInput::new(&runs, tasks)?)
 }
 
 fn facts(run: &Run, trainings: &[PathBuf]) -> crate::Result<PaperFacts> {

@@ -107,17 +107,15 @@ pub(super) fn how_to(layouts: &Layouts) -> Vec<Vec<Span>> {
             .map(|variant| variant.label.clone())
             .collect();
         (!absent.is_empty()).then(|| {
-            let how = if chart.axis == Axis::Planner {
-                ": "
-            } else {
-                ": a grid of `train --sweep` with "
-            };
-            vec![
+            let mut item = vec![
                 strong(format!("Figure {number} {side}")),
-                plain(format!(" has no run of {}{how}", listed(&absent))),
-                code(setting),
-                plain("."),
-            ]
+                plain(format!(" has no run of {}: ", listed(&absent))),
+            ];
+            if chart.axis != Axis::Planner {
+                item.extend([plain("a grid of "), code("train --sweep"), plain(" with ")]);
+            }
+            item.extend([code(setting), plain(".")]);
+            item
         })
     });
     items.collect()

@@ -111,13 +111,13 @@ fn value(mean: &Mean) -> Cell {
         }
         Spread::None => String::new(),
     };
-    let lacks: String = mean
-        .lacks()
-        .iter()
-        .map(|lack| format!("\n{lack}"))
-        .collect();
+    let first = format!("{}{mark}{spread}", decimal(mean.value, 1));
+    let lines: Vec<String> = [first].into_iter().chain(mean.lacks()).collect();
     number(
-        format!("{}{mark}{spread}{lacks}", decimal(mean.value, 1)),
+        lines.join(
+            "
+",
+        ),
         mean.value,
     )
 }
