@@ -21,6 +21,7 @@ mod jpeg_frames;
 mod kill;
 mod policy;
 mod previews;
+mod reports;
 mod simulators;
 mod submissions;
 mod support;

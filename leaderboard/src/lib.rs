@@ -24,6 +24,7 @@ mod ranking;
 mod record;
 mod referee;
 mod run;
+mod score_average;
 mod seed_mean;
 mod statistics;
 mod store;
@@ -62,6 +63,7 @@ pub use record::{
 };
 pub use referee::{Referee, Replay, Rules};
 pub use run::{CONFIG_FILE, EPISODES_FILE, RECORD_FILE, Run, TIMINGS_FILE};
+pub use score_average::{ScoreAverage, average_scores};
 pub use seed_mean::{SeedMean, recipes, seed_means};
 pub use statistics::{
     Difference, Draws, EPOCH_WINDOWS, EpochAverage, EpochScore, EpochWindow, Interval, OverSeeds,
