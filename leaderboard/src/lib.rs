@@ -14,6 +14,7 @@ mod compare;
 mod episodes;
 mod error;
 mod files;
+mod page;
 mod proxy;
 mod published;
 mod ranking;

@@ -1,0 +1,1 @@
+//! The pages as a whole: every place renders, and text of strangers stays text.
