@@ -113,7 +113,7 @@ impl Site<'_> {
     fn markup(&self, place: &Place, query: &str) -> Option<Markup> {
         match place {
             Place::Index => Some(index::page(self)),
-            Place::Board(task) => board::page(self, self.snapshot.task(task)?, query),
+            Place::Board(task) => Some(board::page(self, self.snapshot.task(task)?, query)),
             Place::Rules(task) => Some(rules::page(self, self.snapshot.task(task)?)),
             Place::Run(id) => Some(run::page(self, id)?),
             Place::Episode(id, episode) => episode::page(self, id, *episode),

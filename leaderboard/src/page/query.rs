@@ -379,6 +379,6 @@ mod tests {
         assert_eq!(labels("q=no+such+model"), [""; 0]);
         assert_eq!(labels("track=reduced"), ["good", "weak"]);
         assert_eq!(labels("track=standard"), [""; 0]);
-        assert_eq!(labels("sort=success&q=floor"), ["Random actions"]);
+        assert_eq!(labels("sort=success&q=floor%3Arandom"), ["Random actions"]);
     }
 }

@@ -178,6 +178,20 @@ impl Snapshot {
         self.places = places;
     }
 
+    /// A snapshot of made-up parts.
+    #[cfg(test)]
+    pub(super) fn made_of(head: String, events: Vec<Event>, tasks: Vec<TaskView>, errata: Vec<Erratum>) -> Self {
+        let mut snapshot = Self {
+            head,
+            events,
+            tasks,
+            errata,
+            ..Self::default()
+        };
+        snapshot.find_places();
+        snapshot
+    }
+
     /// The task with this slug.
     pub(crate) fn task(&self, slug: &str) -> Option<&TaskView> {
         self.tasks.iter().find(|task| task.slug == slug)
@@ -197,7 +211,7 @@ impl Snapshot {
 }
 
 impl TaskView {
-    fn of(known: BoardTask, runs: Vec<BoardRun>, foreign: &[Value]) -> Result<Self> {
+    pub(super) fn of(known: BoardTask, runs: Vec<BoardRun>, foreign: &[Value]) -> Result<Self> {
         let BoardTask { task, data, .. } = known;
         let named: Vec<(&RunRecord, String)> = runs
             .iter()
@@ -427,6 +441,32 @@ pub(crate) mod tests {
             board.add(&run).unwrap();
         }
         Snapshot::of(&board).unwrap()
+    }
+
+    /// A board with so many models of four episodes each.
+    pub(crate) fn large(models: usize) -> Snapshot {
+        let runs: Vec<BoardRun> = (0..models)
+            .map(|k| {
+                let synthetic = SyntheticRun::new(&format!("model-{k:03}"), 4).reaching(0.5);
+                let record = synthetic.record();
+                let scores = synthetic.episodes().into_iter().map(|row| (row.seed, crate::compare::Score::new(&row)));
+                BoardRun {
+                    id: blake3::hash(&k.to_le_bytes()).to_hex().to_string(),
+                    added_utc: "2026-01-31T12:00:00Z".into(),
+                    scores: scores.collect(),
+                    record,
+                    submission: None,
+                    errata: Vec::new(),
+                }
+            })
+            .collect();
+        let known = BoardTask {
+            task: runs[0].record.task.clone(),
+            data: None,
+            runs: models as u64,
+        };
+        let task = TaskView::of(known, runs, &[]).unwrap();
+        Snapshot::made_of(String::new(), Vec::new(), vec![task], Vec::new())
     }
 
     #[test]

@@ -227,7 +227,7 @@ async fn bundle(state: Arc<State>, run: &str) -> Response {
 
 /// Sends a file piece by piece, as fast as the reader takes it.
 fn send_file(path: &PathBuf, sender: &mpsc::Sender<std::io::Result<Bytes>>) {
-    let mut send = || -> std::io::Result<()> {
+    let send = || -> std::io::Result<()> {
         let mut file = std::fs::File::open(path)?;
         let mut buffer = vec![0; PIECE];
         loop {
