@@ -9,8 +9,8 @@ use std::path::Path;
 use std::sync::Arc;
 
 use arrow::array::{
-    Array, ArrayRef, AsArray, BooleanArray, Float64Array, ListArray, RecordBatch, UInt32Array,
-    UInt64Array,
+    Array, ArrayRef, AsArray, BooleanArray, Float64Array, ListArray, RecordBatch, StringArray,
+    UInt32Array, UInt64Array,
 };
 use arrow::buffer::OffsetBuffer;
 use arrow::datatypes::{
@@ -26,6 +26,9 @@ use parquet::file::properties::WriterProperties;
 use crate::error::{Error, Result};
 use crate::files::write_atomically;
 use crate::record::{EpisodeRow, TimingRow};
+
+/// Column of the digests of the visited states. Tables that were written before there was one are read without it.
+const STATE_DIGEST: &str = "state_digest";
 
 /// Writes the episode table.
 ///
@@ -78,6 +81,10 @@ pub fn write_episodes(path: &Path, rows: &[EpisodeRow]) -> Result<()> {
         list("cost_best", rows, |r| &r.cost_best),
         list("cost_elite_mean", rows, |r| &r.cost_elite_mean),
         list("cost_elite_std", rows, |r| &r.cost_elite_std),
+        column(
+            STATE_DIGEST,
+            StringArray::from_iter_values(rows.iter().map(EpisodeRow::state_digest)),
+        ),
     ];
     write_table(path, "episodes/1", columns)
 }
@@ -237,7 +244,31 @@ impl Table<'_> {
             cost_elite_mean: elite_mean[k].clone(),
             cost_elite_std: elite_std[k].clone(),
         };
-        Ok((0..self.batch.num_rows()).map(row).collect())
+        let rows: Vec<EpisodeRow> = (0..self.batch.num_rows()).map(row).collect();
+        self.check_digests(&rows)?;
+        Ok(rows)
+    }
+
+    /// The digests, where there are any, are those of the states.
+    fn check_digests(&self, rows: &[EpisodeRow]) -> Result<()> {
+        if self.batch.column_by_name(STATE_DIGEST).is_none() {
+            return Ok(());
+        }
+        let digests = self
+            .column(STATE_DIGEST)?
+            .as_string_opt::<i32>()
+            .ok_or_else(|| self.wrong(STATE_DIGEST, "does not hold text"))?;
+        let wrong = rows
+            .iter()
+            .zip(digests)
+            .find(|(row, digest)| *digest != Some(row.state_digest().as_str()));
+        match wrong {
+            None => Ok(()),
+            Some((row, _)) => Err(self.wrong(
+                STATE_DIGEST,
+                &format!("is not that of the states of episode {}", row.episode),
+            )),
+        }
     }
 
     fn timings(&self) -> Result<Vec<TimingRow>> {

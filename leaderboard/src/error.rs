@@ -181,6 +181,32 @@ pub enum Error {
         /// What SQLite said.
         source: rusqlite::Error,
     },
+    /// A name, key or signature that is not one.
+    #[error("{detail}")]
+    Key {
+        /// What is wrong.
+        detail: String,
+        /// What to do.
+        hint: Option<String>,
+    },
+    /// A bundle that cannot be read or made.
+    #[error("the bundle is refused: {detail}")]
+    Bundle {
+        /// What is wrong, and where.
+        detail: String,
+        /// What to do.
+        hint: Option<String>,
+    },
+    /// A board does not take a submission.
+    #[error("{detail}")]
+    Refused {
+        /// Why, as one of a few words for programs.
+        reason: Refusal,
+        /// Why, in a sentence.
+        detail: String,
+        /// What to do.
+        hint: Option<String>,
+    },
     /// A query over the tables failed.
     #[error("cannot compute the table of {what}")]
     Table {
@@ -189,6 +215,22 @@ pub enum Error {
         /// What the library said.
         source: polars::error::PolarsError,
     },
+}
+
+/// Why a board does not take a submission.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Refusal {
+    /// The name belongs to another key.
+    Name,
+    /// The key was revoked.
+    Revoked,
+    /// The same episodes were submitted before.
+    Copy,
+    /// A check of the bundle failed.
+    Check,
+    /// The task is another one, or unknown here.
+    Task,
 }
 
 impl Error {
@@ -217,6 +259,9 @@ impl Error {
             }
             Self::NoBoard { .. } => {
                 "make one with `jepa-bench leaderboard add RUN`, or name another with `--db`".into()
+            }
+            Self::Key { hint, .. } | Self::Bundle { hint, .. } | Self::Refused { hint, .. } => {
+                return hint.clone();
             }
             Self::Io { source, .. } if source.kind() == std::io::ErrorKind::NotFound => {
                 "check the path".into()

@@ -14,24 +14,32 @@ mod compare;
 mod episodes;
 mod error;
 mod files;
+mod key;
 mod page;
 mod proxy;
 mod published;
 mod ranking;
 mod record;
+mod referee;
 mod run;
 mod seed_mean;
+mod server;
+mod site;
 mod statistics;
 mod store;
+mod submission;
+mod table_guard;
 pub mod testing;
+mod verification;
 
 pub use analysis::{Aggregate, Band, CostCurve, EpisodeTable, cost_curves, distance_curve};
 pub use compare::{
     Comparison, Score, Scored, compare, compare_all, compare_sharing, distinct_labels,
 };
 pub use episodes::{read_episodes, read_timings, write_episodes, write_timings};
-pub use error::{Error, Result};
+pub use error::{Error, Refusal, Result};
 pub use files::hash_file;
+pub use key::{Identity, PublicKey, Purpose, check_name};
 pub use proxy::{Proxy, ProxyMetric, ProxyModel, ProxyPoint, proxy};
 pub use published::{
     PAPER, Published, PublishedCell, PublishedRow, PublishedScore, PublishedTable, TASK_GROUPS,
@@ -42,12 +50,23 @@ pub use record::{
     CONFIDENCE, EpisodeRow, ModelKind, ModelRef, PlannerRef, Provenance, RECORD_VERSION, RunRecord,
     Summary, TaskRef, TimingRow, TrainingRef,
 };
+pub use referee::{Referee, Replay, Rules};
 pub use run::{CONFIG_FILE, EPISODES_FILE, RECORD_FILE, Run, TIMINGS_FILE};
 pub use seed_mean::{SeedMean, recipes, seed_means};
+pub use server::{Options as ServerOptions, Rate, Server};
+pub use site::{ExportOptions, Exported, export_site};
 pub use statistics::{
     Difference, Draws, EPOCH_WINDOWS, EpochAverage, EpochScore, EpochWindow, Interval, OverSeeds,
     PairedOutcomes, PooledEpochs, SeedEpochs, average_epochs, episodes_to_detect, epoch_window,
     holm, mcnemar_exact, mean, minimal_detectable_difference, paired_bootstrap,
     paired_rate_difference, quantile, smoothed, spearman, wilson, wilson_rate,
 };
-pub use store::{Added, Board, BoardRun, BoardTask, Event};
+pub use store::{
+    Added, Board, BoardRun, BoardSubmission, BoardTask, Challenge, Checked, Erratum, Event, Merged,
+    PinnedKey, Rerun, Revocation,
+};
+pub use submission::{
+    Budget, Bundle, Claims, ENVIRONMENT_FILE, FileRef, Limits, METHOD_FILE, SIGNATURE_FILE,
+    SUBMISSION_FILE, SUBMISSION_SCHEMA, Seeds, Submission, VIDEO_FOLDER, Video,
+};
+pub use verification::{Check, Level, Outcome, Verdict, Verified, verify};

@@ -262,6 +262,18 @@ impl TaskRef {
     }
 }
 
+impl EpisodeRow {
+    /// Digest (blake3, hex) of the visited states, to the bit: what playing the episode again has to reproduce.
+    pub fn state_digest(&self) -> String {
+        let mut hasher = blake3::Hasher::new_derive_key("jepa-bench 2026 episode states");
+        hasher.update(&(self.states.len() as u64).to_le_bytes());
+        for value in &self.states {
+            hasher.update(&value.to_bits().to_le_bytes());
+        }
+        hasher.finalize().to_hex().to_string()
+    }
+}
+
 impl Summary {
     /// Computes the numbers of a run from its episodes; `None` when there are none.
     ///

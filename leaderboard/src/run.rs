@@ -65,6 +65,18 @@ impl Run {
         Ok(run)
     }
 
+    /// The folder as it is, nothing recomputed: what a forger works with.
+    #[cfg(test)]
+    pub(crate) fn load_unchecked(dir: &Path) -> Self {
+        Self {
+            dir: dir.to_path_buf(),
+            record: RunRecord::read(&dir.join(RECORD_FILE)).unwrap(),
+            episodes: read_episodes(&dir.join(EPISODES_FILE)).unwrap(),
+            timings: read_timings(&dir.join(TIMINGS_FILE)).unwrap(),
+            config_toml: std::fs::read_to_string(dir.join(CONFIG_FILE)).unwrap(),
+        }
+    }
+
     /// The last part of the folder's path: `<utc>_<hash>`.
     pub fn folder_name(&self) -> String {
         self.dir
@@ -80,6 +92,14 @@ impl Run {
         Ok(blake3::hash(self.record.to_json()?.as_bytes())
             .to_hex()
             .to_string())
+    }
+
+    /// Content hash of the dataset that goals come from, as the manifest of the run says; `None` where they come from a
+    /// sampler.
+    pub fn goal_data(&self) -> Option<String> {
+        let text = std::fs::read(self.dir.join("manifest.json")).ok()?;
+        let manifest: serde_json::Value = serde_json::from_slice(&text).ok()?;
+        Some(manifest.get("goal_data_hash")?.as_str()?.to_string())
     }
 
     fn check_summary(&self) -> Result<()> {

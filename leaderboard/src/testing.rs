@@ -13,6 +13,7 @@ use crate::record::{
     EpisodeRow, ModelKind, ModelRef, PlannerRef, Provenance, RECORD_VERSION, RunRecord, Summary,
     TaskRef, TimingRow, TrainingRef,
 };
+use crate::referee::{Referee, Replay, Rules};
 use crate::run::{CONFIG_FILE, EPISODES_FILE, RECORD_FILE, TIMINGS_FILE};
 use crate::statistics::Draws;
 
@@ -218,6 +219,93 @@ impl SyntheticRun {
         }
         record.write(&dir.join(RECORD_FILE))?;
         Ok(dir)
+    }
+}
+
+/// A referee of the made-up task: episodes must follow from their actions, and reach the goal where they say so.
+#[derive(Debug, Clone, Copy)]
+pub struct SyntheticReferee {
+    /// Number of episodes of the task.
+    pub episodes: u32,
+}
+
+impl Referee for SyntheticReferee {
+    fn rules(&self, task: &TaskRef, _data: Option<&str>) -> std::result::Result<Rules, String> {
+        if task.id() != "wall@1" {
+            return Err(format!(
+                "there is no task `{}`",
+                crate::key::shown(&task.id())
+            ));
+        }
+        if task.hash != hex("task wall@1") {
+            return Err("`wall@1` is another task here".into());
+        }
+        Ok(Rules {
+            summary: "walk through a made-up wall".into(),
+            text: "name = \"wall\"\nversion = 1\n".into(),
+            first_seed: 2,
+            seed_stride: 1,
+            episodes: u64::from(self.episodes),
+            distance_unit: "pixels".into(),
+            not_replayed: None,
+        })
+    }
+
+    fn replay(
+        &self,
+        _record: &RunRecord,
+        _data: Option<&str>,
+        episodes: &[EpisodeRow],
+    ) -> Result<Replay> {
+        let wrong = |row: &EpisodeRow| {
+            let (init, goal) = start_and_goal(row.episode);
+            let follows = |(states, action): (&[f64], &[f64])| {
+                (0..2).all(|i| (states[i] + 2.0 * action[i] - states[i + 2]).abs() < 1e-9)
+            };
+            let steps = row
+                .states
+                .windows(4)
+                .step_by(2)
+                .zip(row.actions.chunks_exact(2));
+            let starts = row.init == init && row.goal == goal && row.states.starts_with(&init);
+            let reached = row.final_distance < REACH;
+            if !starts {
+                Some("begins or ends elsewhere")
+            } else if !steps.into_iter().all(follows) {
+                Some("has states that its actions do not lead to")
+            } else if reached != row.success {
+                Some("has another outcome")
+            } else {
+                None
+            }
+        };
+        let first = episodes
+            .iter()
+            .find_map(|row| Some((row.episode, wrong(row)?)));
+        Ok(match first {
+            Some((episode, why)) => Replay::Differs(episode, why.into()),
+            None => Replay::Reproduced(None),
+        })
+    }
+
+    fn random_floor(
+        &self,
+        _task: &TaskRef,
+        _data: Option<&str>,
+        seeds: &[u64],
+    ) -> Result<Option<Vec<EpisodeRow>>> {
+        Ok(Some(
+            SyntheticRun::new("floor:random", seeds.len() as u32).episodes(),
+        ))
+    }
+
+    fn film(
+        &self,
+        _task: &TaskRef,
+        _row: &EpisodeRow,
+        _frames: usize,
+    ) -> Result<Option<Vec<Vec<u8>>>> {
+        Ok(None)
     }
 }
 
