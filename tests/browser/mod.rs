@@ -200,7 +200,7 @@ fn axe() -> Option<String> {
 fn violations(browser: &mut Browser, axe: &str) -> Vec<String> {
     browser.evaluate(&format!("{axe}; 0"));
     let found = browser.text(
-        "axe.run(document, { resultTypes: ['violations'] }).then((r) => JSON.stringify(r.violations.flatMap(
+        "axe.run(document, { resultTypes: ['violations'], preload: false }).then((r) => JSON.stringify(r.violations.flatMap(
             (v) => v.nodes.map((n) => v.id + ' at ' + n.html + ': ' + n.failureSummary))))",
     );
     serde_json::from_str(&found).unwrap()

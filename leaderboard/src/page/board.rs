@@ -42,19 +42,17 @@ pub(super) fn page(site: &Site<'_>, task: &TaskView, query: &str) -> Markup {
     chrome(site, &place, &task.task.id(), &body)
 }
 
-/// The smallest difference that the number of episodes can show.
+/// The smallest difference that the number of episodes can show, at the first model that leaves room for one.
 fn detectable(task: &TaskView) -> Markup {
-    let Some(best) = task.best() else {
-        return html! {};
-    };
-    let Some(difference) = best.ranked.detectable else {
+    let trained = task.rows.iter().filter(|row| row.ranked.rank.is_some());
+    let Some((row, difference)) = trained.filter_map(|row| Some((row, row.ranked.detectable?))).next() else {
         return html! {};
     };
     html! {
         p {
-            "With " (best.ranked.episodes) " episodes each, two models on different episodes have to differ by "
-            strong { (format!("{:.1} points", 100.0 * difference)) }
-            " before a test at the 5% level finds it four times out of five. Here all run the same episodes, which helps; rows that share a letter cannot be told apart."
+            "With " (row.ranked.episodes) " episodes, a model that is run on other episodes has to be better than one at "
+            (percent(row.ranked.success_rate)) " by " strong { (format!("{:.1} points", 100.0 * difference)) }
+            " before a test at the 5% level finds it four times out of five. Rows here share their episodes, which helps; rows that share a letter cannot be told apart."
         }
     }
 }
@@ -117,10 +115,10 @@ fn table(site: &Site<'_>, task: &TaskView, query: &Query, place: &Place) -> Mark
         "Ranked runs",
         &html! {
             table data-board data-sortable data-complete=[is_complete.then_some("yes")] {
-                caption { "Runs of " (task.task.id()) ", each recomputed from its episodes" }
+                caption { span { "Runs of " (task.task.id()) ", each recomputed from its episodes" } }
                 thead { tr {
-                    @for (column, name, title, first) in COLUMNS { (heading(site, query, place, (column, name, title, first))) }
                     @if compares { th scope="col" { "pick" } }
+                    @for (column, name, title, first) in COLUMNS { (heading(site, query, place, (column, name, title, first))) }
                 } }
                 tbody { @for row in &rows { (row_of(site, task, row, &scale, compares)) } }
             }
@@ -173,10 +171,13 @@ fn row_of(site: &Site<'_>, task: &TaskView, row: &Row, scale: &Scale, compares: 
     let ranked = &row.ranked;
     html! {
         tr.reference[is_reference].struck[row.struck().is_some()] data-text=(row.search_text) data-track=(row.track()) data-level=[row.level()] {
+            @if compares {
+                td { input type="checkbox" name="run" value=(row.run.id) aria-label={ "pick " (ranked.label) }; }
+            }
             td.number data-v=(key(Column::Rank)) { (rank(row)) }
             td.model data-v=(key(Column::Model)) {
                 a href=(site.links.to(&Place::Run(row.run.id.clone()))) { (ranked.label) }
-                @if let Some(why) = row.struck() { span.bad { " struck out: " (why) } }
+                @if let Some(why) = row.struck() { " " span.bad { "struck out: " (why) } }
             }
             td data-v=(key(Column::Submitter)) { (row.submitter().unwrap_or("")) }
             td data-v=(key(Column::Planner)) { (row.planner()) }
@@ -194,9 +195,6 @@ fn row_of(site: &Site<'_>, task: &TaskView, row: &Row, scale: &Scale, compares: 
             td.number data-v=(key(Column::Seconds)) { (row.plan_seconds().map_or_else(String::new, number)) }
             td.number data-v=(key(Column::Steps)) { (row.candidate_steps().map_or_else(String::new, |steps| count(steps as u64))) }
             td data-v=(key(Column::Date)) title=(row.run.added_utc) { (day(&row.run.added_utc)) }
-            @if compares {
-                td { input type="checkbox" name="run" value=(row.run.id) aria-label={ "pick " (ranked.label) }; }
-            }
         }
     }
 }
@@ -206,6 +204,7 @@ pub(super) fn rank(row: &Row) -> String {
     match (row.ranked.rank, row.ranked.rank_interval) {
         (Some(rank), Some((low, high))) if low < high => format!("{rank} ({low} to {high})"),
         (Some(rank), _) => rank.to_string(),
+        (None, _) if row.struck().is_some() => "struck out".into(),
         (None, _) => role(row.ranked.kind).into(),
     }
 }
@@ -272,7 +271,7 @@ fn means(site: &Site<'_>, task: &TaskView) -> Markup {
         h2 { "Means over training seeds" }
         (scroll("Means over training seeds", &html! {
             table data-sortable {
-                caption { "Each dot is one training seed; the bar is the interval for the draw of the episodes. A recipe is as good as its mean, not as its best seed." }
+                caption { span { "Each dot is one training seed; the bar is the interval for the draw of the episodes. A recipe is as good as its mean, not as its best seed." } }
                 thead { tr {
                     th scope="col" data-sort="text" { "recipe" }
                     th scope="col" { "training seeds" }
@@ -317,7 +316,7 @@ fn published(task: &TaskView) -> Markup {
         h2 { "Reported elsewhere" }
         (scroll("Reported by the authors of the paper", &html! {
             table {
-                caption { strong { (REPORTED) } ": " (PAPER) ". The deviation is over training seeds and epochs; it is no interval of a success rate." }
+                caption { span { strong { (REPORTED) } ": " (PAPER) ". The deviation is over training seeds and epochs; it is no interval of a success rate." } }
                 thead { tr {
                     th scope="col" { "model" } th scope="col" { "planner" }
                     th.number scope="col" { "success" } th.number scope="col" { "std" } th scope="col" { "where" }
@@ -352,7 +351,7 @@ fn imported(task: &TaskView) -> Markup {
         h2 { "Imported from other boards" }
         (scroll("Imported from other boards", &html! {
             table {
-                caption { strong { "Unverified" } ": numbers of other boards as they stood there. No episodes of them were seen here, so they have no rank." }
+                caption { span { strong { "Unverified" } ": numbers of other boards as they stood there. No episodes of them were seen here, so they have no rank." } }
                 thead { tr { @for name in IMPORTED { th scope="col" { (name) } } } }
                 tbody { @for row in &task.imported { tr.reference { @for name in IMPORTED { td.wrap { (text(row, name)) } } } } }
             }

@@ -113,7 +113,7 @@ fn both(site: &Site<'_>, pair: &Pair<'_>) -> Markup {
     };
     scroll("The two runs", &html! {
         table {
-            caption { "Each run on all of its episodes" }
+            caption { span { "Each run on all of its episodes" } }
             thead { tr {
                 th scope="col" { "run" } th scope="col" { "planner" } th scope="col" { "level" } th.number scope="col" { "n" }
                 th scope="col" { "success, 95% interval" } th.number scope="col" { "final distance" }
@@ -141,7 +141,7 @@ fn outcomes(comparison: &Comparison, a: &str, b: &str) -> Markup {
     let outcomes = comparison.outcomes;
     scroll("Paired outcomes", &html! {
         table {
-            caption { "Shared episodes by outcome" }
+            caption { span { "Shared episodes by outcome" } }
             thead { tr { td {} th.number scope="col" { (b) ": at the goal" } th.number scope="col" { (b) ": not" } } }
             tbody {
                 tr { th scope="row" { (a) ": at the goal" } td.number { (outcomes.both) } td.number { strong { (outcomes.only_first) } } }
@@ -167,7 +167,7 @@ fn episodes(site: &Site<'_>, pair: &Pair<'_>) -> Markup {
         p { "Those in which only one succeeded come first." }
         (scroll("Episodes of both", &html! {
             table data-sortable {
-                caption { "Every shared episode" }
+                caption { span { "Every shared episode" } }
                 thead { tr {
                     th.number scope="col" data-sort="number" { "seed" }
                     th scope="col" data-sort="text" { (a) } th.number scope="col" data-sort="number" { "distance" } th scope="col" { "view" }

@@ -205,7 +205,7 @@ fn film(site: &Site<'_>, run: &str, episode: u32) -> Markup {
                 @if site.links.has(&place(frame)) {
                     figure {
                         img src=(site.links.to(&place(frame))) alt=(if frame == 0 { "goal".to_string() } else { format!("frame {frame} of {FILM_FRAMES}") }) width="112" height="112" loading="lazy";
-                        figcaption { @if frame == 0 { "goal" } @else { (frame) " of " (FILM_FRAMES) } }
+                        figcaption { span { @if frame == 0 { "goal" } @else { (frame) " of " (FILM_FRAMES) } } }
                     }
                 }
             }
@@ -250,7 +250,7 @@ fn steps(row: &EpisodeRow) -> Markup {
             summary { "All " (row.distances.len()) " states and what was done in them" }
             (scroll("Steps", &html! {
                 table {
-                    caption { "State and distance before each step, and the action that followed" }
+                    caption { span { "State and distance before each step, and the action that followed" } }
                     thead { tr {
                         th.number scope="col" { "step" } th.number scope="col" { "distance" }
                         th scope="col" { "state" } th scope="col" { "action" }

@@ -39,7 +39,7 @@ fn tasks(site: &Site<'_>) -> Markup {
         "Tasks",
         &html! {
             table data-sortable {
-                caption { "Best trained model of each task, with the interval of its success rate from the random floor (dashed, left) to the ceiling (dashed, right)." }
+                caption { span { "Best trained model of each task, with the interval of its success rate from the random floor (dashed, left) to the ceiling (dashed, right)." } }
                 thead { tr {
                     th scope="col" data-sort="text" { "task" }
                     th scope="col" { "what it asks" }

@@ -25,7 +25,7 @@ pub(super) fn page(site: &Site<'_>) -> Markup {
         @if events.len() > MOST { p { "The newest " (MOST) " of " (events.len()) "; JSON and CSV have all." } }
         (scroll("Events", &html! {
             table {
-                caption { "Events, newest first" }
+                caption { span { "Events, newest first" } }
                 thead { tr {
                     th.number scope="col" { "number" } th scope="col" { "time" } th scope="col" { "what" }
                     th scope="col" { "about" } th scope="col" { "hash" }
@@ -83,7 +83,7 @@ pub(super) fn keys_page(site: &Site<'_>) -> Markup {
         @else {
             (scroll("Keys", &html! {
                 table data-sortable {
-                    caption { "Names and their keys (ed25519)" }
+                    caption { span { "Names and their keys (ed25519)" } }
                     thead { tr { th scope="col" data-sort="text" { "name" } th scope="col" { "key" } th scope="col" data-sort="text" { "since" } th.number scope="col" data-sort="number" { "runs" } th scope="col" data-sort="text" { "state" } } }
                     tbody {
                         @for key in keys {

@@ -33,7 +33,7 @@ pub(super) fn page(site: &Site<'_>, id: &str) -> Option<Markup> {
         }
         h1 { (label) }
         p {
-            "Rank " (rank(row)) " on " (task.task.id()) " " (badge(row.level()))
+            "On " (task.task.id()) ": " strong { @if row.ranked.rank.is_some() { "rank " } (rank(row)) } " " (badge(row.level()))
             @if let Some(submitter) = row.submitter() { " submitted by " strong { (submitter) } }
             @else { " added on the machine of the board" }
             ", " (row.run.added_utc)
@@ -95,7 +95,7 @@ fn checks(site: &Site<'_>, row: &Row) -> Markup {
         } @else {
             (scroll("Checks", &html! {
                 table {
-                    thead { tr { th scope="col" { "level" } th scope="col" { "check" } th scope="col" { "outcome" } th scope="col" { "why" } } }
+                    thead { tr { th scope="col" { "level" } th scope="col" { "check" } th scope="col" { "outcome" } th scope="col" { "found" } } }
                     tbody {
                         @for check in &checks {
                             tr {
@@ -202,7 +202,7 @@ fn relatives(site: &Site<'_>, task: &TaskView, row: &Row) -> Markup {
         h2 { "The same model elsewhere" }
         (scroll("The same model on other tasks and with other training seeds", &html! {
             table data-sortable {
-                caption { "Runs of the same weights, and of the same recipe with other training seeds" }
+                caption { span { "Runs of the same weights, and of the same recipe with other training seeds" } }
                 thead { tr {
                     th scope="col" data-sort="text" { "task" } th scope="col" data-sort="text" { "run" } th scope="col" data-sort="text" { "shares" }
                     th.number scope="col" data-sort="number" { "training seed" } th scope="col" data-sort="text" { "planner" }
@@ -289,7 +289,7 @@ fn episodes(site: &Site<'_>, row: &Row, outcomes: &[Outcome]) -> Markup {
         @if outcomes.len() > TABLE_ROWS { p { "The first " (TABLE_ROWS) " of " (outcomes.len()) "; the CSV has all." } }
         (scroll("Episodes", &html! {
             table data-sortable {
-                caption { "Every episode of the run" }
+                caption { span { "Every episode of the run" } }
                 thead { tr {
                     th.number scope="col" data-sort="number" { "episode" }
                     th.number scope="col" data-sort="number" { "seed" }

@@ -53,7 +53,7 @@ pub(crate) struct TaskView {
     pub(crate) slug: String,
     /// Its runs in the order of the board.
     pub(crate) rows: Vec<Row>,
-    /// Means over training seeds; members are positions in `rows`.
+    /// Means over training seeds, without what is struck out; members are positions in `rows`.
     pub(crate) means: Vec<SeedMean>,
     /// What the authors of the paper reported.
     pub(crate) published: Vec<(&'static Published, PublishedScore)>,
@@ -141,27 +141,62 @@ pub(crate) trait Details {
     fn method(&self, row: &Row) -> Option<String>;
 }
 
+/// What is read of a board before it is ranked.
+pub(crate) struct Content {
+    head: String,
+    events: Vec<Event>,
+    tasks: Vec<(BoardTask, Vec<BoardRun>)>,
+    keys: Vec<PinnedKey>,
+    errata: Vec<Erratum>,
+    foreign: Vec<Value>,
+}
+
+impl Content {
+    /// Reads a board.
+    ///
+    /// # Errors
+    /// When it cannot be read.
+    pub(crate) fn of(board: &Board) -> Result<Self> {
+        let mut tasks = Vec::new();
+        for known in board.tasks()? {
+            let runs = board.runs(&known.task)?;
+            tasks.push((known, runs));
+        }
+        Ok(Self {
+            head: board.head()?,
+            events: board.events()?,
+            tasks,
+            keys: board.keys()?,
+            errata: board.errata()?,
+            foreign: board.foreign()?,
+        })
+    }
+}
+
 impl Snapshot {
     /// Reads and ranks a board.
     ///
     /// # Errors
     /// When the board cannot be read or its runs disagree about an episode.
     pub(crate) fn of(board: &Board) -> Result<Self> {
-        let foreign = board.foreign()?;
-        let tasks = board
-            .tasks()?
-            .into_iter()
-            .map(|known| {
-                let runs = board.runs(&known.task)?;
-                TaskView::of(known, runs, &foreign)
-            })
-            .collect::<Result<Vec<TaskView>>>()?;
+        Self::ranked(Content::of(board)?)
+    }
+
+    /// Ranks what was read of a board, which is free meanwhile.
+    ///
+    /// # Errors
+    /// When runs disagree about an episode.
+    pub(crate) fn ranked(content: Content) -> Result<Self> {
+        let foreign = content.foreign;
+        let tasks = content.tasks.into_iter();
         let mut snapshot = Self {
-            head: board.head()?,
-            events: board.events()?,
-            tasks,
-            keys: board.keys()?,
-            errata: board.errata()?,
+            head: content.head,
+            events: content.events,
+            tasks: tasks
+                .map(|(known, runs)| TaskView::of(known, runs, &foreign))
+                .collect::<Result<Vec<TaskView>>>()?,
+            keys: content.keys,
+            errata: content.errata,
             places: HashMap::new(),
         };
         snapshot.find_places();
@@ -213,28 +248,18 @@ impl Snapshot {
 impl TaskView {
     pub(super) fn of(known: BoardTask, runs: Vec<BoardRun>, foreign: &[Value]) -> Result<Self> {
         let BoardTask { task, data, .. } = known;
-        let named: Vec<(&RunRecord, String)> = runs
-            .iter()
-            .map(|run| (&run.record, run.id.chars().take(12).collect()))
-            .collect();
-        let labels = distinct_labels(&named);
-        let scored: Vec<(Scored, ModelKind)> = runs
-            .iter()
-            .zip(labels)
-            .map(|(run, label)| (run.scored(label), run.record.model.kind))
-            .collect();
-        let ranking = rank(&scored)?;
-        let ordered: Vec<_> = ranking
-            .iter()
-            .map(|ranked| (&runs[ranked.index].record, &scored[ranked.index].0))
-            .collect();
-        let means = seed_means(&ordered);
-        drop(scored);
-        let mut runs: Vec<Option<BoardRun>> = runs.into_iter().map(Some).collect();
-        let rows = ranking
-            .into_iter()
-            .filter_map(|ranked| Some(Row::new(runs[ranked.index].take()?, ranked)))
-            .collect();
+        let (struck, sound): (Vec<BoardRun>, Vec<BoardRun>) = runs.into_iter().partition(|run| why_struck(run).is_some());
+        let (mut rows, means) = ranked(sound)?;
+        // What is struck out takes nobody's place: it stands behind the trained models, without a rank.
+        let (mut apart, _) = ranked(struck)?;
+        for row in &mut apart {
+            row.ranked.rank = None;
+            row.ranked.rank_interval = None;
+            row.ranked.to_best = None;
+            row.ranked.letters = String::new();
+        }
+        let first = rows.iter().take_while(|row| row.ranked.kind == ModelKind::Trained).count();
+        rows.splice(first..first, apart);
         let published = ["l2", "l1"]
             .iter()
             .flat_map(|distance| published_for(&task.name, "cem", distance))
@@ -255,11 +280,9 @@ impl TaskView {
         })
     }
 
-    /// The best trained model.
+    /// The best trained model that is not struck out.
     pub(crate) fn best(&self) -> Option<&Row> {
-        self.rows
-            .first()
-            .filter(|row| row.ranked.kind == ModelKind::Trained)
+        self.rows.first().filter(|row| row.ranked.rank.is_some())
     }
 
     /// Number of trained models.
@@ -289,6 +312,32 @@ impl TaskView {
             .find(|row| row.ranked.kind == ModelKind::Oracle);
         oracle.map(|row| row.ranked.success_rate)
     }
+}
+
+/// Ranks runs; members of the means are positions in the rows.
+fn ranked(runs: Vec<BoardRun>) -> Result<(Vec<Row>, Vec<SeedMean>)> {
+    let named: Vec<(&RunRecord, String)> = runs
+        .iter()
+        .map(|run| (&run.record, run.id.chars().take(12).collect()))
+        .collect();
+    let labels = distinct_labels(&named);
+    let scored: Vec<(Scored, ModelKind)> = runs
+        .iter()
+        .zip(labels)
+        .map(|(run, label)| (run.scored(label), run.record.model.kind))
+        .collect();
+    let ranking = rank(&scored)?;
+    let ordered: Vec<_> = ranking
+        .iter()
+        .map(|ranked| (&runs[ranked.index].record, &scored[ranked.index].0))
+        .collect();
+    let means = seed_means(&ordered);
+    drop(scored);
+    let mut runs: Vec<Option<BoardRun>> = runs.into_iter().map(Some).collect();
+    let rows = ranking
+        .into_iter()
+        .filter_map(|ranked| Some(Row::new(runs[ranked.index].take()?, ranked)));
+    Ok((rows.collect(), means))
 }
 
 impl Row {

@@ -3,7 +3,7 @@
 use std::net::IpAddr;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError, RwLock};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use tokio::sync::{Semaphore, watch};
 
@@ -11,12 +11,15 @@ use super::Options;
 use super::cache::Cache;
 use super::limiter::Limiter;
 use crate::error::Result;
+use crate::page::snapshot::Content;
 use crate::page::{Shelf, Snapshot};
 use crate::referee::Referee;
 use crate::store::Board;
 
 /// How often a change by another program is looked for.
 const LOOK_EVERY: Duration = Duration::from_secs(1);
+/// The longest pause between two snapshots while the board changes all the time.
+const LONGEST_PAUSE: Duration = Duration::from_secs(2);
 /// How long a reader waits for a snapshot with what was just accepted.
 const PATIENCE: Duration = Duration::from_secs(10);
 /// Pages rendered at once.
@@ -106,7 +109,10 @@ impl State {
 
     /// Says that the board was changed.
     pub(super) fn changed(&self) {
+        // Under the lock, or the thread could miss it between looking and waiting.
+        let ends = self.ends.lock().unwrap_or_else(PoisonError::into_inner);
         self.changes.fetch_add(1, Ordering::SeqCst);
+        drop(ends);
         self.wake.notify_all();
     }
 
@@ -128,10 +134,17 @@ impl State {
         let mut ends = self.ends.lock().unwrap_or_else(PoisonError::into_inner);
         while !*ends {
             drop(ends);
+            let began = Instant::now();
             self.refresh();
+            // While many bundles come in, half of the time is left for them.
+            let took = began.elapsed().min(LONGEST_PAUSE);
             ends = self.ends.lock().unwrap_or_else(PoisonError::into_inner);
             let is_behind = *self.seen.borrow() < self.changes.load(Ordering::SeqCst);
-            if !*ends && !is_behind {
+            if is_behind && !*ends {
+                drop(ends);
+                std::thread::sleep(took);
+                ends = self.ends.lock().unwrap_or_else(PoisonError::into_inner);
+            } else if !*ends {
                 let waited = self.wake.wait_timeout(ends, LOOK_EVERY);
                 ends = waited.unwrap_or_else(PoisonError::into_inner).0;
             }
@@ -168,8 +181,9 @@ impl State {
 }
 
 fn publish(shelf: &Shelf, options: &Options) -> Result<Published> {
+    let content = Content::of(&shelf.board())?;
     Ok(Published {
-        snapshot: Snapshot::of(&shelf.board())?,
+        snapshot: Snapshot::ranked(content)?,
         pages: Cache::new(options.cache_bytes),
     })
 }
