@@ -33,7 +33,14 @@ impl Drop for Served {
 impl Served {
     fn start(board: &Path, options: &[&str]) -> Self {
         let mut process = Command::new(env!("CARGO_BIN_EXE_jepa-bench-under-test"))
-            .args(["leaderboard", "serve", "--db", text(board), "--address", "127.0.0.1:0"])
+            .args([
+                "leaderboard",
+                "serve",
+                "--db",
+                text(board),
+                "--address",
+                "127.0.0.1:0",
+            ])
             .args(options)
             .env("NO_PROGRESS", "1")
             .env_remove("JEPA_BENCH_HOME")
@@ -42,8 +49,14 @@ impl Served {
             .spawn()
             .unwrap();
         let mut line = String::new();
-        BufReader::new(process.stdout.take().unwrap()).read_line(&mut line).unwrap();
-        let host = line.trim().trim_start_matches("http://").trim_end_matches('/').to_string();
+        BufReader::new(process.stdout.take().unwrap())
+            .read_line(&mut line)
+            .unwrap();
+        let host = line
+            .trim()
+            .trim_start_matches("http://")
+            .trim_end_matches('/')
+            .to_string();
         assert!(host.contains(':'), "{line}");
         Self { process, host }
     }
@@ -51,15 +64,25 @@ impl Served {
     /// Status and body of an answer.
     fn ask(&self, method: &str, path: &str, body: &[u8]) -> (u16, Vec<u8>) {
         let mut stream = TcpStream::connect(&self.host).unwrap();
-        stream.set_read_timeout(Some(Duration::from_secs(300))).unwrap();
+        stream
+            .set_read_timeout(Some(Duration::from_secs(300)))
+            .unwrap();
         let length = body.len();
-        let head = format!("{method} {path} HTTP/1.1\r\nhost: board\r\nconnection: close\r\ncontent-length: {length}\r\n\r\n");
+        let head = format!(
+            "{method} {path} HTTP/1.1\r\nhost: board\r\nconnection: close\r\ncontent-length: {length}\r\n\r\n"
+        );
         stream.write_all(head.as_bytes()).unwrap();
         stream.write_all(body).unwrap();
         let mut answer = Vec::new();
         stream.read_to_end(&mut answer).unwrap();
-        let end = answer.windows(4).position(|four| four == b"\r\n\r\n").unwrap();
-        let status = std::str::from_utf8(&answer[9..12]).unwrap().parse().unwrap();
+        let end = answer
+            .windows(4)
+            .position(|four| four == b"\r\n\r\n")
+            .unwrap();
+        let status = std::str::from_utf8(&answer[9..12])
+            .unwrap()
+            .parse()
+            .unwrap();
         (status, answer.split_off(end + 4))
     }
 
@@ -71,15 +94,25 @@ impl Served {
 
     /// The most memory that the server has taken, in MiB.
     fn memory(&self) -> u64 {
-        let status = std::fs::read_to_string(format!("/proc/{}/status", self.process.id())).unwrap();
-        let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:")).unwrap();
+        let status =
+            std::fs::read_to_string(format!("/proc/{}/status", self.process.id())).unwrap();
+        let line = status
+            .lines()
+            .find_map(|line| line.strip_prefix("VmHWM:"))
+            .unwrap();
         line.trim().trim_end_matches(" kB").parse::<u64>().unwrap() / 1024
     }
 
     /// Ctrl-C; the exit status.
     fn interrupt(mut self) -> Option<i32> {
         let pid = self.process.id().to_string();
-        assert!(Command::new("kill").args(["-INT", &pid]).status().unwrap().success());
+        assert!(
+            Command::new("kill")
+                .args(["-INT", &pid])
+                .status()
+                .unwrap()
+                .success()
+        );
         self.process.wait().unwrap().code()
     }
 }
@@ -87,7 +120,17 @@ impl Served {
 fn evaluate(folder: &Path, model: &str, episodes: u64) -> PathBuf {
     let out = folder.join(model.replace(':', "-"));
     let episodes = episodes.to_string();
-    succeeds(&["eval", "--model", model, "--task", "wall", "--out", text(&out), "--episodes", &episodes]);
+    succeeds(&[
+        "eval",
+        "--model",
+        model,
+        "--task",
+        "wall",
+        "--out",
+        text(&out),
+        "--episodes",
+        &episodes,
+    ]);
     only_run(&out)
 }
 
@@ -112,7 +155,10 @@ fn bundle(folder: &Path) -> Vec<u8> {
         ..Claims::default()
     };
     let identity = Identity::from_secret("lab", &[7; 32]).unwrap();
-    Bundle::new(&run, &claims, &identity).unwrap().to_bytes().unwrap()
+    Bundle::new(&run, &claims, &identity)
+        .unwrap()
+        .to_bytes()
+        .unwrap()
 }
 
 #[test]
@@ -125,7 +171,11 @@ fn a_board_is_served_takes_a_bundle_and_stops_when_asked() {
 
     let (status, answer) = served.ask("POST", "/api/v1/submissions", &bundle(folder.path()));
     let answer: Value = serde_json::from_slice(&answer).unwrap();
-    assert_eq!((status, answer["level"].as_str()), (201, Some("V2")), "{answer}");
+    assert_eq!(
+        (status, answer["level"].as_str()),
+        (201, Some("V2")),
+        "{answer}"
+    );
     let url = answer["url"].as_str().unwrap();
     assert!(served.page(url).contains("episodes played again"));
     let (status, frame) = served.ask("GET", &format!("{url}/film/0-1.png"), b"");
@@ -140,18 +190,31 @@ fn an_export_of_the_program_is_the_same_twice_and_touches_no_other_folder() {
     let board = board(folder.path());
     let export = |name: &str| {
         let out = folder.path().join(name);
-        succeeds(&["leaderboard", "export", "--db", text(&board), "--out", text(&out)]);
+        succeeds(&[
+            "leaderboard",
+            "export",
+            "--db",
+            text(&board),
+            "--out",
+            text(&out),
+        ]);
         tree(&out)
     };
     let one = export("one");
     assert!(one == export("two"));
     assert!(one == export("one"), "written over itself");
-    assert!(one.keys().any(|name| name.ends_with("-1.png")), "films are drawn");
+    assert!(
+        one.keys().any(|name| name.ends_with("-1.png")),
+        "films are drawn"
+    );
     let precious = folder.path().join("precious");
     std::fs::create_dir(&precious).unwrap();
     std::fs::write(precious.join("thesis.tex"), "years").unwrap();
     let out = text(&precious);
-    let error = crate::support::exits_with(2, &["leaderboard", "export", "--db", text(&board), "--out", out]);
+    let error = crate::support::exits_with(
+        2,
+        &["leaderboard", "export", "--db", text(&board), "--out", out],
+    );
     assert!(error.contains("something else than an export"), "{error}");
 }
 

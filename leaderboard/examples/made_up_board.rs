@@ -14,7 +14,9 @@ use std::path::Path;
 use std::sync::Arc;
 
 use jepa_leaderboard::testing::{SyntheticReferee, SyntheticRun};
-use jepa_leaderboard::{Board, Bundle, Claims, Error, Identity, Run, Server, ServerOptions, verify};
+use jepa_leaderboard::{
+    Board, Bundle, Claims, Error, Identity, Run, Server, ServerOptions, verify,
+};
 
 /// Models of a board, each with three training seeds; the rest of the runs has numbers for names.
 const NAMES: [&str; 4] = ["pldm", "dino-wm", "ours", "lewm"];
@@ -55,15 +57,21 @@ fn make(folder: &Path, path: &Path, runs: u32, episodes: u32) -> Result<(), Erro
         board.add(&Run::load(&run)?)?;
     }
     for k in 0..runs {
-        let name = NAMES.get(k as usize / 3).map_or_else(|| format!("model-{k:04}"), ToString::to_string);
+        let name = NAMES
+            .get(k as usize / 3)
+            .map_or_else(|| format!("model-{k:04}"), ToString::to_string);
         let share = 0.25 + 0.7 * f64::from(k * 7919 % 997) / 997.0;
-        let synthetic = SyntheticRun::new(&name, episodes).reaching(share).seeded(u64::from(k % 3) + 1);
+        let synthetic = SyntheticRun::new(&name, episodes)
+            .reaching(share)
+            .seeded(u64::from(k % 3) + 1);
         let run = Run::load(&synthetic.write(&scratch)?)?;
         let identity = &identities[k as usize % identities.len()];
         let claims = Claims {
             licence: "MIT".into(),
             contact: format!("{}@example.org", identity.name()),
-            method: format!("# {name}\n\nMade up: nothing was trained.\n\n- planner: `cem`\n- data: none\n"),
+            method: format!(
+                "# {name}\n\nMade up: nothing was trained.\n\n- planner: `cem`\n- data: none\n"
+            ),
             created_utc: "2026-01-31T12:00:00Z".into(),
             ..Claims::default()
         };

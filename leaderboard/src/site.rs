@@ -99,7 +99,11 @@ pub fn export_site(
 /// The folder is not there, is empty, or is an export.
 fn check_target(out: &Path) -> Result<()> {
     let Ok(mut entries) = std::fs::read_dir(out) else {
-        return if out.exists() { Err(not_ours(out)) } else { Ok(()) };
+        return if out.exists() {
+            Err(not_ours(out))
+        } else {
+            Ok(())
+        };
     };
     if entries.next().is_none() {
         return Ok(());
@@ -129,7 +133,11 @@ struct Beside {
 
 impl Beside {
     fn new(out: &Path) -> Result<Self> {
-        let name = out.file_name().unwrap_or_default().to_string_lossy().into_owned();
+        let name = out
+            .file_name()
+            .unwrap_or_default()
+            .to_string_lossy()
+            .into_owned();
         let parent = match out.parent() {
             Some(parent) if !parent.as_os_str().is_empty() => parent.to_path_buf(),
             _ => PathBuf::from("."),
@@ -185,7 +193,13 @@ impl Writer<'_> {
     fn data(&mut self) -> Result<()> {
         let snapshot = self.snapshot;
         self.places.extend([
-            Place::Index, Place::Submit, Place::Keys, Place::Log, Place::Feed, Place::Style, Place::Script,
+            Place::Index,
+            Place::Submit,
+            Place::Keys,
+            Place::Log,
+            Place::Feed,
+            Place::Style,
+            Place::Script,
         ]);
         for task in &snapshot.tasks {
             self.places.insert(Place::Board(task.slug.clone()));
@@ -214,7 +228,8 @@ impl Writer<'_> {
             return Ok(());
         };
         for episode in worst(&kept, self.options.episodes) {
-            self.places.insert(Place::Episode(id.clone(), episode.episode));
+            self.places
+                .insert(Place::Episode(id.clone(), episode.episode));
             self.film(task, id, episode)?;
         }
         Ok(())
@@ -227,7 +242,10 @@ impl Writer<'_> {
         }
         let pictures = self.shelf.film(self.snapshot, id, episode.episode);
         for (number, picture) in (0..).zip(pictures.unwrap_or_default()) {
-            self.put(Place::Frame(id.to_string(), episode.episode, number), &picture)?;
+            self.put(
+                Place::Frame(id.to_string(), episode.episode, number),
+                &picture,
+            )?;
         }
         Ok(())
     }
@@ -272,7 +290,8 @@ impl Writer<'_> {
     fn write(&mut self, file: &str, bytes: &[u8]) -> Result<()> {
         let path = self.root.join(file);
         if let Some(folder) = path.parent() {
-            std::fs::create_dir_all(folder).map_err(|source| Error::io("create", folder, source))?;
+            std::fs::create_dir_all(folder)
+                .map_err(|source| Error::io("create", folder, source))?;
         }
         std::fs::write(&path, bytes).map_err(|source| Error::io("write", &path, source))?;
         self.files += 1;
@@ -297,7 +316,12 @@ fn worst(kept: &[EpisodeRow], most: usize) -> Vec<&EpisodeRow> {
 /// Pairs of trained models, the better one first.
 fn comparisons(task: &TaskView) -> Vec<Place> {
     let is_trained = |row: &&Row| row.ranked.kind == ModelKind::Trained;
-    let ids: Vec<&String> = task.rows.iter().filter(is_trained).map(|row| &row.run.id).collect();
+    let ids: Vec<&String> = task
+        .rows
+        .iter()
+        .filter(is_trained)
+        .map(|row| &row.run.id)
+        .collect();
     let mut pairs = Vec::new();
     for (k, first) in ids.iter().enumerate().take(COMPARED) {
         for (l, second) in ids.iter().enumerate().skip(k + 1) {

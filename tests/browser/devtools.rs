@@ -41,7 +41,9 @@ pub(crate) fn chromium() -> Option<PathBuf> {
     }
     let folders = std::env::var_os("PATH").unwrap_or_default();
     let folders: Vec<PathBuf> = std::env::split_paths(&folders).collect();
-    let paths = NAMES.iter().flat_map(|name| folders.iter().map(move |folder| folder.join(name)));
+    let paths = NAMES
+        .iter()
+        .flat_map(|name| folders.iter().map(move |folder| folder.join(name)));
     paths.into_iter().find(|path| path.is_file())
 }
 
@@ -50,9 +52,19 @@ impl Browser {
     pub(crate) fn start(program: &Path) -> Self {
         let profile = tempfile::tempdir().unwrap();
         let mut process = Command::new(program)
-            .args(["--headless=new", "--remote-debugging-port=0", "--no-first-run", "--disable-gpu"])
+            .args([
+                "--headless=new",
+                "--remote-debugging-port=0",
+                "--no-first-run",
+                "--disable-gpu",
+            ])
             // Continuous integration runs as root in a container, where the sandbox cannot be set up. Only our own pages are opened.
-            .args(["--no-sandbox", "--disable-dev-shm-usage", "--hide-scrollbars", "--disable-background-networking"])
+            .args([
+                "--no-sandbox",
+                "--disable-dev-shm-usage",
+                "--hide-scrollbars",
+                "--disable-background-networking",
+            ])
             .arg(format!("--user-data-dir={}", profile.path().display()))
             .arg("about:blank")
             .stdout(Stdio::null())
@@ -61,14 +73,22 @@ impl Browser {
             .unwrap();
         let mut lines = BufReader::new(process.stderr.take().unwrap()).lines();
         let address = loop {
-            let line = lines.next().expect("the browser ended before it listened").unwrap();
+            let line = lines
+                .next()
+                .expect("the browser ended before it listened")
+                .unwrap();
             if let Some(address) = line.strip_prefix("DevTools listening on ") {
                 break address.to_string();
             }
         };
         // What else it has to say must not fill the pipe.
         std::thread::spawn(move || lines.for_each(drop));
-        let host = address.trim_start_matches("ws://").split('/').next().unwrap().to_string();
+        let host = address
+            .trim_start_matches("ws://")
+            .split('/')
+            .next()
+            .unwrap()
+            .to_string();
         let stream = TcpStream::connect(host).unwrap();
         stream.set_read_timeout(Some(PATIENCE)).unwrap();
         let (socket, _) = tungstenite::client(&address, stream).unwrap();
@@ -87,7 +107,10 @@ impl Browser {
     fn attach(&mut self) {
         let target = self.call("Target.createTarget", &json!({ "url": "about:blank" }));
         let attach = json!({ "targetId": target["targetId"], "flatten": true });
-        self.session = self.call("Target.attachToTarget", &attach)["sessionId"].as_str().unwrap().to_string();
+        self.session = self.call("Target.attachToTarget", &attach)["sessionId"]
+            .as_str()
+            .unwrap()
+            .to_string();
         for domain in ["Page", "Runtime", "Network", "Log"] {
             self.call(&format!("{domain}.enable"), &json!({}));
         }
@@ -101,7 +124,9 @@ impl Browser {
         if !self.session.is_empty() {
             message["sessionId"] = self.session.clone().into();
         }
-        self.socket.send(Message::text(message.to_string())).unwrap();
+        self.socket
+            .send(Message::text(message.to_string()))
+            .unwrap();
         loop {
             let heard = self.hear();
             if heard["id"] == id {
@@ -122,7 +147,8 @@ impl Browser {
 
     /// Opens an address and waits until the page and what it loads are there.
     pub(crate) fn open(&mut self, address: &str) {
-        self.events.retain(|event| event["method"] != "Page.loadEventFired");
+        self.events
+            .retain(|event| event["method"] != "Page.loadEventFired");
         let opened = self.call("Page.navigate", &json!({ "url": address }));
         assert!(opened.get("errorText").is_none(), "{address}: {opened}");
         self.loaded();
@@ -142,16 +168,24 @@ impl Browser {
 
     /// The value of a script's last expression; promises are waited for.
     pub(crate) fn evaluate(&mut self, script: &str) -> Value {
-        let parameters = json!({ "expression": script, "returnByValue": true, "awaitPromise": true });
+        let parameters =
+            json!({ "expression": script, "returnByValue": true, "awaitPromise": true });
         let result = self.call("Runtime.evaluate", &parameters);
-        assert!(result.get("exceptionDetails").is_none(), "{script}: {}", result["exceptionDetails"]);
+        assert!(
+            result.get("exceptionDetails").is_none(),
+            "{script}: {}",
+            result["exceptionDetails"]
+        );
         result["result"]["value"].clone()
     }
 
     /// The text that a script gives.
     pub(crate) fn text(&mut self, script: &str) -> String {
         let value = self.evaluate(script);
-        value.as_str().unwrap_or_else(|| panic!("{script} gives {value}")).to_string()
+        value
+            .as_str()
+            .unwrap_or_else(|| panic!("{script} gives {value}"))
+            .to_string()
     }
 
     /// Presses a key by its name, as `Tab`, `Enter`, `ArrowLeft`, `Space`.
@@ -166,8 +200,16 @@ impl Browser {
             other => panic!("no code for the key {other}"),
         };
         let name = if key == "Space" { " " } else { key };
-        for kind in [if text.is_empty() { "rawKeyDown" } else { "keyDown" }, "keyUp"] {
-            let mut event = json!({ "type": kind, "key": name, "code": key, "windowsVirtualKeyCode": code });
+        for kind in [
+            if text.is_empty() {
+                "rawKeyDown"
+            } else {
+                "keyDown"
+            },
+            "keyUp",
+        ] {
+            let mut event =
+                json!({ "type": kind, "key": name, "code": key, "windowsVirtualKeyCode": code });
             if kind == "keyDown" {
                 event["text"] = text.into();
             }
@@ -182,19 +224,26 @@ impl Browser {
 
     /// Size of the page in CSS pixels.
     pub(crate) fn resize(&mut self, width: u32, height: u32) {
-        let size = json!({ "width": width, "height": height, "deviceScaleFactor": 1, "mobile": false });
+        let size =
+            json!({ "width": width, "height": height, "deviceScaleFactor": 1, "mobile": false });
         self.call("Emulation.setDeviceMetricsOverride", &size);
     }
 
     /// What the reader's system prefers: `light` or `dark`.
     pub(crate) fn prefer(&mut self, scheme: &str) {
         let features = json!([{ "name": "prefers-color-scheme", "value": scheme }]);
-        self.call("Emulation.setEmulatedMedia", &json!({ "media": "", "features": features }));
+        self.call(
+            "Emulation.setEmulatedMedia",
+            &json!({ "media": "", "features": features }),
+        );
     }
 
     /// Whether pages may run scripts.
     pub(crate) fn allow_scripts(&mut self, allowed: bool) {
-        self.call("Emulation.setScriptExecutionDisabled", &json!({ "value": !allowed }));
+        self.call(
+            "Emulation.setScriptExecutionDisabled",
+            &json!({ "value": !allowed }),
+        );
     }
 
     /// A picture of the whole page, at most 3,000 pixels high.
@@ -223,8 +272,14 @@ fn problem(event: &Value) -> Option<String> {
     let details = &event["params"];
     let is_bad = match event["method"].as_str()? {
         "Runtime.exceptionThrown" => true,
-        "Runtime.consoleAPICalled" => matches!(details["type"].as_str(), Some("error" | "warning" | "assert")),
-        "Log.entryAdded" => matches!(details["entry"]["level"].as_str(), Some("error" | "warning")),
+        "Runtime.consoleAPICalled" => matches!(
+            details["type"].as_str(),
+            Some("error" | "warning" | "assert")
+        ),
+        "Log.entryAdded" => matches!(
+            details["entry"]["level"].as_str(),
+            Some("error" | "warning")
+        ),
         "Network.loadingFailed" => details["canceled"] != true,
         "Network.responseReceived" => details["response"]["status"].as_u64() >= Some(400),
         _ => false,
@@ -244,7 +299,9 @@ fn base64(text: &str) -> Vec<u8> {
     let mut bytes = Vec::with_capacity(text.len() / 4 * 3);
     for four in text.as_bytes().chunks(4) {
         let plain = four.iter().filter(|byte| **byte != b'=').count();
-        let bits = four.iter().fold(0, |sum, byte| sum << 6 | if *byte == b'=' { 0 } else { digit(*byte) });
+        let bits = four.iter().fold(0, |sum, byte| {
+            sum << 6 | if *byte == b'=' { 0 } else { digit(*byte) }
+        });
         bytes.extend_from_slice(&bits.to_be_bytes()[1..plain.max(2)]);
     }
     bytes

@@ -7,9 +7,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::{Context as _, bail, ensure};
-use jepa_leaderboard::{
-    Board, ExportOptions, Rate, Referee, Server, ServerOptions, export_site,
-};
+use jepa_leaderboard::{Board, ExportOptions, Rate, Referee, Server, ServerOptions, export_site};
 use serde_json::json;
 
 use super::Context;
@@ -72,7 +70,11 @@ pub fn serve(
         admin_token: args.admin_token.as_deref().map(read_token).transpose()?,
         is_behind_proxy: args.behind_proxy,
         requests: rate(args.requests_per_second, 4.0, "requests-per-second")?,
-        uploads: rate(args.submissions_per_minute / 60.0, 200.0, "submissions-per-minute")?,
+        uploads: rate(
+            args.submissions_per_minute / 60.0,
+            200.0,
+            "submissions-per-minute",
+        )?,
         ..ServerOptions::default()
     };
     let server = Server::start(Board::open(file)?, referee, options)?;
@@ -109,7 +111,9 @@ fn read_token(path: &Path) -> anyhow::Result<String> {
         use std::os::unix::fs::PermissionsExt as _;
         let mode = std::fs::metadata(path)?.permissions().mode();
         if mode & 0o077 != 0 {
-            bail!("others may read the token in `{shown}`; make it yours with `chmod 600 '{shown}'`");
+            bail!(
+                "others may read the token in `{shown}`; make it yours with `chmod 600 '{shown}'`"
+            );
         }
     }
     let token = text.trim();
@@ -138,7 +142,9 @@ pub fn export(
     } else {
         let (out, megabytes) = (args.out.display(), exported.bytes as f64 / 1e6);
         let files = exported.files;
-        ctx.print(&format!("{out}: {files} files, {megabytes:.1} MB; open {out}/index.html"))?;
+        ctx.print(&format!(
+            "{out}: {files} files, {megabytes:.1} MB; open {out}/index.html"
+        ))?;
     }
     Ok(ExitCode::SUCCESS)
 }
@@ -169,10 +175,20 @@ mod tests {
             std::fs::set_permissions(&path, std::fs::Permissions::from_mode(mode)).unwrap();
             read_token(&path).map_err(|error| error.to_string())
         };
-        assert_eq!(write("0123456789abcdef\n", 0o600).unwrap(), "0123456789abcdef");
-        assert!(write("0123456789abcdef\n", 0o644).unwrap_err().contains("chmod 600"));
+        assert_eq!(
+            write("0123456789abcdef\n", 0o600).unwrap(),
+            "0123456789abcdef"
+        );
+        assert!(
+            write("0123456789abcdef\n", 0o644)
+                .unwrap_err()
+                .contains("chmod 600")
+        );
         for text in ["", "short", "0123456789 abcdef", "0123456789abcde\u{e9}"] {
-            assert!(write(text, 0o600).unwrap_err().contains("holds no token"), "{text}");
+            assert!(
+                write(text, 0o600).unwrap_err().contains("holds no token"),
+                "{text}"
+            );
         }
     }
 }

@@ -45,7 +45,10 @@ pub(super) fn page(site: &Site<'_>, task: &TaskView, query: &str) -> Markup {
 /// The smallest difference that the number of episodes can show, at the first model that leaves room for one.
 fn detectable(task: &TaskView) -> Markup {
     let trained = task.rows.iter().filter(|row| row.ranked.rank.is_some());
-    let Some((row, difference)) = trained.filter_map(|row| Some((row, row.ranked.detectable?))).next() else {
+    let Some((row, difference)) = trained
+        .filter_map(|row| Some((row, row.ranked.detectable?)))
+        .next()
+    else {
         return html! {};
     };
     html! {
@@ -71,7 +74,12 @@ fn chosen<'a>(site: &Site<'_>, task: &'a TaskView, query: &Query) -> (Vec<&'a Ro
 }
 
 fn filter(site: &Site<'_>, task: &TaskView, query: &Query, place: &Place) -> Markup {
-    let mut tracks: Vec<&str> = task.rows.iter().map(Row::track).filter(|track| !track.is_empty()).collect();
+    let mut tracks: Vec<&str> = task
+        .rows
+        .iter()
+        .map(Row::track)
+        .filter(|track| !track.is_empty())
+        .collect();
     tracks.sort_unstable();
     tracks.dedup();
     let sort = query.link();
@@ -142,10 +150,19 @@ fn heading(
     place: &Place,
     (column, name, title, first): (Column, &str, &str, bool),
 ) -> Markup {
-    let direction = if query.is_descending { "descending" } else { "ascending" };
+    let direction = if query.is_descending {
+        "descending"
+    } else {
+        "ascending"
+    };
     let is_text = matches!(
         column,
-        Column::Model | Column::Submitter | Column::Planner | Column::Track | Column::Group | Column::Date
+        Column::Model
+            | Column::Submitter
+            | Column::Planner
+            | Column::Track
+            | Column::Group
+            | Column::Date
     );
     let link = site.links.to(place) + &query.ordered_by(column).link();
     html! {
@@ -167,7 +184,10 @@ fn is_number(column: Column) -> bool {
 
 fn row_of(site: &Site<'_>, task: &TaskView, row: &Row, scale: &Scale, compares: bool) -> Markup {
     let is_reference = row.ranked.kind != ModelKind::Trained;
-    let key = |column| row.sort_key(column).map_or_else(String::new, |key| key.attribute());
+    let key = |column| {
+        row.sort_key(column)
+            .map_or_else(String::new, |key| key.attribute())
+    };
     let ranked = &row.ranked;
     html! {
         tr.reference[is_reference].struck[row.struck().is_some()] data-text=(row.search_text) data-track=(row.track()) data-level=[row.level()] {
@@ -287,7 +307,11 @@ fn means(site: &Site<'_>, task: &TaskView) -> Markup {
 }
 
 fn mean_row(site: &Site<'_>, task: &TaskView, mean: &SeedMean, scale: &Scale) -> Markup {
-    let members: Vec<&Row> = mean.members.iter().filter_map(|&k| task.rows.get(k)).collect();
+    let members: Vec<&Row> = mean
+        .members
+        .iter()
+        .filter_map(|&k| task.rows.get(k))
+        .collect();
     let dots: Vec<f64> = members.iter().map(|row| row.ranked.success_rate).collect();
     let seed = |row: &Row| {
         let training = row.run.record.model.training.as_ref();
@@ -360,7 +384,9 @@ fn imported(task: &TaskView) -> Markup {
 }
 
 /// Columns of an imported row.
-const IMPORTED: [&str; 8] = ["source", "model", "metric", "value", "n", "interval", "date", "url"];
+const IMPORTED: [&str; 8] = [
+    "source", "model", "metric", "value", "n", "interval", "date", "url",
+];
 
 /// The same as JSON: every row that fits the question, in its order.
 pub(super) fn json(site: &Site<'_>, task: &TaskView, query: &str) -> Value {
@@ -388,10 +414,33 @@ pub(super) fn json(site: &Site<'_>, task: &TaskView, query: &str) -> Value {
 /// The same as CSV.
 pub(super) fn csv(task: &TaskView, query: &str) -> Csv {
     let mut csv = Csv::new(&[
-        "task", "rank", "rank_low", "rank_high", "model", "kind", "submitter", "planner", "track", "level", "n",
-        "successes", "success_rate", "low", "high", "group", "over_random", "over_random_low", "over_random_high",
-        "to_best", "to_best_p_holm", "final_distance_mean", "plan_seconds_p50", "candidate_steps_per_episode",
-        "added_utc", "run", "status",
+        "task",
+        "rank",
+        "rank_low",
+        "rank_high",
+        "model",
+        "kind",
+        "submitter",
+        "planner",
+        "track",
+        "level",
+        "n",
+        "successes",
+        "success_rate",
+        "low",
+        "high",
+        "group",
+        "over_random",
+        "over_random_low",
+        "over_random_high",
+        "to_best",
+        "to_best_p_holm",
+        "final_distance_mean",
+        "plan_seconds_p50",
+        "candidate_steps_per_episode",
+        "added_utc",
+        "run",
+        "status",
     ]);
     for row in Query::parse(query).select(&task.rows) {
         csv.line(cells(task, row));
@@ -425,7 +474,8 @@ fn cells(task: &TaskView, row: &Row) -> [String; 27] {
         foreign(row.submitter().unwrap_or("")),
         foreign(&row.planner()),
         foreign(row.track()),
-        row.level().map_or_else(|| "local".into(), |level| format!("V{level}")),
+        row.level()
+            .map_or_else(|| "local".into(), |level| format!("V{level}")),
         ranked.episodes.to_string(),
         ranked.successes.to_string(),
         ranked.success_rate.to_string(),

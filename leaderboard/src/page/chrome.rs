@@ -76,11 +76,19 @@ pub(super) fn hash(hash: &str) -> Markup {
 /// The badge of a verification level; `None` stands for a run added on the machine of the board.
 pub(super) fn badge(level: Option<u8>) -> Markup {
     let says = match level {
-        None => "added from a run folder on the machine of the board: numbers recomputed from its episodes, not signed, not replayed",
+        None => {
+            "added from a run folder on the machine of the board: numbers recomputed from its episodes, not signed, not replayed"
+        }
         Some(0) => "V0: parsed and signed. Not checked: its numbers",
-        Some(1) => "V1: every number recomputed from its episodes, which are those of the task. Not checked: that the actions lead to these states",
-        Some(2) => "V2: every episode replayed in our simulator from its actions. Not proven: that the model, seeing what it may see, chose these actions; V4 closes that",
-        Some(3) => "V3: a maintainer ran the weights on the same episodes. Not excluded: weights fitted to these episodes; V4 closes that",
+        Some(1) => {
+            "V1: every number recomputed from its episodes, which are those of the task. Not checked: that the actions lead to these states"
+        }
+        Some(2) => {
+            "V2: every episode replayed in our simulator from its actions. Not proven: that the model, seeing what it may see, chose these actions; V4 closes that"
+        }
+        Some(3) => {
+            "V3: a maintainer ran the weights on the same episodes. Not excluded: weights fitted to these episodes; V4 closes that"
+        }
         Some(_) => "V4: a maintainer ran the weights on seeds drawn after their hash was known",
     };
     let is_low = level.is_none_or(|level| level < 2);

@@ -55,7 +55,9 @@ fn shared<'a>(pair: &Pair<'a>) -> Vec<Shared<'a>> {
             })
         })
         .collect();
-    let gap = |episode: &Shared<'_>| (episode.scores[0].final_distance - episode.scores[1].final_distance).abs();
+    let gap = |episode: &Shared<'_>| {
+        (episode.scores[0].final_distance - episode.scores[1].final_distance).abs()
+    };
     let agree = |episode: &Shared<'_>| episode.scores[0].success == episode.scores[1].success;
     shared.sort_by(|a, b| {
         agree(a)
@@ -84,12 +86,21 @@ pub(super) fn page(site: &Site<'_>, first: &str, second: &str) -> Option<Markup>
         }
         @if site.links.has(&reversed) { p { a href=(site.links.to(&reversed)) { "The other way round" } } }
     };
-    Some(chrome(site, &Place::Compare(first.into(), second.into()), &title, &body))
+    Some(chrome(
+        site,
+        &Place::Compare(first.into(), second.into()),
+        &title,
+        &body,
+    ))
 }
 
 fn verdict(comparison: &Comparison, a: &str, b: &str) -> Markup {
     let outcomes = comparison.outcomes;
-    let says = if comparison.p_value < 0.05 { "differ" } else { "cannot be told apart" };
+    let says = if comparison.p_value < 0.05 {
+        "differ"
+    } else {
+        "cannot be told apart"
+    };
     html! {
         p.lead {
             "On " (comparison.shared) " shared episodes the success rates " strong { (says) } ": "
@@ -111,44 +122,50 @@ fn both(site: &Site<'_>, pair: &Pair<'_>) -> Markup {
         floor: pair.task.floor(),
         ceiling: pair.task.ceiling(),
     };
-    scroll("The two runs", &html! {
-        table {
-            caption { span { "Each run on all of its episodes" } }
-            thead { tr {
-                th scope="col" { "run" } th scope="col" { "planner" } th scope="col" { "level" } th.number scope="col" { "n" }
-                th scope="col" { "success, 95% interval" } th.number scope="col" { "final distance" }
-            } }
-            tbody {
-                @for row in pair.rows {
-                    tr {
-                        th.model scope="row" { a href=(site.links.to(&Place::Run(row.run.id.clone()))) { (row.ranked.label) } }
-                        td { (row.planner()) }
-                        td { (badge(row.level())) }
-                        td.number { (row.ranked.episodes) }
-                        td {
-                            (svg::interval(row.ranked.success_rate, row.ranked.interval.low, row.ranked.interval.high, &[], &scale)) " "
-                            strong { (percent(row.ranked.success_rate)) } " " span.muted { (interval(row.ranked.interval)) }
+    scroll(
+        "The two runs",
+        &html! {
+            table {
+                caption { span { "Each run on all of its episodes" } }
+                thead { tr {
+                    th scope="col" { "run" } th scope="col" { "planner" } th scope="col" { "level" } th.number scope="col" { "n" }
+                    th scope="col" { "success, 95% interval" } th.number scope="col" { "final distance" }
+                } }
+                tbody {
+                    @for row in pair.rows {
+                        tr {
+                            th.model scope="row" { a href=(site.links.to(&Place::Run(row.run.id.clone()))) { (row.ranked.label) } }
+                            td { (row.planner()) }
+                            td { (badge(row.level())) }
+                            td.number { (row.ranked.episodes) }
+                            td {
+                                (svg::interval(row.ranked.success_rate, row.ranked.interval.low, row.ranked.interval.high, &[], &scale)) " "
+                                strong { (percent(row.ranked.success_rate)) } " " span.muted { (interval(row.ranked.interval)) }
+                            }
+                            td.number { (number(row.ranked.final_distance_mean)) }
                         }
-                        td.number { (number(row.ranked.final_distance_mean)) }
                     }
                 }
             }
-        }
-    })
+        },
+    )
 }
 
 fn outcomes(comparison: &Comparison, a: &str, b: &str) -> Markup {
     let outcomes = comparison.outcomes;
-    scroll("Paired outcomes", &html! {
-        table {
-            caption { span { "Shared episodes by outcome" } }
-            thead { tr { td {} th.number scope="col" { (b) ": at the goal" } th.number scope="col" { (b) ": not" } } }
-            tbody {
-                tr { th scope="row" { (a) ": at the goal" } td.number { (outcomes.both) } td.number { strong { (outcomes.only_first) } } }
-                tr { th scope="row" { (a) ": not" } td.number { strong { (outcomes.only_second) } } td.number { (outcomes.neither) } }
+    scroll(
+        "Paired outcomes",
+        &html! {
+            table {
+                caption { span { "Shared episodes by outcome" } }
+                thead { tr { td {} th.number scope="col" { (b) ": at the goal" } th.number scope="col" { (b) ": not" } } }
+                tbody {
+                    tr { th scope="row" { (a) ": at the goal" } td.number { (outcomes.both) } td.number { strong { (outcomes.only_first) } } }
+                    tr { th scope="row" { (a) ": not" } td.number { strong { (outcomes.only_second) } } td.number { (outcomes.neither) } }
+                }
             }
-        }
-    })
+        },
+    )
 }
 
 fn episodes(site: &Site<'_>, pair: &Pair<'_>) -> Markup {
@@ -209,7 +226,13 @@ pub(super) fn json(site: &Site<'_>, first: &str, second: &str) -> Option<Value> 
 pub(super) fn csv(site: &Site<'_>, first: &str, second: &str) -> Option<Csv> {
     let pair = pair(site, first, second)?;
     let mut csv = Csv::new(&[
-        "seed", "first", "first_success", "first_final_distance", "second", "second_success", "second_final_distance",
+        "seed",
+        "first",
+        "first_success",
+        "first_final_distance",
+        "second",
+        "second_success",
+        "second_final_distance",
     ]);
     for episode in shared(&pair) {
         let mut cells = vec![episode.seed.to_string()];

@@ -64,7 +64,12 @@ mod tests {
     #[test]
     fn cells_are_quoted_when_they_must_be_and_are_no_formulas() {
         let mut csv = Csv::new(&["a", "b"]);
-        csv.line(["b, c".to_string(), "say \"d\"".into(), foreign("=1+1"), optional(Some(-2))]);
+        csv.line([
+            "b, c".to_string(),
+            "say \"d\"".into(),
+            foreign("=1+1"),
+            optional(Some(-2)),
+        ]);
         assert_eq!(
             csv.into_bytes(),
             b"a,b\r\n\"b, c\",\"say \"\"d\"\"\",'=1+1,-2\r\n"

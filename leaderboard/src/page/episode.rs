@@ -95,11 +95,19 @@ pub(super) fn page(site: &Site<'_>, id: &str, episode: u32) -> Option<Markup> {
         (actions(shown))
         (steps(shown))
     };
-    Some(chrome(site, &Place::Episode(id.into(), episode), &title, &body))
+    Some(chrome(
+        site,
+        &Place::Episode(id.into(), episode),
+        &title,
+        &body,
+    ))
 }
 
 fn neighbours(site: &Site<'_>, id: &str, kept: &[EpisodeRow], episode: u32) -> Markup {
-    let position = kept.iter().position(|row| row.episode == episode).unwrap_or(0);
+    let position = kept
+        .iter()
+        .position(|row| row.episode == episode)
+        .unwrap_or(0);
     let before = position.checked_sub(1).and_then(|k| kept.get(k));
     let after = kept.get(position + 1);
     let shown = |row: Option<&EpisodeRow>, says: &str, rel: &str| {
@@ -151,7 +159,8 @@ fn plane(task: &str) -> &'static [(&'static str, usize, usize)] {
 /// The states, row by row; `None` when their number does not fit.
 fn states(row: &EpisodeRow) -> Option<Vec<&[f64]>> {
     let width = row.init.len();
-    (width > 0 && row.states.len().is_multiple_of(width)).then(|| row.states.chunks(width).collect())
+    (width > 0 && row.states.len().is_multiple_of(width))
+        .then(|| row.states.chunks(width).collect())
 }
 
 /// The way through the plane, for environments that have one.
@@ -173,7 +182,11 @@ fn path(task: &TaskRef, row: &EpisodeRow) -> Markup {
     }
     let paths: Vec<Path<'_>> = ways
         .iter()
-        .map(|(way, goal, name)| Path { way, goal: *goal, name })
+        .map(|(way, goal, name)| Path {
+            way,
+            goal: *goal,
+            name,
+        })
         .collect();
     svg::paths(&paths, &format!("The way of the {} to the goal", ways[0].2))
 }
@@ -189,7 +202,12 @@ fn has_film(site: &Site<'_>, task: &TaskView, run: &str, episode: u32) -> bool {
 }
 
 /// The film of an episode, or its path where there is none.
-pub(super) fn film_or_path(site: &Site<'_>, task: &TaskView, run: &str, row: &EpisodeRow) -> Markup {
+pub(super) fn film_or_path(
+    site: &Site<'_>,
+    task: &TaskView,
+    run: &str,
+    row: &EpisodeRow,
+) -> Markup {
     if has_film(site, task, run, row.episode) {
         film(site, run, row.episode)
     } else {
@@ -241,7 +259,9 @@ fn actions(row: &EpisodeRow) -> Markup {
 fn steps(row: &EpisodeRow) -> Markup {
     let (actions, states) = (actions_of(row), states(row).unwrap_or_default());
     let list = |values: Option<&&[f64]>| {
-        let numbers: Vec<String> = values.map_or_else(Vec::new, |values| values.iter().map(|v| number(*v)).collect());
+        let numbers: Vec<String> = values.map_or_else(Vec::new, |values| {
+            values.iter().map(|v| number(*v)).collect()
+        });
         numbers.join(", ")
     };
     html! {
@@ -288,7 +308,11 @@ pub(super) fn csv(site: &Site<'_>, id: &str, episode: u32) -> Option<Csv> {
     let row = kept.iter().find(|row| row.episode == episode)?;
     let (actions, states) = (actions_of(row), states(row).unwrap_or_default());
     let width = actions.first().map_or(0, |action| action.len());
-    let names = |stem: &str, count: usize| (0..count).map(move |k| format!("{stem}_{k}")).collect::<Vec<_>>();
+    let names = |stem: &str, count: usize| {
+        (0..count)
+            .map(move |k| format!("{stem}_{k}"))
+            .collect::<Vec<_>>()
+    };
     let headings: Vec<String> = ["step".to_string(), "distance".into()]
         .into_iter()
         .chain(names("state", row.init.len()))
@@ -297,7 +321,9 @@ pub(super) fn csv(site: &Site<'_>, id: &str, episode: u32) -> Option<Csv> {
     let mut csv = Csv::new(&headings.iter().map(String::as_str).collect::<Vec<_>>());
     for (step, distance) in row.distances.iter().enumerate() {
         let numbers = |values: Option<&&[f64]>, count: usize| -> Vec<String> {
-            (0..count).map(|k| super::csv::optional(values.and_then(|v| v.get(k)))).collect()
+            (0..count)
+                .map(|k| super::csv::optional(values.and_then(|v| v.get(k))))
+                .collect()
         };
         let line = [step.to_string(), distance.to_string()]
             .into_iter()

@@ -30,21 +30,27 @@ pub(super) fn newest(snapshot: &Snapshot, most: usize) -> Vec<(&TaskView, &Row)>
 /// The feed.
 pub(super) fn atom(site: &Site<'_>) -> String {
     let runs = newest(site.snapshot, ENTRIES);
-    let updated = runs
-        .first()
-        .map_or("1970-01-01T00:00:00Z", |(_, row)| row.run.added_utc.as_str());
+    let updated = runs.first().map_or("1970-01-01T00:00:00Z", |(_, row)| {
+        row.run.added_utc.as_str()
+    });
     let first = site
         .snapshot
         .events
         .first()
         .map_or(site.snapshot.head.as_str(), |event| event.hash.as_str());
-    let mut feed = String::from("<?xml version=\"1.0\" encoding=\"utf-8\"?>\n<feed xmlns=\"http://www.w3.org/2005/Atom\">\n");
+    let mut feed = String::from(
+        "<?xml version=\"1.0\" encoding=\"utf-8\"?>\n<feed xmlns=\"http://www.w3.org/2005/Atom\">\n",
+    );
     // Writing to a string cannot fail.
     let _ = writeln!(feed, "<title>jepa-bench leaderboard</title>");
     let _ = writeln!(feed, "<id>urn:jepa-bench:board:{}</id>", escape(first));
     let _ = writeln!(feed, "<updated>{}</updated>", escape(updated));
     let _ = writeln!(feed, "<author><name>jepa-bench</name></author>");
-    let _ = writeln!(feed, "<link rel=\"alternate\" href=\"{}\"/>", escape(&site.links.to(&Place::Index)));
+    let _ = writeln!(
+        feed,
+        "<link rel=\"alternate\" href=\"{}\"/>",
+        escape(&site.links.to(&Place::Index))
+    );
     for (task, row) in runs {
         entry(&mut feed, site, task, row);
     }
@@ -54,8 +60,15 @@ pub(super) fn atom(site: &Site<'_>) -> String {
 
 fn entry(feed: &mut String, site: &Site<'_>, task: &TaskView, row: &Row) {
     let ranked = &row.ranked;
-    let level = row.level().map_or_else(|| "local".into(), |level| format!("V{level}"));
-    let title = format!("{} on {}: {}", ranked.label, task.task.id(), percent(ranked.success_rate));
+    let level = row
+        .level()
+        .map_or_else(|| "local".into(), |level| format!("V{level}"));
+    let title = format!(
+        "{} on {}: {}",
+        ranked.label,
+        task.task.id(),
+        percent(ranked.success_rate)
+    );
     let summary = format!(
         "{} of {} episodes, 95% interval {} to {}, rank {}, {}{}",
         ranked.successes,
@@ -64,7 +77,8 @@ fn entry(feed: &mut String, site: &Site<'_>, task: &TaskView, row: &Row) {
         percent(ranked.interval.high),
         board::rank(row),
         level,
-        row.struck().map_or_else(String::new, |why| format!(", struck out: {why}")),
+        row.struck()
+            .map_or_else(String::new, |why| format!(", struck out: {why}")),
     );
     let author = row.submitter().unwrap_or("jepa-bench");
     let link = site.links.to(&Place::Run(row.run.id.clone()));
@@ -101,6 +115,9 @@ mod tests {
 
     #[test]
     fn text_cannot_end_an_element_or_break_the_document() {
-        assert_eq!(escape("</title>&\"'\u{1}\u{ffff}\n"), "&lt;/title&gt;&amp;&quot;&#39; ");
+        assert_eq!(
+            escape("</title>&\"'\u{1}\u{ffff}\n"),
+            "&lt;/title&gt;&amp;&quot;&#39; "
+        );
     }
 }

@@ -9,7 +9,11 @@ pub(super) fn percent(share: f64) -> String {
 
 /// An interval of shares in percent: `78.2 to 91.9`.
 pub(super) fn interval(interval: Interval) -> String {
-    format!("{:.1} to {:.1}", 100.0 * interval.low, 100.0 * interval.high)
+    format!(
+        "{:.1} to {:.1}",
+        100.0 * interval.low,
+        100.0 * interval.high
+    )
 }
 
 /// A difference of shares in percentage points with its interval: `+12.3 (4.0 to 20.1)`.
@@ -87,7 +91,10 @@ mod tests {
         };
         assert_eq!(points(&difference), "-12.3 (-20.0 to 1.0)");
         assert_eq!(percent(0.8646), "86.5%");
-        assert_eq!((p_value(0.0004), p_value(0.0416)), ("<0.001".into(), "0.042".into()));
+        assert_eq!(
+            (p_value(0.0004), p_value(0.0416)),
+            ("<0.001".into(), "0.042".into())
+        );
         assert_eq!(number(1234.56), "1234.6");
         assert_eq!(number(3.0), "3");
         assert_eq!(number(0.012_345), "0.0123");

@@ -126,7 +126,16 @@ pub(super) fn json(site: &Site<'_>) -> Value {
 /// The same as CSV.
 pub(super) fn csv(site: &Site<'_>) -> Csv {
     let mut csv = Csv::new(&[
-        "task", "hash", "runs", "trained", "best", "success_rate", "low", "high", "random_floor", "ceiling",
+        "task",
+        "hash",
+        "runs",
+        "trained",
+        "best",
+        "success_rate",
+        "low",
+        "high",
+        "random_floor",
+        "ceiling",
     ]);
     for task in &site.snapshot.tasks {
         let best = task.best();

@@ -58,7 +58,9 @@ pub(super) fn json(site: &Site<'_>) -> Value {
 
 /// The log as CSV.
 pub(super) fn csv(site: &Site<'_>) -> Csv {
-    let mut csv = Csv::new(&["number", "utc", "kind", "subject", "detail", "previous", "hash"]);
+    let mut csv = Csv::new(&[
+        "number", "utc", "kind", "subject", "detail", "previous", "hash",
+    ]);
     for event in &site.snapshot.events {
         csv.line([
             event.number.to_string(),

@@ -57,7 +57,10 @@ fn blocks(text: &str) -> Vec<Block<'_>> {
         } else if let Some(title) = heading(trimmed) {
             blocks.push(Block::Heading(title));
             is_open = false;
-        } else if let Some(item) = trimmed.strip_prefix("- ").or_else(|| trimmed.strip_prefix("* ")) {
+        } else if let Some(item) = trimmed
+            .strip_prefix("- ")
+            .or_else(|| trimmed.strip_prefix("* "))
+        {
             match blocks.last_mut() {
                 Some(Block::List(items)) if is_open => items.push(item),
                 _ => blocks.push(Block::List(vec![item])),
@@ -110,16 +113,32 @@ mod tests {
     fn html_links_and_pictures_are_text() {
         let text = "<script>alert(1)</script> [a](javascript:alert(1)) ![b](http://x/y.png)";
         let shown = render(text).into_string();
-        assert!(!shown.contains("<script") && !shown.contains("<a") && !shown.contains("<img"), "{shown}");
+        assert!(
+            !shown.contains("<script") && !shown.contains("<a") && !shown.contains("<img"),
+            "{shown}"
+        );
     }
 
     #[test]
     fn broken_marks_are_kept_and_nothing_is_lost() {
-        for text in ["`", "a ` b", "``", "```", "#", "#######  x", "-", "a `b` ` c"] {
+        for text in [
+            "`",
+            "a ` b",
+            "``",
+            "```",
+            "#",
+            "#######  x",
+            "-",
+            "a `b` ` c",
+        ] {
             let shown = render(text).into_string();
             assert!(shown.starts_with("<div"), "{shown}");
         }
         assert!(render("a ` b").into_string().contains("a ` b"));
-        assert!(render("a `b` ` c").into_string().contains("<code>b</code> ` c"));
+        assert!(
+            render("a `b` ` c")
+                .into_string()
+                .contains("<code>b</code> ` c")
+        );
     }
 }

@@ -222,8 +222,9 @@ impl Links {
 pub(crate) fn slug(name: &str) -> String {
     let mut slug = String::with_capacity(name.len());
     for (position, byte) in name.bytes().enumerate() {
-        let is_plain =
-            byte.is_ascii_alphanumeric() || b"@_-".contains(&byte) || (byte == b'.' && position > 0);
+        let is_plain = byte.is_ascii_alphanumeric()
+            || b"@_-".contains(&byte)
+            || (byte == b'.' && position > 0);
         if is_plain {
             slug.push(char::from(byte));
         } else {
@@ -331,8 +332,17 @@ mod tests {
     #[test]
     fn paths_of_other_shapes_are_nothing() {
         for path in [
-            "", "task", "/task/", "/run/x/episode/", "/run/x/episode/-1", "/run/x/episode/007",
-            "/run/x/film/1.png", "/feed.atom.json", "/../x", "/compare/a", "/asset/x.js",
+            "",
+            "task",
+            "/task/",
+            "/run/x/episode/",
+            "/run/x/episode/-1",
+            "/run/x/episode/007",
+            "/run/x/film/1.png",
+            "/feed.atom.json",
+            "/../x",
+            "/compare/a",
+            "/asset/x.js",
         ] {
             assert_eq!(Place::parse(path), None, "{path}");
         }

@@ -149,7 +149,9 @@ impl Query {
 
     /// The same question in the order of `column`: turned round when it is that order already.
     pub(crate) fn ordered_by(&self, column: Column) -> Self {
-        let first = COLUMNS.iter().any(|(known, _, _, first)| *known == column && *first);
+        let first = COLUMNS
+            .iter()
+            .any(|(known, _, _, first)| *known == column && *first);
         Self {
             sort: column,
             is_descending: if self.sort == column {
@@ -186,7 +188,13 @@ fn name_of(column: Column) -> &'static str {
 /// The order of two rows; rows without a value come last in both directions. Equal rows keep the order
 /// of the board.
 fn compare(a: &Row, b: &Row, column: Column, is_descending: bool) -> Ordering {
-    let turned = |order: Ordering| if is_descending { order.reverse() } else { order };
+    let turned = |order: Ordering| {
+        if is_descending {
+            order.reverse()
+        } else {
+            order
+        }
+    };
     match (a.sort_key(column), b.sort_key(column)) {
         (Some(a), Some(b)) => turned(a.compare(&b)),
         (Some(_), None) => Ordering::Less,
@@ -272,11 +280,17 @@ fn decode(text: &str) -> String {
     let mut bytes = Vec::with_capacity(text.len());
     let mut rest = text.as_bytes();
     while let Some((&first, after)) = rest.split_first() {
-        let hex = after.get(..2).and_then(|digits| std::str::from_utf8(digits).ok());
+        let hex = after
+            .get(..2)
+            .and_then(|digits| std::str::from_utf8(digits).ok());
         let escaped = hex
             .filter(|_| first == b'%')
             .and_then(|digits| u8::from_str_radix(digits, 16).ok());
-        rest = if escaped.is_some() { &after[2..] } else { after };
+        rest = if escaped.is_some() {
+            &after[2..]
+        } else {
+            after
+        };
         bytes.push(escaped.unwrap_or(if first == b'+' { b' ' } else { first }));
     }
     String::from_utf8_lossy(&bytes).into_owned()
@@ -312,7 +326,11 @@ mod tests {
             page: 3,
         };
         let link = query.link();
-        assert_eq!(Query::parse(link.strip_prefix('?').unwrap()), query, "{link}");
+        assert_eq!(
+            Query::parse(link.strip_prefix('?').unwrap()),
+            query,
+            "{link}"
+        );
         assert_eq!(Query::default().link(), "");
     }
 
@@ -373,7 +391,10 @@ mod tests {
         let rows = &snapshot.tasks[0].rows;
         let labels = |query: &str| -> Vec<String> {
             let selected = Query::parse(query).select(rows);
-            selected.iter().map(|row| row.ranked.label.clone()).collect()
+            selected
+                .iter()
+                .map(|row| row.ranked.label.clone())
+                .collect()
         };
         assert_eq!(labels("q=WEAK"), ["weak"]);
         assert_eq!(labels("q=no+such+model"), [""; 0]);

@@ -273,7 +273,10 @@ fn gallery(site: &Site<'_>, task: &TaskView, row: &Row, kept: Option<&[EpisodeRo
 fn videos(site: &Site<'_>, row: &Row) -> Markup {
     let id = &row.run.id;
     let place = |name: &str| Place::Video(id.clone(), name.to_string());
-    let shown: Vec<&str> = row.videos().filter(|name| site.links.has(&place(name))).collect();
+    let shown: Vec<&str> = row
+        .videos()
+        .filter(|name| site.links.has(&place(name)))
+        .collect();
     html! {
         @if !shown.is_empty() {
             h2 { "Videos of the submitter" }
@@ -321,7 +324,11 @@ pub(super) fn yes_or_no(claim: bool) -> Markup {
 /// The same as JSON: row, record and checks.
 pub(super) fn json(site: &Site<'_>, id: &str) -> Option<Value> {
     let (task, row) = site.snapshot.run(id)?;
-    let submission = row.run.submission.as_ref().map(|taken| json!({ "id": taken.id, "claims": taken.submission }));
+    let submission = row
+        .run
+        .submission
+        .as_ref()
+        .map(|taken| json!({ "id": taken.id, "claims": taken.submission }));
     Some(json!({
         "task": task.task, "row": row.json(), "checks": row.checks(), "record": row.run.record, "submission": submission,
     }))
@@ -331,7 +338,15 @@ pub(super) fn json(site: &Site<'_>, id: &str) -> Option<Value> {
 pub(super) fn csv(site: &Site<'_>, id: &str) -> Option<Csv> {
     let (_, row) = site.snapshot.run(id)?;
     let kept = site.details.episodes(id);
-    let mut csv = Csv::new(&["run", "model", "episode", "seed", "success", "final_distance", "start_hash"]);
+    let mut csv = Csv::new(&[
+        "run",
+        "model",
+        "episode",
+        "seed",
+        "success",
+        "final_distance",
+        "start_hash",
+    ]);
     for outcome in episode::outcomes(row, kept.as_deref()) {
         csv.line([
             id.to_string(),

@@ -45,11 +45,18 @@ impl Shelf {
     }
 
     /// Frames of an episode as PNG, the goal first.
-    pub(crate) fn film(&self, snapshot: &Snapshot, run: &str, episode: u32) -> Option<Vec<Vec<u8>>> {
+    pub(crate) fn film(
+        &self,
+        snapshot: &Snapshot,
+        run: &str,
+        episode: u32,
+    ) -> Option<Vec<Vec<u8>>> {
         let (task, _) = snapshot.run(run)?;
         let kept = self.episodes(run)?;
         let row = kept.iter().find(|row| row.episode == episode)?;
-        self.referee.film(&task.task, row, FILM_FRAMES as usize).ok()?
+        self.referee
+            .film(&task.task, row, FILM_FRAMES as usize)
+            .ok()?
     }
 
     /// A video of the bundle of a run.
@@ -58,7 +65,9 @@ impl Shelf {
         // Only what was signed is looked for.
         row.videos().find(|known| *known == name)?;
         let bundle = self.bundle(row)?;
-        bundle.file(&format!("{VIDEO_FOLDER}{name}")).map(<[u8]>::to_vec)
+        bundle
+            .file(&format!("{VIDEO_FOLDER}{name}"))
+            .map(<[u8]>::to_vec)
     }
 
     /// Where the bundle of a run is.

@@ -117,10 +117,17 @@ impl CheckView {
 
 /// Why a run is struck out: an erratum, a revoked key, a maintainer who got something else.
 fn why_struck(run: &BoardRun) -> Option<String> {
-    let mut reasons: Vec<String> = run.errata.iter().map(|erratum| erratum.text.clone()).collect();
+    let mut reasons: Vec<String> = run
+        .errata
+        .iter()
+        .map(|erratum| erratum.text.clone())
+        .collect();
     if let Some(submission) = &run.submission {
         if let Some(revocation) = &submission.revoked {
-            reasons.push(format!("key revoked by its {}: {}", revocation.by, revocation.reason));
+            reasons.push(format!(
+                "key revoked by its {}: {}",
+                revocation.by, revocation.reason
+            ));
         }
         if let Some(rerun) = submission.contradicted() {
             reasons.push(format!("not reproduced by {}: {}", rerun.by, rerun.detail));
@@ -215,7 +222,12 @@ impl Snapshot {
 
     /// A snapshot of made-up parts.
     #[cfg(test)]
-    pub(super) fn made_of(head: String, events: Vec<Event>, tasks: Vec<TaskView>, errata: Vec<Erratum>) -> Self {
+    pub(super) fn made_of(
+        head: String,
+        events: Vec<Event>,
+        tasks: Vec<TaskView>,
+        errata: Vec<Erratum>,
+    ) -> Self {
         let mut snapshot = Self {
             head,
             events,
@@ -248,7 +260,8 @@ impl Snapshot {
 impl TaskView {
     pub(super) fn of(known: BoardTask, runs: Vec<BoardRun>, foreign: &[Value]) -> Result<Self> {
         let BoardTask { task, data, .. } = known;
-        let (struck, sound): (Vec<BoardRun>, Vec<BoardRun>) = runs.into_iter().partition(|run| why_struck(run).is_some());
+        let (struck, sound): (Vec<BoardRun>, Vec<BoardRun>) =
+            runs.into_iter().partition(|run| why_struck(run).is_some());
         let (mut rows, means) = ranked(sound)?;
         // What is struck out takes nobody's place: it stands behind the trained models, without a rank.
         let (mut apart, _) = ranked(struck)?;
@@ -258,7 +271,10 @@ impl TaskView {
             row.ranked.to_best = None;
             row.ranked.letters = String::new();
         }
-        let first = rows.iter().take_while(|row| row.ranked.kind == ModelKind::Trained).count();
+        let first = rows
+            .iter()
+            .take_while(|row| row.ranked.kind == ModelKind::Trained)
+            .count();
         rows.splice(first..first, apart);
         let published = ["l2", "l1"]
             .iter()
@@ -412,7 +428,9 @@ impl Row {
     /// Names of the videos of the bundle.
     pub(crate) fn videos(&self) -> impl Iterator<Item = &str> {
         let submission = self.run.submission.as_ref();
-        let files = submission.into_iter().flat_map(|taken| taken.submission.files.keys());
+        let files = submission
+            .into_iter()
+            .flat_map(|taken| taken.submission.files.keys());
         files.filter_map(|name| name.strip_prefix(VIDEO_FOLDER))
     }
 
@@ -498,7 +516,10 @@ pub(crate) mod tests {
             .map(|k| {
                 let synthetic = SyntheticRun::new(&format!("model-{k:03}"), 4).reaching(0.5);
                 let record = synthetic.record();
-                let scores = synthetic.episodes().into_iter().map(|row| (row.seed, crate::compare::Score::new(&row)));
+                let scores = synthetic
+                    .episodes()
+                    .into_iter()
+                    .map(|row| (row.seed, crate::compare::Score::new(&row)));
                 BoardRun {
                     id: blake3::hash(&k.to_le_bytes()).to_hex().to_string(),
                     added_utc: "2026-01-31T12:00:00Z".into(),

@@ -10,20 +10,47 @@ use super::place::Place;
 
 /// The steps: what for, and the command.
 const STEPS: [(&str, &str); 5] = [
-    ("Make a key, once. The first bundle with a name binds the name to the key; there are no accounts.", "jepa-bench key new --name you"),
-    ("Evaluate on all episodes of the task.", "jepa-bench eval --model runs/train/mine --task wall --out runs"),
-    ("See which level the run reaches, and what is missing.", "jepa-bench submit runs/wall@1/mine/RUN --check"),
-    ("Sign it and send it.", "jepa-bench submit runs/wall@1/mine/RUN --to URL"),
-    ("Or write the bundle to a file, check it as this board would, and hand it over in any way.", "jepa-bench submit runs/wall@1/mine/RUN --to mine.jbs\njepa-bench verify mine.jbs"),
+    (
+        "Make a key, once. The first bundle with a name binds the name to the key; there are no accounts.",
+        "jepa-bench key new --name you",
+    ),
+    (
+        "Evaluate on all episodes of the task.",
+        "jepa-bench eval --model runs/train/mine --task wall --out runs",
+    ),
+    (
+        "See which level the run reaches, and what is missing.",
+        "jepa-bench submit runs/wall@1/mine/RUN --check",
+    ),
+    (
+        "Sign it and send it.",
+        "jepa-bench submit runs/wall@1/mine/RUN --to URL",
+    ),
+    (
+        "Or write the bundle to a file, check it as this board would, and hand it over in any way.",
+        "jepa-bench submit runs/wall@1/mine/RUN --to mine.jbs\njepa-bench verify mine.jbs",
+    ),
 ];
 
 /// What each level means.
 const LEVELS: [(&str, &str); 5] = [
-    ("V0", "The bundle parses, every limit holds, the signature is that of the submitter's key."),
-    ("V1", "Every number is recomputed from the episodes; they are the episodes of the task, and none is there twice."),
-    ("V2", "Every episode is simulated again from its actions; each state and outcome is reproduced."),
+    (
+        "V0",
+        "The bundle parses, every limit holds, the signature is that of the submitter's key.",
+    ),
+    (
+        "V1",
+        "Every number is recomputed from the episodes; they are the episodes of the task, and none is there twice.",
+    ),
+    (
+        "V2",
+        "Every episode is simulated again from its actions; each state and outcome is reproduced.",
+    ),
     ("V3", "A maintainer ran the weights on the same episodes."),
-    ("V4", "A maintainer ran the weights on seeds drawn after the hash of the weights was known."),
+    (
+        "V4",
+        "A maintainer ran the weights on seeds drawn after the hash of the weights was known.",
+    ),
 ];
 
 /// The page.

@@ -102,7 +102,11 @@ const SIDE: f64 = 220.0;
 /// Places the points of several paths in one square with equal scales; second coordinate downwards, as
 /// in the frames of the simulators.
 pub(super) fn path_points(paths: &[Path<'_>]) -> Vec<(Points, (f64, f64))> {
-    let all = || paths.iter().flat_map(|path| path.way.iter().chain([&path.goal]));
+    let all = || {
+        paths
+            .iter()
+            .flat_map(|path| path.way.iter().chain([&path.goal]))
+    };
     let (left, right) = range(all().map(|point| point.0));
     let (top, bottom) = range(all().map(|point| point.1));
     let scale = (SIDE - 28.0) / (right - left).max(bottom - top);
@@ -115,7 +119,12 @@ pub(super) fn path_points(paths: &[Path<'_>]) -> Vec<(Points, (f64, f64))> {
     };
     paths
         .iter()
-        .map(|path| (Points(path.way.iter().map(place).collect()), place(&path.goal)))
+        .map(|path| {
+            (
+                Points(path.way.iter().map(place).collect()),
+                place(&path.goal),
+            )
+        })
         .collect()
 }
 
@@ -171,7 +180,10 @@ mod tests {
         assert_eq!(points[1], (302.0, 68.0));
         assert_eq!(points[2], (552.0, 128.0));
         let drawn = curve(&[4.0, 2.0, 0.0], 2, "distance").into_string();
-        assert!(drawn.contains("points=\"52.0,8.0 302.0,68.0 552.0,128.0\""), "{drawn}");
+        assert!(
+            drawn.contains("points=\"52.0,8.0 302.0,68.0 552.0,128.0\""),
+            "{drawn}"
+        );
     }
 
     #[test]
@@ -186,8 +198,16 @@ mod tests {
     fn paths_share_one_scale_and_keep_their_proportions() {
         let way = [(0.0, 0.0), (10.0, 0.0)];
         let placed = path_points(&[
-            Path { way: &way, goal: (10.0, 5.0), name: "agent" },
-            Path { way: &[(5.0, 2.5)], goal: (5.0, 2.5), name: "block" },
+            Path {
+                way: &way,
+                goal: (10.0, 5.0),
+                name: "agent",
+            },
+            Path {
+                way: &[(5.0, 2.5)],
+                goal: (5.0, 2.5),
+                name: "block",
+            },
         ]);
         let points = &placed[0].0.0;
         assert_eq!((points[0].0, points[1].0), (14.0, 206.0));
@@ -197,9 +217,18 @@ mod tests {
 
     #[test]
     fn an_interval_is_drawn_where_it_lies() {
-        let scale = Scale { floor: Some(0.02), ceiling: Some(1.0) };
+        let scale = Scale {
+            floor: Some(0.02),
+            ceiling: Some(1.0),
+        };
         let drawn = interval(0.5, 0.4, 0.61, &[0.45], &scale).into_string();
-        for part in ["x=\"40.0\"", "width=\"21.0\"", "x1=\"50.0\"", "cx=\"45.0\"", "x1=\"2.0\""] {
+        for part in [
+            "x=\"40.0\"",
+            "width=\"21.0\"",
+            "x1=\"50.0\"",
+            "cx=\"45.0\"",
+            "x1=\"2.0\"",
+        ] {
             assert!(drawn.contains(part), "{part} in {drawn}");
         }
     }

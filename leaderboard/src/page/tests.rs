@@ -42,7 +42,9 @@ impl Details for Shown {
     }
 
     fn method(&self, _row: &Row) -> Option<String> {
-        Some(format!("# {HOSTILE}\n\n{HOSTILE}\n\n- {HOSTILE}\n\n```\n{HOSTILE}\n```\n`{HOSTILE}`"))
+        Some(format!(
+            "# {HOSTILE}\n\n{HOSTILE}\n\n- {HOSTILE}\n\n```\n{HOSTILE}\n```\n`{HOSTILE}`"
+        ))
     }
 }
 
@@ -59,7 +61,14 @@ fn spoil(value: &mut Value, name: &str) {
                 spoil(&mut value, &field);
                 // Names of settings and files are words of strangers too.
                 let is_free = matches!(name, "settings" | "objective" | "files" | "dependencies");
-                spoiled.insert(if is_free { format!("{field}{HOSTILE}") } else { field }, value);
+                spoiled.insert(
+                    if is_free {
+                        format!("{field}{HOSTILE}")
+                    } else {
+                        field
+                    },
+                    value,
+                );
             }
             *fields = spoiled;
         }
@@ -146,9 +155,18 @@ fn hostile() -> (Snapshot, Shown) {
         runs: 4,
     };
     let name = task.task.name.clone();
-    let foreign = ["source", "model", "metric", "value", "url"].map(|field| (field, Value::from(HOSTILE)));
-    let foreign: BTreeMap<&str, Value> = foreign.into_iter().chain([("task", Value::from(name))]).collect();
-    let task = TaskView::of(task, runs.to_vec(), &[serde_json::to_value(foreign).unwrap()]).unwrap();
+    let foreign =
+        ["source", "model", "metric", "value", "url"].map(|field| (field, Value::from(HOSTILE)));
+    let foreign: BTreeMap<&str, Value> = foreign
+        .into_iter()
+        .chain([("task", Value::from(name))])
+        .collect();
+    let task = TaskView::of(
+        task,
+        runs.to_vec(),
+        &[serde_json::to_value(foreign).unwrap()],
+    )
+    .unwrap();
     let event = Event {
         number: 1,
         utc: "2026-01-31T12:00:00Z".into(),
@@ -165,9 +183,18 @@ fn hostile() -> (Snapshot, Shown) {
 
 /// Every page of a board.
 fn places(snapshot: &Snapshot) -> Vec<Place> {
-    let mut places = vec![Place::Index, Place::Submit, Place::Keys, Place::Log, Place::Feed];
+    let mut places = vec![
+        Place::Index,
+        Place::Submit,
+        Place::Keys,
+        Place::Log,
+        Place::Feed,
+    ];
     for task in &snapshot.tasks {
-        places.extend([Place::Board(task.slug.clone()), Place::Rules(task.slug.clone())]);
+        places.extend([
+            Place::Board(task.slug.clone()),
+            Place::Rules(task.slug.clone()),
+        ]);
         for row in &task.rows {
             let id = &row.run.id;
             places.extend([Place::Run(id.clone()), Place::Episode(id.clone(), 3)]);
@@ -186,31 +213,64 @@ fn text(site: &mut Site<'_>, place: &Place, form: Form, query: &str) -> String {
 #[test]
 fn words_of_strangers_stay_words_on_every_page() {
     let (snapshot, shown) = hostile();
-    let mut site = Site { snapshot: &snapshot, details: &shown, links: Links::server() };
+    let mut site = Site {
+        snapshot: &snapshot,
+        details: &shown,
+        links: Links::server(),
+    };
     let mut seen = 0;
     for place in places(&snapshot) {
-        let page = text(&mut site, &place, Form::Page, "q=%3Cimg+src%3Dx+onerror%3Dalert(1)%3E%22&track=%22%3E%3Cb%3E");
+        let page = text(
+            &mut site,
+            &place,
+            Form::Page,
+            "q=%3Cimg+src%3Dx+onerror%3Dalert(1)%3E%22&track=%22%3E%3Cb%3E",
+        );
         assert!(!page.contains("<img src=x"), "{place:?}: {page}");
         assert!(!page.contains("\"><b>"), "{place:?}");
-        assert_eq!(page.matches("<script").count(), usize::from(place.is_page()), "{place:?}");
-        assert_eq!(page.matches("onerror=").count(), page.matches("onerror=alert(1)&gt;").count(), "{place:?}");
-        assert!(!page.contains(" style=\"") && !page.contains("javascript:"), "{place:?}");
+        assert_eq!(
+            page.matches("<script").count(),
+            usize::from(place.is_page()),
+            "{place:?}"
+        );
+        assert_eq!(
+            page.matches("onerror=").count(),
+            page.matches("onerror=alert(1)&gt;").count(),
+            "{place:?}"
+        );
+        assert!(
+            !page.contains(" style=\"") && !page.contains("javascript:"),
+            "{place:?}"
+        );
         seen += page.matches("&lt;img src=x").count();
     }
-    assert!(seen > 200, "the hostile words were not on the pages: {seen}");
+    assert!(
+        seen > 200,
+        "the hostile words were not on the pages: {seen}"
+    );
 }
 
 #[test]
 fn every_page_is_json_and_csv_as_well_and_no_cell_is_a_formula() {
     let (snapshot, shown) = hostile();
-    let mut site = Site { snapshot: &snapshot, details: &shown, links: Links::server() };
+    let mut site = Site {
+        snapshot: &snapshot,
+        details: &shown,
+        links: Links::server(),
+    };
     for place in places(&snapshot).into_iter().filter(Place::is_page) {
         let json = text(&mut site, &place, Form::Json, "");
         serde_json::from_str::<Value>(&json).unwrap();
         let csv = text(&mut site, &place, Form::Csv, "");
         let rows = cells(&csv);
-        assert!(rows.iter().all(|row| row.len() == rows[0].len()), "{place:?}: {csv}");
-        let formulas = rows.iter().flatten().filter(|cell| cell.starts_with(['=', '@']));
+        assert!(
+            rows.iter().all(|row| row.len() == rows[0].len()),
+            "{place:?}: {csv}"
+        );
+        let formulas = rows
+            .iter()
+            .flatten()
+            .filter(|cell| cell.starts_with(['=', '@']));
         assert_eq!(formulas.count(), 0, "{place:?}: {csv}");
     }
 }
@@ -236,19 +296,36 @@ fn cells(csv: &str) -> Vec<Vec<String>> {
             (letter, _) => cell.push(letter),
         }
     }
-    assert!(cell.is_empty() && row.is_empty() && !is_quoted, "the last line is not ended");
+    assert!(
+        cell.is_empty() && row.is_empty() && !is_quoted,
+        "the last line is not ended"
+    );
     rows
 }
 
 #[test]
 fn runs_with_an_erratum_are_struck_out_and_never_hidden() {
     let (snapshot, shown) = hostile();
-    let mut site = Site { snapshot: &snapshot, details: &shown, links: Links::server() };
+    let mut site = Site {
+        snapshot: &snapshot,
+        details: &shown,
+        links: Links::server(),
+    };
     let task = &snapshot.tasks[0];
     let page = text(&mut site, &Place::Board(task.slug.clone()), Form::Page, "");
     assert_eq!(page.matches("struck out: ").count(), task.rows.len());
-    let run = text(&mut site, &Place::Run(task.rows[0].run.id.clone()), Form::Page, "");
-    assert!(run.contains("Struck out: ") && run.contains("not reproduced by") && run.contains("key revoked"), "{run}");
+    let run = text(
+        &mut site,
+        &Place::Run(task.rows[0].run.id.clone()),
+        Form::Page,
+        "",
+    );
+    assert!(
+        run.contains("Struck out: ")
+            && run.contains("not reproduced by")
+            && run.contains("key revoked"),
+        "{run}"
+    );
     let csv = text(&mut site, &Place::Board(task.slug.clone()), Form::Csv, "");
     assert_eq!(csv.matches("struck out: ").count(), task.rows.len());
 }
@@ -256,26 +333,57 @@ fn runs_with_an_erratum_are_struck_out_and_never_hidden() {
 #[test]
 fn an_empty_board_has_its_pages() {
     let snapshot = Snapshot::default();
-    let shown = Shown { rows: Vec::new().into() };
-    let mut site = Site { snapshot: &snapshot, details: &shown, links: Links::server() };
-    for place in [Place::Index, Place::Submit, Place::Keys, Place::Log, Place::Feed] {
+    let shown = Shown {
+        rows: Vec::new().into(),
+    };
+    let mut site = Site {
+        snapshot: &snapshot,
+        details: &shown,
+        links: Links::server(),
+    };
+    for place in [
+        Place::Index,
+        Place::Submit,
+        Place::Keys,
+        Place::Log,
+        Place::Feed,
+    ] {
         assert!(text(&mut site, &place, Form::Page, "").contains("jepa-bench"));
     }
-    assert!(site.render(&Place::Board("wall@1".into()), Form::Page, "").is_none());
-    assert!(site.render(&Place::Run("00".into()), Form::Json, "").is_none());
+    assert!(
+        site.render(&Place::Board("wall@1".into()), Form::Page, "")
+            .is_none()
+    );
+    assert!(
+        site.render(&Place::Run("00".into()), Form::Json, "")
+            .is_none()
+    );
 }
 
 #[test]
 fn a_large_board_has_pages_of_two_hundred_rows_and_an_export_has_one() {
     let snapshot = snapshot::tests::large(210);
-    let shown = Shown { rows: Vec::new().into() };
-    let mut site = Site { snapshot: &snapshot, details: &shown, links: Links::server() };
+    let shown = Shown {
+        rows: Vec::new().into(),
+    };
+    let mut site = Site {
+        snapshot: &snapshot,
+        details: &shown,
+        links: Links::server(),
+    };
     let place = Place::Board(snapshot.tasks[0].slug.clone());
     let rows = |page: &str| page.matches("name=\"run\"").count();
     let first = text(&mut site, &place, Form::Page, "");
     assert_eq!(rows(&first), 200);
-    assert!(first.contains("210 of 210 runs") && first.contains("?page=2") && !first.contains("?page=3"));
-    assert!(!first.contains("data-complete"), "the script must not sort a part of the rows");
+    assert!(
+        first.contains("210 of 210 runs")
+            && first.contains("?page=2")
+            && !first.contains("?page=3")
+    );
+    assert!(
+        !first.contains("data-complete"),
+        "the script must not sort a part of the rows"
+    );
     assert_eq!(rows(&text(&mut site, &place, Form::Page, "page=2")), 10);
     assert_eq!(rows(&text(&mut site, &place, Form::Page, "page=99")), 10);
     assert_eq!(rows(&text(&mut site, &place, Form::Page, "q=model-20")), 10);

@@ -26,16 +26,28 @@ pub(super) async fn act(
     request: Request,
 ) -> Response {
     let Some(token) = &state.options.admin_token else {
-        return answer::problem(StatusCode::NOT_FOUND, "this server takes no orders", Some("start it with a token file"));
+        return answer::problem(
+            StatusCode::NOT_FOUND,
+            "this server takes no orders",
+            Some("start it with a token file"),
+        );
     };
     let given = request.headers().get(AUTHORIZATION);
     let given = given.and_then(|value| value.as_bytes().strip_prefix(b"Bearer "));
     if !given.is_some_and(|given| are_equal(given, token.as_bytes())) {
-        let mut response = answer::problem(StatusCode::UNAUTHORIZED, "the token is missing or wrong", None);
+        let mut response = answer::problem(
+            StatusCode::UNAUTHORIZED,
+            "the token is missing or wrong",
+            None,
+        );
         answer::set(&mut response, WWW_AUTHENTICATE, "Bearer");
         return response;
     }
-    let body = tokio::time::timeout(state.options.body_stall, to_bytes(request.into_body(), MOST_BYTES)).await;
+    let body = tokio::time::timeout(
+        state.options.body_stall,
+        to_bytes(request.into_body(), MOST_BYTES),
+    )
+    .await;
     let Ok(Ok(body)) = body else {
         return answer::problem(StatusCode::BAD_REQUEST, "the order could not be read", None);
     };
@@ -126,30 +138,51 @@ fn with<T: for<'a> Deserialize<'a>>(
         Ok(document) => (StatusCode::OK, document),
         Err(error) => {
             let is_ours = matches!(error, Error::Database { .. } | Error::Io { .. });
-            let status = if is_ours { StatusCode::INTERNAL_SERVER_ERROR } else { StatusCode::UNPROCESSABLE_ENTITY };
-            (status, json!({ "error": error.to_string(), "hint": error.hint() }))
+            let status = if is_ours {
+                StatusCode::INTERNAL_SERVER_ERROR
+            } else {
+                StatusCode::UNPROCESSABLE_ENTITY
+            };
+            (
+                status,
+                json!({ "error": error.to_string(), "hint": error.hint() }),
+            )
         }
     }
 }
 
 /// An owner revokes a key: anyone may send that, the signature says whether it counts.
 pub(super) async fn revoke_own(Shared(state): Shared<Arc<State>>, request: Request) -> Response {
-    let body = tokio::time::timeout(state.options.body_stall, to_bytes(request.into_body(), MOST_BYTES)).await;
+    let body = tokio::time::timeout(
+        state.options.body_stall,
+        to_bytes(request.into_body(), MOST_BYTES),
+    )
+    .await;
     let Ok(Ok(body)) = body else {
-        return answer::problem(StatusCode::BAD_REQUEST, "the revocation could not be read", None);
+        return answer::problem(
+            StatusCode::BAD_REQUEST,
+            "the revocation could not be read",
+            None,
+        );
     };
     let work = {
         let state = Arc::clone(&state);
         move || {
             with(&body, |order: Revoke| {
                 let signature = order.signature.as_deref().unwrap_or_default();
-                state.board().revoke(&order.key, &order.reason, Some(signature))?;
+                state
+                    .board()
+                    .revoke(&order.key, &order.reason, Some(signature))?;
                 Ok(json!({ "revoked": order.key }))
             })
         }
     };
     let Ok((status, document)) = tokio::task::spawn_blocking(work).await else {
-        return answer::problem(StatusCode::INTERNAL_SERVER_ERROR, "the revocation failed", None);
+        return answer::problem(
+            StatusCode::INTERNAL_SERVER_ERROR,
+            "the revocation failed",
+            None,
+        );
     };
     if status == StatusCode::OK {
         state.changed();

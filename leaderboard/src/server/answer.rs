@@ -43,7 +43,11 @@ pub(super) fn page(page: &Ready, headers: &HeaderMap, is_for_ever: bool) -> Resp
     }
     set(&mut response, ETAG, &tag);
     set(&mut response, VARY, "accept-encoding");
-    set(&mut response, CACHE_CONTROL, if is_for_ever { FOR_EVER } else { ASK });
+    set(
+        &mut response,
+        CACHE_CONTROL,
+        if is_for_ever { FOR_EVER } else { ASK },
+    );
     response
 }
 
@@ -67,9 +71,14 @@ fn accepts_gzip(headers: &HeaderMap) -> bool {
         .flat_map(|value| value.split(','));
     codings.any(|coding| {
         let mut parts = coding.split(';').map(str::trim);
-        let is_gzip = parts.next().is_some_and(|name| name.eq_ignore_ascii_case("gzip"));
+        let is_gzip = parts
+            .next()
+            .is_some_and(|name| name.eq_ignore_ascii_case("gzip"));
         let quality = parts.find_map(|part| part.strip_prefix("q="));
-        is_gzip && quality.and_then(|q| q.parse::<f64>().ok()).is_none_or(|q| q > 0.0)
+        is_gzip
+            && quality
+                .and_then(|q| q.parse::<f64>().ok())
+                .is_none_or(|q| q > 0.0)
     })
 }
 
@@ -148,7 +157,11 @@ mod tests {
             ("xgzip", false),
             ("", false),
         ] {
-            assert_eq!(accepts_gzip(&headers(ACCEPT_ENCODING, asked)), expected, "{asked}");
+            assert_eq!(
+                accepts_gzip(&headers(ACCEPT_ENCODING, asked)),
+                expected,
+                "{asked}"
+            );
         }
     }
 
@@ -163,7 +176,11 @@ mod tests {
             ("\"abcd\"", false),
             ("\"x\"", false),
         ] {
-            assert_eq!(knows(&headers(IF_NONE_MATCH, given), "abc"), expected, "{given}");
+            assert_eq!(
+                knows(&headers(IF_NONE_MATCH, given), "abc"),
+                expected,
+                "{given}"
+            );
         }
     }
 }

@@ -150,7 +150,11 @@ mod tests {
         assert!(cache.get("a").is_some());
         cache.put("e", &page(2_000));
         assert!(cache.get("b").is_none(), "b was not asked for longest");
-        assert!(["a", "c", "d", "e"].iter().all(|name| cache.get(name).is_some()));
+        assert!(
+            ["a", "c", "d", "e"]
+                .iter()
+                .all(|name| cache.get(name).is_some())
+        );
     }
 
     #[test]

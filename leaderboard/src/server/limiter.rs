@@ -78,7 +78,10 @@ fn make_room(buckets: &mut HashMap<IpAddr, Bucket>, rate: Rate, now: Instant) {
     if buckets.len() < MOST_ADDRESSES {
         return;
     }
-    let mut filled: Vec<f64> = buckets.values().map(|bucket| bucket.filled(rate, now)).collect();
+    let mut filled: Vec<f64> = buckets
+        .values()
+        .map(|bucket| bucket.filled(rate, now))
+        .collect();
     filled.sort_by(f64::total_cmp);
     let middle = filled[filled.len() / 2];
     buckets.retain(|_, bucket| bucket.filled(rate, now) < middle);
@@ -116,16 +119,31 @@ mod tests {
             assert_eq!(limiter.take(one, start), Ok(()));
         }
         assert_eq!(limiter.take(one, start), Err(Duration::from_secs(2)));
-        assert!(limiter.take(address("192.0.2.2"), start).is_ok(), "another address");
-        assert!(limiter.take(one, start + Duration::from_millis(2_001)).is_ok());
-        assert!(limiter.take(one, start + Duration::from_millis(2_002)).is_err());
+        assert!(
+            limiter.take(address("192.0.2.2"), start).is_ok(),
+            "another address"
+        );
+        assert!(
+            limiter
+                .take(one, start + Duration::from_millis(2_001))
+                .is_ok()
+        );
+        assert!(
+            limiter
+                .take(one, start + Duration::from_millis(2_002))
+                .is_err()
+        );
     }
 
     #[test]
     fn the_addresses_of_one_network_share_a_bucket() {
         let (limiter, now) = (Limiter::new(Some(RATE)), Instant::now());
         for host in 1..=3 {
-            assert!(limiter.take(address(&format!("2001:db8::{host}")), now).is_ok());
+            assert!(
+                limiter
+                    .take(address(&format!("2001:db8::{host}")), now)
+                    .is_ok()
+            );
         }
         assert!(limiter.take(address("2001:db8::ffff"), now).is_err());
         assert!(limiter.take(address("2001:db8:0:1::1"), now).is_ok());

@@ -128,7 +128,8 @@ impl Server {
             listener.set_nonblocking(true)?;
             Ok((listener.local_addr()?, listener))
         });
-        let (address, listener) = listener.map_err(|source| cannot("listen on", &options, source))?;
+        let (address, listener) =
+            listener.map_err(|source| cannot("listen on", &options, source))?;
         let runtime = tokio::runtime::Builder::new_multi_thread()
             .worker_threads(options.workers.max(1))
             .max_blocking_threads(BLOCKING_THREADS)
@@ -179,7 +180,11 @@ impl Drop for Server {
 }
 
 fn cannot(action: &'static str, options: &Options, source: std::io::Error) -> Error {
-    Error::io(action, std::path::Path::new(&options.address.to_string()), source)
+    Error::io(
+        action,
+        std::path::Path::new(&options.address.to_string()),
+        source,
+    )
 }
 
 fn run(
@@ -204,10 +209,16 @@ fn run(
 /// As many connections as there may be open files, where the system tells.
 fn affordable(connections: usize) -> usize {
     let limits = std::fs::read_to_string("/proc/self/limits").unwrap_or_default();
-    let files = limits
-        .lines()
-        .find_map(|line| line.strip_prefix("Max open files")?.split_whitespace().next()?.parse::<usize>().ok());
-    files.map_or(connections, |files| connections.min(files.saturating_sub(OTHER_FILES).max(1)))
+    let files = limits.lines().find_map(|line| {
+        line.strip_prefix("Max open files")?
+            .split_whitespace()
+            .next()?
+            .parse::<usize>()
+            .ok()
+    });
+    files.map_or(connections, |files| {
+        connections.min(files.saturating_sub(OTHER_FILES).max(1))
+    })
 }
 
 fn router(state: &Arc<State>) -> Router {
@@ -228,7 +239,11 @@ async fn guard(Shared(state): Shared<Arc<State>>, request: Request, next: Next) 
     let forwarded = request.headers().get("x-forwarded-for");
     let client = state.client(peer, forwarded.and_then(|value| value.to_str().ok()));
     let is_upload = request.uri().path().starts_with("/api/");
-    let limiter = if is_upload { &state.uploads } else { &state.requests };
+    let limiter = if is_upload {
+        &state.uploads
+    } else {
+        &state.requests
+    };
     let mut response = match limiter.take(client, Instant::now()) {
         Ok(()) => next.run(request).await,
         Err(wait) => answer::too_many(wait),

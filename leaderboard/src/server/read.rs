@@ -8,7 +8,9 @@ use std::task::{Context, Poll};
 
 use axum::body::Body;
 use axum::extract::{Request, State as Shared};
-use axum::http::header::{ALLOW, CONTENT_DISPOSITION, CONTENT_LENGTH, CONTENT_SECURITY_POLICY, LOCATION};
+use axum::http::header::{
+    ALLOW, CONTENT_DISPOSITION, CONTENT_LENGTH, CONTENT_SECURITY_POLICY, LOCATION,
+};
 use axum::http::{HeaderMap, Method, StatusCode};
 use axum::response::Response;
 use bytes::Bytes;
@@ -28,7 +30,11 @@ const PIECE: usize = 64 * 1024;
 /// Answers a request for a page or a file.
 pub(super) async fn read(Shared(state): Shared<Arc<State>>, request: Request) -> Response {
     if request.method() != Method::GET && request.method() != Method::HEAD {
-        let mut response = answer::problem(StatusCode::METHOD_NOT_ALLOWED, "this can only be read", None);
+        let mut response = answer::problem(
+            StatusCode::METHOD_NOT_ALLOWED,
+            "this can only be read",
+            None,
+        );
         answer::set(&mut response, ALLOW, "GET, HEAD");
         return response;
     }
@@ -44,7 +50,9 @@ pub(super) async fn read(Shared(state): Shared<Arc<State>>, request: Request) ->
     let Some((place, form)) = Place::parse(path) else {
         return missing();
     };
-    let form = asked_form(query).filter(|_| place.is_page()).unwrap_or(form);
+    let form = asked_form(query)
+        .filter(|_| place.is_page())
+        .unwrap_or(form);
     match place {
         Place::Frame(run, episode, frame) => film(state, run, episode, frame).await,
         Place::Video(run, name) => video(state, run, name).await,
@@ -55,11 +63,13 @@ pub(super) async fn read(Shared(state): Shared<Arc<State>>, request: Request) ->
 
 /// `?format=json` and `?format=csv`.
 fn asked_form(query: &str) -> Option<Form> {
-    pairs(query).iter().find_map(|(name, value)| match (name.as_str(), value.as_str()) {
-        ("format", "json") => Some(Form::Json),
-        ("format", "csv") => Some(Form::Csv),
-        _ => None,
-    })
+    pairs(query)
+        .iter()
+        .find_map(|(name, value)| match (name.as_str(), value.as_str()) {
+            ("format", "json") => Some(Form::Json),
+            ("format", "csv") => Some(Form::Csv),
+            _ => None,
+        })
 }
 
 /// Two picked runs of a form, as the address of their comparison.
@@ -77,20 +87,38 @@ fn chosen_pair(query: &str) -> Response {
             answer::set(&mut response, LOCATION, &Links::server().to(&place));
             response
         }
-        _ => answer::problem(StatusCode::BAD_REQUEST, "a comparison needs two runs", Some("go back and pick two")),
+        _ => answer::problem(
+            StatusCode::BAD_REQUEST,
+            "a comparison needs two runs",
+            Some("go back and pick two"),
+        ),
     }
 }
 
 /// There is nothing at this address.
 fn missing() -> Response {
-    let mut response = answer::problem(StatusCode::NOT_FOUND, "there is nothing at this address", None);
+    let mut response = answer::problem(
+        StatusCode::NOT_FOUND,
+        "there is nothing at this address",
+        None,
+    );
     let page = crate::page::missing().into_string();
     *response.body_mut() = Body::from(page);
-    answer::set(&mut response, axum::http::header::CONTENT_TYPE, "text/html; charset=utf-8");
+    answer::set(
+        &mut response,
+        axum::http::header::CONTENT_TYPE,
+        "text/html; charset=utf-8",
+    );
     response
 }
 
-async fn page(state: Arc<State>, place: Place, form: Form, query: &str, headers: &HeaderMap) -> Response {
+async fn page(
+    state: Arc<State>,
+    place: Place,
+    form: Form,
+    query: &str,
+    headers: &HeaderMap,
+) -> Response {
     let is_for_ever = matches!(place, Place::Style | Place::Script);
     // Only a board looks at its question; any other page is the same whatever is asked.
     let query = match place {
@@ -132,7 +160,13 @@ async fn rendered(
     Some(page)
 }
 
-fn render(state: &State, published: &Published, place: &Place, form: Form, query: &str) -> Option<Ready> {
+fn render(
+    state: &State,
+    published: &Published,
+    place: &Place,
+    form: Form,
+    query: &str,
+) -> Option<Ready> {
     let mut site = Site {
         snapshot: &published.snapshot,
         details: &state.shelf,
@@ -233,7 +267,11 @@ fn send_file(path: &PathBuf, sender: &mpsc::Sender<std::io::Result<Bytes>>) {
         loop {
             let read = file.read(&mut buffer)?;
             // A reader that is gone wants nothing more.
-            if read == 0 || sender.blocking_send(Ok(Bytes::copy_from_slice(&buffer[..read]))).is_err() {
+            if read == 0
+                || sender
+                    .blocking_send(Ok(Bytes::copy_from_slice(&buffer[..read])))
+                    .is_err()
+            {
                 return Ok(());
             }
         }
@@ -254,7 +292,9 @@ impl hyper::body::Body for Pieces {
         mut self: Pin<&mut Self>,
         context: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, std::io::Error>>> {
-        self.0.poll_recv(context).map(|piece| piece.map(|piece| piece.map(Frame::data)))
+        self.0
+            .poll_recv(context)
+            .map(|piece| piece.map(|piece| piece.map(Frame::data)))
     }
 }
 
@@ -262,5 +302,8 @@ impl hyper::body::Body for Pieces {
 pub(super) async fn health(Shared(state): Shared<Arc<State>>) -> Response {
     let published = state.published();
     let (head, runs) = (&published.snapshot.head, published.snapshot.runs());
-    answer::json(StatusCode::OK, &json!({ "status": "ok", "head": head, "runs": runs }))
+    answer::json(
+        StatusCode::OK,
+        &json!({ "status": "ok", "head": head, "runs": runs }),
+    )
 }

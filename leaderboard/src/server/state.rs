@@ -158,7 +158,10 @@ impl State {
         if is_new {
             // A board that cannot be read for a moment keeps its last snapshot.
             if let Ok(published) = publish(&self.shelf, &self.options) {
-                *self.published.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(published);
+                *self
+                    .published
+                    .write()
+                    .unwrap_or_else(PoisonError::into_inner) = Arc::new(published);
             }
         }
         self.seen.send_replace(changes);

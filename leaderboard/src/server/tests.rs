@@ -33,8 +33,12 @@ impl Running {
 
     fn connect(&self) -> TcpStream {
         let stream = TcpStream::connect(self.server.address()).unwrap();
-        stream.set_read_timeout(Some(Duration::from_secs(60))).unwrap();
-        stream.set_write_timeout(Some(Duration::from_secs(60))).unwrap();
+        stream
+            .set_read_timeout(Some(Duration::from_secs(60)))
+            .unwrap();
+        stream
+            .set_write_timeout(Some(Duration::from_secs(60)))
+            .unwrap();
         stream
     }
 
@@ -44,7 +48,9 @@ impl Running {
 
     fn ask(&self, method: &str, path: &str, headers: &[(&str, &str)], body: &[u8]) -> Answer {
         let mut stream = self.connect();
-        stream.write_all(&head(method, path, headers, body.len())).unwrap();
+        stream
+            .write_all(&head(method, path, headers, body.len()))
+            .unwrap();
         // The server may answer before it has read everything.
         let _ = stream.write_all(body);
         Answer::read(&mut stream)
@@ -88,7 +94,9 @@ impl Answer {
         let _ = stream.read_to_end(&mut bytes);
         let end = bytes.windows(4).position(|four| four == b"\r\n\r\n");
         let end = end.unwrap_or_else(|| panic!("no head in {:?}", String::from_utf8_lossy(&bytes)));
-        let head = String::from_utf8(bytes[..end].to_vec()).unwrap().to_lowercase();
+        let head = String::from_utf8(bytes[..end].to_vec())
+            .unwrap()
+            .to_lowercase();
         let status = head.split(' ').nth(1).unwrap().parse().unwrap();
         let body = bytes[end + 4..].to_vec();
         Self { status, head, body }
@@ -96,7 +104,10 @@ impl Answer {
 
     fn header(&self, name: &str) -> Option<&str> {
         let lines = self.head.lines().skip(1);
-        lines.filter_map(|line| line.split_once(": ")).find(|(known, _)| *known == name).map(|(_, value)| value)
+        lines
+            .filter_map(|line| line.split_once(": "))
+            .find(|(known, _)| *known == name)
+            .map(|(_, value)| value)
     }
 
     fn text(&self) -> String {
@@ -104,7 +115,8 @@ impl Answer {
     }
 
     fn json(&self) -> Value {
-        serde_json::from_slice(&self.body).unwrap_or_else(|error| panic!("{error}: {}", self.text()))
+        serde_json::from_slice(&self.body)
+            .unwrap_or_else(|error| panic!("{error}: {}", self.text()))
     }
 }
 
@@ -138,21 +150,40 @@ fn lab() -> Identity {
 
 fn gunzip(bytes: &[u8]) -> Vec<u8> {
     let mut plain = Vec::new();
-    flate2::read::GzDecoder::new(bytes).read_to_end(&mut plain).unwrap();
+    flate2::read::GzDecoder::new(bytes)
+        .read_to_end(&mut plain)
+        .unwrap();
     plain
 }
 
 #[test]
 fn pages_may_load_nothing_from_elsewhere_and_run_nothing_inline() {
     let running = Running::new(open());
-    for path in ["/", "/submit", "/keys", "/log", "/index.json", "/no/such/page", "/healthz"] {
+    for path in [
+        "/",
+        "/submit",
+        "/keys",
+        "/log",
+        "/index.json",
+        "/no/such/page",
+        "/healthz",
+    ] {
         let answer = running.get(path);
         let policy = answer.header("content-security-policy").unwrap();
-        assert!(policy.starts_with("default-src 'none'") && policy.contains("frame-ancestors 'none'"), "{policy}");
-        assert!(!policy.contains("unsafe") && !policy.contains("http"), "{policy}");
+        assert!(
+            policy.starts_with("default-src 'none'") && policy.contains("frame-ancestors 'none'"),
+            "{policy}"
+        );
+        assert!(
+            !policy.contains("unsafe") && !policy.contains("http"),
+            "{policy}"
+        );
         assert_eq!(answer.header("x-content-type-options"), Some("nosniff"));
         assert_eq!(answer.header("referrer-policy"), Some("no-referrer"));
-        assert_eq!(answer.header("cross-origin-opener-policy"), Some("same-origin"));
+        assert_eq!(
+            answer.header("cross-origin-opener-policy"),
+            Some("same-origin")
+        );
     }
 }
 
@@ -160,7 +191,10 @@ fn pages_may_load_nothing_from_elsewhere_and_run_nothing_inline() {
 fn a_page_is_sent_once_and_compressed_for_those_who_ask() {
     let running = Running::new(open());
     let plain = running.get("/submit");
-    assert_eq!((plain.status, plain.header("content-encoding")), (200, None));
+    assert_eq!(
+        (plain.status, plain.header("content-encoding")),
+        (200, None)
+    );
     let small = running.ask("GET", "/submit", &[("accept-encoding", "br, gzip")], b"");
     assert_eq!(small.header("content-encoding"), Some("gzip"));
     assert_eq!(gunzip(&small.body), plain.body);
@@ -172,9 +206,20 @@ fn a_page_is_sent_once_and_compressed_for_those_who_ask() {
     }
     let other = running.ask("GET", "/submit", &[("if-none-match", "\"x\"")], b"");
     assert_eq!((other.status, &other.body), (200, &plain.body));
-    let style = plain.text().split("href=\"/asset/").nth(1).unwrap().split('"').next().unwrap().to_string();
+    let style = plain
+        .text()
+        .split("href=\"/asset/")
+        .nth(1)
+        .unwrap()
+        .split('"')
+        .next()
+        .unwrap()
+        .to_string();
     let style = running.get(&format!("/asset/{style}"));
-    assert_eq!(style.header("content-type"), Some("text/css; charset=utf-8"));
+    assert_eq!(
+        style.header("content-type"),
+        Some("text/css; charset=utf-8")
+    );
     assert!(style.header("cache-control").unwrap().contains("immutable"));
 }
 
@@ -182,8 +227,17 @@ fn a_page_is_sent_once_and_compressed_for_those_who_ask() {
 fn what_is_not_there_or_not_allowed_is_said() {
     let running = Running::new(open());
     for path in [
-        "/task/none@1", "/run/00", "/../../etc/passwd", "/%2e%2e/x", "/run/x/bundle.jbs", "/run/x/film/1-2.png",
-        "/run/x/video/a.mp4", "/asset/none.js", "/compare/a/b", "/api/v1/none", "//",
+        "/task/none@1",
+        "/run/00",
+        "/../../etc/passwd",
+        "/%2e%2e/x",
+        "/run/x/bundle.jbs",
+        "/run/x/film/1-2.png",
+        "/run/x/video/a.mp4",
+        "/asset/none.js",
+        "/compare/a/b",
+        "/api/v1/none",
+        "//",
     ] {
         assert_eq!(running.get(path).status, 404, "{path}");
     }
@@ -195,7 +249,10 @@ fn what_is_not_there_or_not_allowed_is_said() {
     assert_eq!((only_head.status, only_head.body.len()), (200, 0));
     assert_eq!(running.get("/compare?run=00").status, 400);
     let pair = running.get("/compare?run=00&run=11");
-    assert_eq!((pair.status, pair.header("location")), (303, Some("/compare/00/11")));
+    assert_eq!(
+        (pair.status, pair.header("location")),
+        (303, Some("/compare/00/11"))
+    );
     assert_eq!(running.get("/compare?run=//evil&run=11").status, 400);
 }
 
@@ -213,24 +270,46 @@ fn a_bundle_is_taken_once_and_its_page_is_there_at_once() {
 
     let page = running.get(url);
     assert_eq!(page.status, 200);
-    assert!(page.text().contains("submitted by <strong>lab</strong>"), "{}", page.text());
+    assert!(
+        page.text().contains("submitted by <strong>lab</strong>"),
+        "{}",
+        page.text()
+    );
     assert!(running.get("/task/wall@1").text().contains("mine"));
     let sent = running.get(&format!("{url}/bundle.jbs"));
     assert_eq!((sent.status, sent.body.len()), (200, bundle.len()));
-    assert!(sent.header("content-disposition").unwrap().starts_with("attachment"));
-    assert!(sent.header("content-security-policy").unwrap().contains("sandbox"));
+    assert!(
+        sent.header("content-disposition")
+            .unwrap()
+            .starts_with("attachment")
+    );
+    assert!(
+        sent.header("content-security-policy")
+            .unwrap()
+            .contains("sandbox")
+    );
     let episode = running.get(&format!("{url}/episode/2"));
-    assert!(episode.text().contains("type=\"range\""), "{}", episode.text());
+    assert!(
+        episode.text().contains("type=\"range\""),
+        "{}",
+        episode.text()
+    );
 
     let again = running.submit(&bundle);
-    assert_eq!((again.status, again.json()["is_new"].clone()), (200, Value::Bool(false)));
+    assert_eq!(
+        (again.status, again.json()["is_new"].clone()),
+        (200, Value::Bool(false))
+    );
     assert_eq!(again.json()["head"], document["head"]);
 }
 
 #[test]
 fn names_and_episodes_of_others_are_refused() {
     let running = Running::new(open());
-    assert_eq!(running.submit(&bundle_of("mine", EPISODES, &lab())).status, 201);
+    assert_eq!(
+        running.submit(&bundle_of("mine", EPISODES, &lab())).status,
+        201
+    );
     let impostor = Identity::from_secret("lab", &[8; 32]).unwrap();
     let answer = running.submit(&bundle_of("other", EPISODES, &impostor));
     assert_eq!(answer.status, 409, "{}", answer.text());
@@ -245,14 +324,22 @@ fn what_is_no_bundle_or_fails_a_check_is_refused_and_leaves_nothing() {
     let running = Running::new(open());
     let before = running.get("/healthz").json();
     let bundle = bundle_of("mine", EPISODES, &lab());
-    for (bytes, what) in [(&b"nonsense"[..], "nonsense"), (&b""[..], "nothing"), (&bundle[..bundle.len() / 2], "half")] {
+    for (bytes, what) in [
+        (&b"nonsense"[..], "nonsense"),
+        (&b""[..], "nothing"),
+        (&bundle[..bundle.len() / 2], "half"),
+    ] {
         let answer = running.submit(bytes);
         assert_eq!(answer.status, 422, "{what}: {}", answer.text());
     }
     let too_few = running.submit(&bundle_of("mine", EPISODES - 1, &lab()));
     assert_eq!(too_few.status, 422);
     let document = too_few.json();
-    let failed = document["checks"].as_array().unwrap().iter().any(|check| check["outcome"] == "failed");
+    let failed = document["checks"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .any(|check| check["outcome"] == "failed");
     assert!(failed, "{document}");
     assert_eq!(running.get("/healthz").json(), before);
 }
@@ -261,18 +348,32 @@ fn what_is_no_bundle_or_fails_a_check_is_refused_and_leaves_nothing() {
 fn a_bundle_that_ends_early_or_is_too_large_is_not_read_to_the_end() {
     let limit = 100_000;
     let running = Running::new(Options {
-        limits: Limits { compressed: limit, ..Limits::default() },
+        limits: Limits {
+            compressed: limit,
+            ..Limits::default()
+        },
         ..open()
     });
     let mut stream = running.connect();
-    stream.write_all(&head("POST", "/api/v1/submissions", &[], 5_000)).unwrap();
+    stream
+        .write_all(&head("POST", "/api/v1/submissions", &[], 5_000))
+        .unwrap();
     stream.write_all(&[0; 1_000]).unwrap();
     stream.shutdown(Shutdown::Write).unwrap();
     let mut left = Vec::new();
     let _ = stream.read_to_end(&mut left);
-    assert!(left.is_empty() || left.starts_with(b"HTTP/1.1 400"), "{}", String::from_utf8_lossy(&left));
+    assert!(
+        left.is_empty() || left.starts_with(b"HTTP/1.1 400"),
+        "{}",
+        String::from_utf8_lossy(&left)
+    );
 
-    let announced = running.ask("POST", "/api/v1/submissions", &[], &vec![0; limit as usize + 1]);
+    let announced = running.ask(
+        "POST",
+        "/api/v1/submissions",
+        &[],
+        &vec![0; limit as usize + 1],
+    );
     assert_eq!(announced.status, 413);
     let mut stream = running.connect();
     stream
@@ -288,8 +389,15 @@ fn a_bundle_that_ends_early_or_is_too_large_is_not_read_to_the_end() {
 
 #[test]
 fn an_address_that_asks_too_much_is_told_when_to_come_back() {
-    let slow = Rate { burst: 3.0, per_second: 0.01 };
-    let running = Running::new(Options { requests: Some(slow), uploads: Some(slow), ..open() });
+    let slow = Rate {
+        burst: 3.0,
+        per_second: 0.01,
+    };
+    let running = Running::new(Options {
+        requests: Some(slow),
+        uploads: Some(slow),
+        ..open()
+    });
     for _ in 0..3 {
         assert_eq!(running.get("/").status, 200);
     }
@@ -298,19 +406,43 @@ fn an_address_that_asks_too_much_is_told_when_to_come_back() {
     let seconds: u64 = answer.header("retry-after").unwrap().parse().unwrap();
     assert!((90..=100).contains(&seconds), "{seconds}");
     for _ in 0..3 {
-        assert_eq!(running.submit(b"x").status, 422, "uploads have a bucket of their own");
+        assert_eq!(
+            running.submit(b"x").status,
+            422,
+            "uploads have a bucket of their own"
+        );
     }
     assert_eq!(running.submit(b"x").status, 429);
 }
 
 #[test]
 fn behind_a_proxy_the_address_is_what_the_proxy_says() {
-    let slow = Rate { burst: 1.0, per_second: 0.01 };
-    let status = |running: &Running, list: &str| running.ask("GET", "/", &[("x-forwarded-for", list)], b"").status;
-    let direct = Running::new(Options { requests: Some(slow), ..open() });
-    assert_eq!((status(&direct, "192.0.2.1"), status(&direct, "192.0.2.2")), (200, 429));
-    let behind = Running::new(Options { requests: Some(slow), is_behind_proxy: true, ..open() });
-    assert_eq!((status(&behind, "192.0.2.1"), status(&behind, "192.0.2.2")), (200, 200));
+    let slow = Rate {
+        burst: 1.0,
+        per_second: 0.01,
+    };
+    let status = |running: &Running, list: &str| {
+        running
+            .ask("GET", "/", &[("x-forwarded-for", list)], b"")
+            .status
+    };
+    let direct = Running::new(Options {
+        requests: Some(slow),
+        ..open()
+    });
+    assert_eq!(
+        (status(&direct, "192.0.2.1"), status(&direct, "192.0.2.2")),
+        (200, 429)
+    );
+    let behind = Running::new(Options {
+        requests: Some(slow),
+        is_behind_proxy: true,
+        ..open()
+    });
+    assert_eq!(
+        (status(&behind, "192.0.2.1"), status(&behind, "192.0.2.2")),
+        (200, 200)
+    );
     // What the client itself put before is not believed.
     assert_eq!(status(&behind, "198.51.100.7, 192.0.2.2"), 429);
 }
@@ -319,41 +451,91 @@ fn behind_a_proxy_the_address_is_what_the_proxy_says() {
 fn orders_need_the_token_and_an_erratum_strikes_a_run_out() {
     let erratum = serde_json::json!({ "text": "the clock was wrong", "tasks": ["wall@1"] });
     let deaf = Running::new(open());
-    assert_eq!(deaf.order("erratum", "", &erratum).status, 404, "without a token file there are no orders");
+    assert_eq!(
+        deaf.order("erratum", "", &erratum).status,
+        404,
+        "without a token file there are no orders"
+    );
 
-    let running = Running::new(Options { admin_token: Some("s3cret".into()), ..open() });
-    let url = running.submit(&bundle_of("mine", EPISODES, &lab())).json()["url"].as_str().unwrap().to_string();
+    let running = Running::new(Options {
+        admin_token: Some("s3cret".into()),
+        ..open()
+    });
+    let url = running.submit(&bundle_of("mine", EPISODES, &lab())).json()["url"]
+        .as_str()
+        .unwrap()
+        .to_string();
     assert!(!running.get(&url).text().contains("Struck out"));
     for token in ["", "s3cre", "s3cret1", "S3CRET"] {
         let answer = running.order("erratum", token, &erratum);
         assert_eq!(answer.status, 401, "{token}");
         assert_eq!(answer.header("www-authenticate"), Some("bearer"));
     }
-    assert_eq!(running.order("erratum", "s3cret", &serde_json::json!({ "nonsense": 1 })).status, 422);
+    assert_eq!(
+        running
+            .order("erratum", "s3cret", &serde_json::json!({ "nonsense": 1 }))
+            .status,
+        422
+    );
     assert_eq!(running.order("burn", "s3cret", &erratum).status, 404);
     let answer = running.order("erratum", "s3cret", &erratum);
     assert_eq!(answer.status, 200, "{}", answer.text());
-    eventually(|| running.get(&url).text().contains("Struck out: </strong>the clock was wrong"));
+    eventually(|| {
+        running
+            .get(&url)
+            .text()
+            .contains("Struck out: </strong>the clock was wrong")
+    });
 
     let key = lab().public();
     let revoke = serde_json::json!({ "key": key, "reason": "lost" });
     assert_eq!(running.order("revoke", "s3cret", &revoke).status, 200);
-    eventually(|| running.get("/keys").text().contains("revoked by its maintainer: lost"));
-    assert_eq!(running.submit(&bundle_of("next", EPISODES, &lab())).status, 409);
+    eventually(|| {
+        running
+            .get("/keys")
+            .text()
+            .contains("revoked by its maintainer: lost")
+    });
+    assert_eq!(
+        running.submit(&bundle_of("next", EPISODES, &lab())).status,
+        409
+    );
 }
 
 #[test]
 fn an_owner_revokes_a_key_with_a_signature_and_a_stranger_cannot() {
     let running = Running::new(open());
-    assert_eq!(running.submit(&bundle_of("mine", EPISODES, &lab())).status, 201);
+    assert_eq!(
+        running.submit(&bundle_of("mine", EPISODES, &lab())).status,
+        201
+    );
     let send = |signature: String| {
-        let document = serde_json::json!({ "key": lab().public(), "reason": "lost", "signature": signature });
-        running.ask("POST", "/api/v1/revocations", &[], document.to_string().as_bytes()).status
+        let document =
+            serde_json::json!({ "key": lab().public(), "reason": "lost", "signature": signature });
+        running
+            .ask(
+                "POST",
+                "/api/v1/revocations",
+                &[],
+                document.to_string().as_bytes(),
+            )
+            .status
     };
     let stranger = Identity::from_secret("lab", &[8; 32]).unwrap();
-    assert_eq!(send(stranger.sign(crate::key::Purpose::Revocation, b"lost")), 422);
-    assert_eq!(send(lab().sign(crate::key::Purpose::Revocation, b"lost")), 200);
-    eventually(|| running.get("/keys").text().contains("revoked by its owner: lost"));
+    assert_eq!(
+        send(stranger.sign(crate::key::Purpose::Revocation, b"lost")),
+        422
+    );
+    assert_eq!(
+        send(lab().sign(crate::key::Purpose::Revocation, b"lost")),
+        200
+    );
+    eventually(|| {
+        running
+            .get("/keys")
+            .text()
+            .contains("revoked by its owner: lost")
+    });
 }
 
 /// Waits for something that another thread does.
@@ -371,7 +553,9 @@ fn eventually(holds: impl Fn() -> bool) {
 fn a_change_by_another_program_is_seen() {
     let running = Running::new(open());
     assert!(running.get("/").text().contains("The board is empty"));
-    let run = SyntheticRun::new("mine", EPISODES).write(&running.folder.path().join("runs")).unwrap();
+    let run = SyntheticRun::new("mine", EPISODES)
+        .write(&running.folder.path().join("runs"))
+        .unwrap();
     let mut board = Board::open_existing(&running.folder.path().join("board.sqlite")).unwrap();
     board.add(&Run::load(&run).unwrap()).unwrap();
     eventually(|| running.get("/").text().contains("wall@1"));
@@ -387,34 +571,56 @@ fn clients_that_are_too_slow_are_dropped_and_others_are_served() {
     let mut slow_head = running.connect();
     slow_head.write_all(b"GET / HTTP/1.1\r\nhost: bo").unwrap();
     let mut slow_body = running.connect();
-    slow_body.write_all(&head("POST", "/api/v1/submissions", &[], 1_000)).unwrap();
+    slow_body
+        .write_all(&head("POST", "/api/v1/submissions", &[], 1_000))
+        .unwrap();
     slow_body.write_all(&[0; 10]).unwrap();
     assert_eq!(running.get("/").status, 200);
     let mut left = Vec::new();
     let _ = slow_head.read_to_end(&mut left);
-    assert!(left.is_empty() || left.starts_with(b"HTTP/1.1 408"), "{}", String::from_utf8_lossy(&left));
+    assert!(
+        left.is_empty() || left.starts_with(b"HTTP/1.1 408"),
+        "{}",
+        String::from_utf8_lossy(&left)
+    );
     assert_eq!(Answer::read(&mut slow_body).status, 408);
     // An idle connection ends as well.
     let mut idle = running.connect();
-    idle.write_all(b"GET /healthz HTTP/1.1\r\nhost: board\r\n\r\n").unwrap();
+    idle.write_all(b"GET /healthz HTTP/1.1\r\nhost: board\r\n\r\n")
+        .unwrap();
     let mut answer = Vec::new();
     let ended = idle.read_to_end(&mut answer);
-    assert!(ended.is_ok() && answer.starts_with(b"HTTP/1.1 200"), "{ended:?}");
+    assert!(
+        ended.is_ok() && answer.starts_with(b"HTTP/1.1 200"),
+        "{ended:?}"
+    );
 }
 
 #[test]
 fn a_body_is_not_read_before_its_turn() {
-    let running = Running::new(Options { verifiers: 1, ..open() });
+    let running = Running::new(Options {
+        verifiers: 1,
+        ..open()
+    });
     let mut first = running.connect();
-    first.write_all(&head("POST", "/api/v1/submissions", &[], 1_000)).unwrap();
+    first
+        .write_all(&head("POST", "/api/v1/submissions", &[], 1_000))
+        .unwrap();
     // The first has its turn now, and sends nothing.
     std::thread::sleep(Duration::from_millis(200));
     let mut second = running.connect();
-    second.set_write_timeout(Some(Duration::from_millis(500))).unwrap();
+    second
+        .set_write_timeout(Some(Duration::from_millis(500)))
+        .unwrap();
     let body = vec![0; 60 << 20];
-    second.write_all(&head("POST", "/api/v1/submissions", &[], body.len())).unwrap();
+    second
+        .write_all(&head("POST", "/api/v1/submissions", &[], body.len()))
+        .unwrap();
     let error = second.write_all(&body).unwrap_err();
-    assert!(matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::TimedOut), "{error}");
+    assert!(
+        matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::TimedOut),
+        "{error}"
+    );
     assert_eq!(running.get("/").status, 200, "readers do not wait");
     first.write_all(&[0; 1_000]).unwrap();
     assert_eq!(Answer::read(&mut first).status, 422);
@@ -422,16 +628,24 @@ fn a_body_is_not_read_before_its_turn() {
 
 #[test]
 fn connections_beyond_the_limit_wait_for_a_place() {
-    let running = Running::new(Options { connections: 2, head_time: Duration::from_secs(30), ..open() });
+    let running = Running::new(Options {
+        connections: 2,
+        head_time: Duration::from_secs(30),
+        ..open()
+    });
     let (one, two) = (running.connect(), running.connect());
     std::thread::sleep(Duration::from_millis(200));
     let mut third = running.connect();
     third.write_all(&head("GET", "/healthz", &[], 0)).unwrap();
-    third.set_read_timeout(Some(Duration::from_millis(300))).unwrap();
+    third
+        .set_read_timeout(Some(Duration::from_millis(300)))
+        .unwrap();
     let early = third.read(&mut [0; 1]);
     assert!(early.is_err(), "{early:?}");
     drop(one);
-    third.set_read_timeout(Some(Duration::from_secs(30))).unwrap();
+    third
+        .set_read_timeout(Some(Duration::from_secs(30)))
+        .unwrap();
     assert_eq!(Answer::read(&mut third).status, 200);
     drop(two);
 }
@@ -441,7 +655,9 @@ fn a_server_that_stops_finishes_what_it_has_in_hand() {
     let running = Running::new(open());
     let bundle = bundle_of("mine", EPISODES, &lab());
     let mut stream = running.connect();
-    stream.write_all(&head("POST", "/api/v1/submissions", &[], bundle.len())).unwrap();
+    stream
+        .write_all(&head("POST", "/api/v1/submissions", &[], bundle.len()))
+        .unwrap();
     stream.write_all(&bundle[..10]).unwrap();
     std::thread::sleep(Duration::from_millis(200));
     let address = running.server.address();
@@ -465,7 +681,9 @@ const MANY: usize = 60;
 fn a_thousand_bundles_at_once_are_all_taken_and_none_twice() {
     let running = Running::new(open());
     let lab = lab();
-    let bundles: Vec<Vec<u8>> = (0..MANY).map(|k| bundle_of(&format!("m{k}"), EPISODES, &lab)).collect();
+    let bundles: Vec<Vec<u8>> = (0..MANY)
+        .map(|k| bundle_of(&format!("m{k}"), EPISODES, &lab))
+        .collect();
     let answers = Mutex::new(Vec::new());
     std::thread::scope(|scope| {
         // A fifth of the bundles is sent twice at the same time.
@@ -473,9 +691,15 @@ fn a_thousand_bundles_at_once_are_all_taken_and_none_twice() {
             let (running, answers) = (&running, &answers);
             scope.spawn(move || {
                 let mut stream = running.connect();
-                stream.set_read_timeout(Some(Duration::from_secs(300))).unwrap();
-                stream.set_write_timeout(Some(Duration::from_secs(300))).unwrap();
-                stream.write_all(&head("POST", "/api/v1/submissions", &[], bundle.len())).unwrap();
+                stream
+                    .set_read_timeout(Some(Duration::from_secs(300)))
+                    .unwrap();
+                stream
+                    .set_write_timeout(Some(Duration::from_secs(300)))
+                    .unwrap();
+                stream
+                    .write_all(&head("POST", "/api/v1/submissions", &[], bundle.len()))
+                    .unwrap();
                 stream.write_all(bundle).unwrap();
                 let answer = Answer::read(&mut stream);
                 answers.lock().unwrap().push((answer.status, answer.text()));
@@ -484,7 +708,12 @@ fn a_thousand_bundles_at_once_are_all_taken_and_none_twice() {
     });
     let answers = answers.into_inner().unwrap();
     let count = |status| answers.iter().filter(|(found, _)| *found == status).count();
-    assert_eq!((count(201), count(200)), (MANY, MANY / 5), "{:?}", answers.iter().find(|(s, _)| *s > 201));
+    assert_eq!(
+        (count(201), count(200)),
+        (MANY, MANY / 5),
+        "{:?}",
+        answers.iter().find(|(s, _)| *s > 201)
+    );
     let path = running.folder.path().join("board.sqlite");
     drop(running.server);
     check_all_there(&path);
@@ -493,6 +722,10 @@ fn a_thousand_bundles_at_once_are_all_taken_and_none_twice() {
 fn check_all_there(path: &Path) {
     let board = Board::open_existing(path).unwrap();
     assert_eq!(board.tasks().unwrap()[0].runs, MANY as u64);
-    let submitted = board.events().unwrap().into_iter().filter(|event| event.kind == "submit");
+    let submitted = board
+        .events()
+        .unwrap()
+        .into_iter()
+        .filter(|event| event.kind == "submit");
     assert_eq!(submitted.count(), MANY);
 }

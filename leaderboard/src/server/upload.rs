@@ -43,7 +43,14 @@ pub(super) async fn submit(Shared(state): Shared<Arc<State>>, request: Request) 
     let Ok(_turn) = state.verifiers.acquire().await else {
         return busy();
     };
-    let file = match receive(request.into_body(), limit, state.options.body_stall, state.options.body_time).await {
+    let file = match receive(
+        request.into_body(),
+        limit,
+        state.options.body_stall,
+        state.options.body_time,
+    )
+    .await
+    {
         Ok(file) => file,
         Err(response) => return *response,
     };
@@ -52,7 +59,11 @@ pub(super) async fn submit(Shared(state): Shared<Arc<State>>, request: Request) 
         move || judge(&state, file)
     };
     let Ok((status, document)) = tokio::task::spawn_blocking(work).await else {
-        return answer::problem(StatusCode::INTERNAL_SERVER_ERROR, "the bundle could not be verified", None);
+        return answer::problem(
+            StatusCode::INTERNAL_SERVER_ERROR,
+            "the bundle could not be verified",
+            None,
+        );
     };
     if status == StatusCode::CREATED {
         state.changed();
@@ -100,9 +111,15 @@ async fn receive(
             };
             let Some(piece) = piece else { return Ok(()) };
             let Ok(piece) = piece else {
-                return Err(answer::problem(StatusCode::BAD_REQUEST, "the bundle ended too early", None));
+                return Err(answer::problem(
+                    StatusCode::BAD_REQUEST,
+                    "the bundle ended too early",
+                    None,
+                ));
             };
-            let Ok(bytes) = piece.into_data() else { continue };
+            let Ok(bytes) = piece.into_data() else {
+                continue;
+            };
             let Some(rest) = left.checked_sub(bytes.len() as u64) else {
                 return Err(too_large(limit));
             };
@@ -132,7 +149,11 @@ async fn receive(
 }
 
 fn slow() -> Response {
-    answer::problem(StatusCode::REQUEST_TIMEOUT, "the bundle came too slowly", Some("try again"))
+    answer::problem(
+        StatusCode::REQUEST_TIMEOUT,
+        "the bundle came too slowly",
+        Some("try again"),
+    )
 }
 
 fn write(mut pieces: mpsc::Receiver<Bytes>) -> std::io::Result<File> {
@@ -169,7 +190,11 @@ fn judge(state: &State, file: File) -> Answer {
         Ok(added) => added,
         Err(error) => return refused(status_of(&error), &error),
     };
-    let status = if added.is_new { StatusCode::CREATED } else { StatusCode::OK };
+    let status = if added.is_new {
+        StatusCode::CREATED
+    } else {
+        StatusCode::OK
+    };
     let url = Links::server().to(&Place::Run(added.id.clone()));
     let document = json!({
         "id": bundle.id, "run": added.id, "is_new": added.is_new, "level": level, "checks": checks,
@@ -181,7 +206,10 @@ fn judge(state: &State, file: File) -> Answer {
 /// Who is at fault when a bundle is not stored.
 fn status_of(error: &Error) -> StatusCode {
     match error {
-        Error::Refused { reason: Refusal::Check, .. } => StatusCode::UNPROCESSABLE_ENTITY,
+        Error::Refused {
+            reason: Refusal::Check,
+            ..
+        } => StatusCode::UNPROCESSABLE_ENTITY,
         Error::Refused { .. } | Error::TaskChanged { .. } => StatusCode::CONFLICT,
         Error::Bundle { .. } => StatusCode::UNPROCESSABLE_ENTITY,
         _ => StatusCode::INTERNAL_SERVER_ERROR,
@@ -195,5 +223,8 @@ fn refused(status: StatusCode, error: &Error) -> Answer {
     } else {
         error.to_string()
     };
-    (status, json!({ "error": says, "hint": error.hint(), "level": null, "checks": [] }))
+    (
+        status,
+        json!({ "error": says, "hint": error.hint(), "level": null, "checks": [] }),
+    )
 }

@@ -67,7 +67,12 @@ fn board(folder: &Path) -> PathBuf {
 }
 
 fn export(board: &Path, out: &Path, options: ExportOptions) -> Result<Exported> {
-    export_site(Board::open_existing(board).unwrap(), referee(), out, options)
+    export_site(
+        Board::open_existing(board).unwrap(),
+        referee(),
+        out,
+        options,
+    )
 }
 
 /// Every file below a folder with its bytes.
@@ -80,7 +85,11 @@ fn tree(folder: &Path) -> BTreeMap<String, Vec<u8>> {
             if path.is_dir() {
                 pending.push(path);
             } else {
-                let name = path.strip_prefix(folder).unwrap().to_string_lossy().into_owned();
+                let name = path
+                    .strip_prefix(folder)
+                    .unwrap()
+                    .to_string_lossy()
+                    .into_owned();
                 found.insert(name, std::fs::read(&path).unwrap());
             }
         }
@@ -92,7 +101,9 @@ fn tree(folder: &Path) -> BTreeMap<String, Vec<u8>> {
 fn addresses(page: &str) -> Vec<String> {
     let parts = page.split(['<', '>', ' ']);
     let attribute = |part: &str| {
-        let value = part.strip_prefix("href=\"").or_else(|| part.strip_prefix("src=\""))?;
+        let value = part
+            .strip_prefix("href=\"")
+            .or_else(|| part.strip_prefix("src=\""))?;
         Some(value.split('"').next()?.to_string())
     };
     parts.filter_map(attribute).collect()
@@ -104,7 +115,10 @@ fn resolve(from: &str, address: &str) -> String {
     parts.pop();
     for part in address.split('/') {
         match part {
-            ".." => assert!(parts.pop().is_some(), "{address} on {from} leaves the export"),
+            ".." => assert!(
+                parts.pop().is_some(),
+                "{address} on {from} leaves the export"
+            ),
             part => parts.push(part),
         }
     }
@@ -123,10 +137,16 @@ fn every_link_of_every_page_leads_to_a_file_of_the_export() {
     for (name, bytes) in files.iter().filter(|(name, _)| name.ends_with(".html")) {
         for address in addresses(std::str::from_utf8(bytes).unwrap()) {
             let file = address.split(['?', '#']).next().unwrap_or_default();
-            assert!(!address.contains("://") && !address.starts_with('/'), "{address} on {name}");
+            assert!(
+                !address.contains("://") && !address.starts_with('/'),
+                "{address} on {name}"
+            );
             if !file.is_empty() {
                 let target = resolve(name, file);
-                assert!(files.contains_key(&target), "{address} on {name} leads to {target}");
+                assert!(
+                    files.contains_key(&target),
+                    "{address} on {name} leads to {target}"
+                );
                 followed += 1;
             }
         }
@@ -152,10 +172,22 @@ fn an_export_is_replaced_and_another_folder_is_not() {
     let out = folder.path().join("site");
     export(&board, &out, ExportOptions::default()).unwrap();
     std::fs::write(out.join("run/left-over.html"), "old").unwrap();
-    export(&board, &out, ExportOptions { episodes: 0, films: false }).unwrap();
+    export(
+        &board,
+        &out,
+        ExportOptions {
+            episodes: 0,
+            films: false,
+        },
+    )
+    .unwrap();
     let files = tree(&out);
     assert!(!files.contains_key("run/left-over.html"));
-    assert!(!files.keys().any(|name| name.contains("/episode/") || name.contains("/film/")));
+    assert!(
+        !files
+            .keys()
+            .any(|name| name.contains("/episode/") || name.contains("/film/"))
+    );
 
     let precious = folder.path().join("precious");
     std::fs::create_dir(&precious).unwrap();
@@ -165,7 +197,12 @@ fn an_export_is_replaced_and_another_folder_is_not() {
     assert_eq!(tree(&precious).len(), 1);
     let hidden = std::fs::read_dir(folder.path()).unwrap();
     let names: Vec<_> = hidden.map(|entry| entry.unwrap().file_name()).collect();
-    assert!(!names.iter().any(|name| name.to_string_lossy().starts_with('.')), "{names:?}");
+    assert!(
+        !names
+            .iter()
+            .any(|name| name.to_string_lossy().starts_with('.')),
+        "{names:?}"
+    );
 }
 
 #[test]
