@@ -17,6 +17,7 @@ pub mod objective;
 pub mod planner;
 pub mod program;
 pub mod protocol;
+pub mod referee;
 pub mod runner;
 pub mod seeds;
 pub mod weights;

@@ -197,6 +197,14 @@ pub enum Error {
         /// What to do.
         hint: Option<String>,
     },
+    /// A simulator failed while episodes were played again.
+    #[error("episodes of {task} cannot be played again: {detail}")]
+    Simulator {
+        /// `name@version`.
+        task: String,
+        /// What it said.
+        detail: String,
+    },
     /// A board does not take a submission.
     #[error("{detail}")]
     Refused {

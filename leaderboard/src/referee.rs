@@ -39,8 +39,13 @@ pub trait Referee: Send + Sync {
     ///
     /// # Errors
     /// When the episode is not one of the task, or a simulator fails.
-    fn film(&self, task: &TaskRef, row: &EpisodeRow, frames: usize)
-    -> Result<Option<Vec<Vec<u8>>>>;
+    fn film(
+        &self,
+        task: &TaskRef,
+        data: Option<&str>,
+        row: &EpisodeRow,
+        frames: usize,
+    ) -> Result<Option<Vec<Vec<u8>>>>;
 }
 
 /// What holds for every run of a task.

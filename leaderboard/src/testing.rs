@@ -302,6 +302,7 @@ impl Referee for SyntheticReferee {
     fn film(
         &self,
         _task: &TaskRef,
+        _data: Option<&str>,
         _row: &EpisodeRow,
         _frames: usize,
     ) -> Result<Option<Vec<Vec<u8>>>> {

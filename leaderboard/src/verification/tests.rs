@@ -201,6 +201,7 @@ fn what_cannot_be_played_again_stays_at_v1() {
         fn film(
             &self,
             _: &crate::TaskRef,
+            _: Option<&str>,
             _: &EpisodeRow,
             _: usize,
         ) -> Result<Option<Vec<Vec<u8>>>> {
