@@ -62,6 +62,7 @@ impl Referee for Projector {
     fn film(
         &self,
         _task: &TaskRef,
+        _data: Option<&str>,
         _row: &EpisodeRow,
         frames: usize,
     ) -> Result<Option<Vec<Vec<u8>>>> {

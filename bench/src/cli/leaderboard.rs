@@ -49,6 +49,10 @@ enum Action {
         #[arg(value_name = "RUN", required = true)]
         runs: Vec<PathBuf>,
     },
+    /// Serve the board to browsers and take submissions.
+    Serve(super::serve::ServeArgs),
+    /// Write the board as a folder of files that opens from disk.
+    Export(super::serve::ExportArgs),
 }
 
 /// One task of the board, ranked.
@@ -93,6 +97,8 @@ pub fn run(args: &Args, ctx: &Context) -> anyhow::Result<ExitCode> {
             show(&Board::open_existing(&file)?, task.as_deref(), *csv, ctx)?;
         }
         Action::Add { runs } => add(&mut Board::open(&file)?, runs, ctx)?,
+        Action::Serve(args) => return super::serve::serve(args, &file, ctx),
+        Action::Export(args) => return super::serve::export(args, &file, ctx),
     }
     Ok(ExitCode::SUCCESS)
 }

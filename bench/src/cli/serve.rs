@@ -7,10 +7,11 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::{Context as _, bail, ensure};
-use jepa_leaderboard::{Board, ExportOptions, Rate, Referee, Server, ServerOptions, export_site};
+use jepa_leaderboard::{Board, ExportOptions, Rate, Server, ServerOptions, export_site};
 use serde_json::json;
 
 use super::Context;
+use crate::referee::Simulators;
 
 /// How often Ctrl-C is looked for.
 const LOOK_EVERY: Duration = Duration::from_millis(100);
@@ -39,6 +40,9 @@ pub struct ServeArgs {
     /// Submissions per minute and address in the long run; 0 for no limit.
     #[arg(long, value_name = "N", default_value_t = 6.0)]
     submissions_per_minute: f64,
+    /// Datasets that goals of tasks come from, so that their episodes can be played again; repeat it for several.
+    #[arg(long, value_name = "DATASET")]
+    data: Vec<PathBuf>,
 }
 
 /// Options of an export.
@@ -56,15 +60,13 @@ pub struct ExportArgs {
     /// Draw no films of episodes.
     #[arg(long)]
     no_films: bool,
+    /// Datasets that goals of tasks come from, so that their films can be drawn; repeat it for several.
+    #[arg(long, value_name = "DATASET")]
+    data: Vec<PathBuf>,
 }
 
 /// Serves a board until Ctrl-C.
-pub fn serve(
-    args: &ServeArgs,
-    file: &Path,
-    referee: Arc<dyn Referee>,
-    ctx: &Context,
-) -> anyhow::Result<ExitCode> {
+pub fn serve(args: &ServeArgs, file: &Path, ctx: &Context) -> anyhow::Result<ExitCode> {
     let options = ServerOptions {
         address: args.address,
         admin_token: args.admin_token.as_deref().map(read_token).transpose()?,
@@ -77,6 +79,7 @@ pub fn serve(
         )?,
         ..ServerOptions::default()
     };
+    let referee = Arc::new(Simulators::new(&args.data)?);
     let server = Server::start(Board::open(file)?, referee, options)?;
     let url = format!("http://{}/", server.address());
     if ctx.json {
@@ -126,16 +129,12 @@ fn read_token(path: &Path) -> anyhow::Result<String> {
 }
 
 /// Writes a board as a folder of files.
-pub fn export(
-    args: &ExportArgs,
-    file: &Path,
-    referee: Arc<dyn Referee>,
-    ctx: &Context,
-) -> anyhow::Result<ExitCode> {
+pub fn export(args: &ExportArgs, file: &Path, ctx: &Context) -> anyhow::Result<ExitCode> {
     let options = ExportOptions {
         episodes: args.episodes,
         films: !args.no_films,
     };
+    let referee = Arc::new(Simulators::new(&args.data)?);
     let exported = export_site(Board::open_existing(file)?, referee, &args.out, options)?;
     if ctx.json {
         ctx.print_json(&exported)?;

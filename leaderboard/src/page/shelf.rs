@@ -55,7 +55,7 @@ impl Shelf {
         let kept = self.episodes(run)?;
         let row = kept.iter().find(|row| row.episode == episode)?;
         self.referee
-            .film(&task.task, row, FILM_FRAMES as usize)
+            .film(&task.task, task.data.as_deref(), row, FILM_FRAMES as usize)
             .ok()?
     }
 

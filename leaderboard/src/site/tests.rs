@@ -39,6 +39,7 @@ impl Referee for Projector {
     fn film(
         &self,
         _task: &crate::record::TaskRef,
+        _data: Option<&str>,
         row: &EpisodeRow,
         frames: usize,
     ) -> Result<Option<Vec<Vec<u8>>>> {
