@@ -44,10 +44,8 @@ pub(super) fn page(site: &Site<'_>, task: &TaskView, query: &str) -> Markup {
 
 /// The smallest difference that the number of episodes can show, at the first model that leaves room for one.
 fn detectable(task: &TaskView) -> Markup {
-    let trained = task.rows.iter().filter(|row| row.ranked.rank.is_some());
-    let Some((row, difference)) = trained
-        .filter_map(|row| Some((row, row.ranked.detectable?)))
-        .next()
+    let mut trained = task.rows.iter().filter(|row| row.ranked.rank.is_some());
+    let Some((row, difference)) = trained.find_map(|row| Some((row, row.ranked.detectable?)))
     else {
         return html! {};
     };
@@ -104,7 +102,7 @@ fn filter(site: &Site<'_>, task: &TaskView, query: &Query, place: &Place) -> Mar
                 @if query.is_descending { input type="hidden" name="desc" value="1"; }
             }
             button type="submit" { "Show" }
-            @if query.text != "" || query.track != "" || query.level.is_some() {
+            @if !query.text.is_empty() || !query.track.is_empty() || query.level.is_some() {
                 a href=(site.links.to(place)) { "Clear" }
             }
         }

@@ -21,6 +21,9 @@ const MOST_STEPS: usize = 1_000;
 /// Dimensions of actions that get a curve of their own.
 const MOST_CURVES: usize = 8;
 
+/// A point of the plane.
+type Point = (f64, f64);
+
 /// What a table says of an episode.
 pub(super) struct Outcome {
     /// Position in the run.
@@ -112,9 +115,9 @@ fn neighbours(site: &Site<'_>, id: &str, kept: &[EpisodeRow], episode: u32) -> M
     let after = kept.get(position + 1);
     let shown = |row: Option<&EpisodeRow>, says: &str, rel: &str| {
         let place = row.map(|row| Place::Episode(id.into(), row.episode));
-        match place.filter(|place| site.links.has(place)) {
-            Some(place) => html! { a href=(site.links.to(&place)) rel=(rel) { (says) } },
-            None => html! {},
+        let place = place.filter(|place| site.links.has(place));
+        html! {
+            @if let Some(place) = place { a href=(site.links.to(&place)) rel=(rel) { (says) } }
         }
     };
     html! {
@@ -169,7 +172,7 @@ fn path(task: &TaskRef, row: &EpisodeRow) -> Markup {
         return html! {};
     };
     let fits = |(_, x, y): &&(&str, usize, usize)| *x.max(y) < row.init.len().min(row.goal.len());
-    let ways: Vec<(Vec<(f64, f64)>, (f64, f64), &str)> = coordinates
+    let ways: Vec<(Vec<Point>, Point, &str)> = coordinates
         .iter()
         .filter(fits)
         .map(|&(name, x, y)| {

@@ -41,10 +41,11 @@ pub(super) fn number(value: f64) -> String {
         return value.to_string();
     }
     let magnitude = value.abs();
+    let is_whole = value.fract() == 0.0;
     if magnitude >= 1e6 || (magnitude < 1e-3 && magnitude > 0.0) {
         format!("{value:.3e}")
-    } else if magnitude >= 100.0 || value == value.trunc() {
-        let digits = usize::from(value != value.trunc());
+    } else if magnitude >= 100.0 || is_whole {
+        let digits = usize::from(!is_whole);
         format!("{value:.digits$}")
     } else if magnitude >= 1.0 {
         format!("{value:.2}")

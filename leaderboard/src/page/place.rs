@@ -208,11 +208,12 @@ impl Links {
     /// The address of a place in another form.
     pub(crate) fn as_form(&self, place: &Place, form: Form) -> String {
         let base = &self.base;
-        match (self.is_export(), form) {
-            (true, _) => format!("{base}{}", place.file(form)),
-            (false, Form::Page) if *place == Place::Index => base.clone(),
-            (false, Form::Page) => format!("{base}{}", place.stem()),
-            (false, _) => format!("{base}{}", place.file(form)),
+        if self.is_export() || form != Form::Page {
+            format!("{base}{}", place.file(form))
+        } else if *place == Place::Index {
+            base.clone()
+        } else {
+            format!("{base}{}", place.stem())
         }
     }
 }

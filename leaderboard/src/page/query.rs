@@ -1,6 +1,7 @@
 //! What a reader asked of a table: order, filters, page. Everything has a plain link.
 
 use std::cmp::Ordering;
+use std::fmt::Write;
 
 use super::snapshot::Row;
 use crate::record::ModelKind;
@@ -304,7 +305,10 @@ fn encode(text: &str) -> String {
                 encoded.push(char::from(byte));
             }
             b' ' => encoded.push('+'),
-            _ => encoded.push_str(&format!("%{byte:02X}")),
+            _ => {
+                // Writing to a string cannot fail.
+                let _ = write!(encoded, "%{byte:02X}");
+            }
         }
     }
     encoded

@@ -61,12 +61,9 @@ pub(super) async fn serve(
         let Some((place, accepted)) = unless(next, stop_of(&mut stop)).await else {
             break;
         };
-        let (stream, from) = match accepted {
-            Ok(accepted) => accepted,
-            Err(_) => {
-                sleep(PAUSE).await;
-                continue;
-            }
+        let Ok((stream, from)) = accepted else {
+            sleep(PAUSE).await;
+            continue;
         };
         let connection = graceful.watch(connection(stream, from, router.clone(), limits));
         tokio::spawn(async move {

@@ -101,7 +101,7 @@ impl Default for Options {
             limits: Limits::default(),
             head_time: Duration::from_secs(10),
             body_stall: Duration::from_secs(20),
-            body_time: Duration::from_secs(300),
+            body_time: Duration::from_mins(5),
             grace: Duration::from_secs(10),
             cache_bytes: 32 << 20,
             admin_token: None,

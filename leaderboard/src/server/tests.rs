@@ -34,10 +34,10 @@ impl Running {
     fn connect(&self) -> TcpStream {
         let stream = TcpStream::connect(self.server.address()).unwrap();
         stream
-            .set_read_timeout(Some(Duration::from_secs(60)))
+            .set_read_timeout(Some(Duration::from_mins(1)))
             .unwrap();
         stream
-            .set_write_timeout(Some(Duration::from_secs(60)))
+            .set_write_timeout(Some(Duration::from_mins(1)))
             .unwrap();
         stream
     }
@@ -69,12 +69,13 @@ impl Running {
 }
 
 fn head(method: &str, path: &str, headers: &[(&str, &str)], length: usize) -> Vec<u8> {
+    use std::fmt::Write as _;
     let mut head = format!("{method} {path} HTTP/1.1\r\nhost: board\r\nconnection: close\r\n");
     if method == "POST" {
-        head += &format!("content-length: {length}\r\n");
+        let _ = write!(head, "content-length: {length}\r\n");
     }
     for (name, value) in headers {
-        head += &format!("{name}: {value}\r\n");
+        let _ = write!(head, "{name}: {value}\r\n");
     }
     (head + "\r\n").into_bytes()
 }
@@ -379,7 +380,7 @@ fn a_bundle_that_ends_early_or_is_too_large_is_not_read_to_the_end() {
     stream
         .write_all(b"POST /api/v1/submissions HTTP/1.1\r\nhost: board\r\nconnection: close\r\ntransfer-encoding: chunked\r\n\r\n")
         .unwrap();
-    let chunk = [b"8000\r\n".as_slice(), &[1; 0x8000], b"\r\n"].concat();
+    let chunk = [b"8000\r\n".as_slice(), &vec![1; 0x8000], b"\r\n"].concat();
     for _ in 0..8 {
         let _ = stream.write_all(&chunk);
     }
@@ -692,10 +693,10 @@ fn a_thousand_bundles_at_once_are_all_taken_and_none_twice() {
             scope.spawn(move || {
                 let mut stream = running.connect();
                 stream
-                    .set_read_timeout(Some(Duration::from_secs(300)))
+                    .set_read_timeout(Some(Duration::from_mins(5)))
                     .unwrap();
                 stream
-                    .set_write_timeout(Some(Duration::from_secs(300)))
+                    .set_write_timeout(Some(Duration::from_mins(5)))
                     .unwrap();
                 stream
                     .write_all(&head("POST", "/api/v1/submissions", &[], bundle.len()))

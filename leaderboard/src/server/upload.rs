@@ -21,7 +21,7 @@ use crate::error::{Error, Refusal};
 use crate::page::snapshot::CheckView;
 use crate::page::{Links, Place};
 use crate::submission::Bundle;
-use crate::verification::verify;
+use crate::verification::{Level, verify};
 
 /// Pieces between the connection and the file.
 const PIECES: usize = 4;
@@ -176,7 +176,7 @@ fn judge(state: &State, file: File) -> Answer {
         Err(error) => return refused(StatusCode::INTERNAL_SERVER_ERROR, &error),
     };
     let verdict = &verified.verdict;
-    let level = verdict.level.map(|level| level.as_str());
+    let level = verdict.level.map(Level::as_str);
     let checks: Vec<CheckView> = verdict.checks.iter().map(CheckView::of).collect();
     if let Some((name, why)) = verdict.failure() {
         let document = json!({
@@ -206,12 +206,12 @@ fn judge(state: &State, file: File) -> Answer {
 /// Who is at fault when a bundle is not stored.
 fn status_of(error: &Error) -> StatusCode {
     match error {
-        Error::Refused {
+        Error::Bundle { .. }
+        | Error::Refused {
             reason: Refusal::Check,
             ..
         } => StatusCode::UNPROCESSABLE_ENTITY,
         Error::Refused { .. } | Error::TaskChanged { .. } => StatusCode::CONFLICT,
-        Error::Bundle { .. } => StatusCode::UNPROCESSABLE_ENTITY,
         _ => StatusCode::INTERNAL_SERVER_ERROR,
     }
 }

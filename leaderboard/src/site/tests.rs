@@ -98,6 +98,10 @@ fn tree(folder: &Path) -> BTreeMap<String, Vec<u8>> {
     found
 }
 
+fn is_page(name: &str) -> bool {
+    Path::new(name).extension() == Some("html".as_ref())
+}
+
 /// Addresses in `href` and `src` of a page.
 fn addresses(page: &str) -> Vec<String> {
     let parts = page.split(['<', '>', ' ']);
@@ -133,9 +137,9 @@ fn every_link_of_every_page_leads_to_a_file_of_the_export() {
     let exported = export(&board(folder.path()), &out, ExportOptions::default()).unwrap();
     let files = tree(&out);
     assert_eq!(exported.files, files.len() as u64);
-    assert!(files.keys().filter(|name| name.ends_with(".html")).count() > 4 * 12);
+    assert!(files.keys().filter(|name| is_page(name)).count() > 4 * 12);
     let mut followed = 0;
-    for (name, bytes) in files.iter().filter(|(name, _)| name.ends_with(".html")) {
+    for (name, bytes) in files.iter().filter(|(name, _)| is_page(name)) {
         for address in addresses(std::str::from_utf8(bytes).unwrap()) {
             let file = address.split(['?', '#']).next().unwrap_or_default();
             assert!(
