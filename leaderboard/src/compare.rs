@@ -9,10 +9,12 @@ use std::collections::BTreeMap;
 use serde::{Deserialize, Serialize};
 
 use crate::error::{Error, Result};
+use crate::ranking::POWER;
 use crate::record::{CONFIDENCE, EpisodeRow, RunRecord, TaskRef};
 use crate::run::Run;
 use crate::statistics::{
-    Difference, PairedOutcomes, holm, mcnemar_exact, paired_bootstrap, paired_rate_difference,
+    Difference, PairedOutcomes, holm, mcnemar_exact, minimal_detectable_paired_difference,
+    paired_bootstrap, paired_bootstraps, paired_rate_difference,
 };
 
 /// Resamples behind every bootstrap interval.
@@ -74,6 +76,14 @@ impl Comparison {
     pub fn is_significant(&self) -> bool {
         self.p_holm < 1.0 - CONFIDENCE
     }
+
+    /// Smallest difference of the success rates that as many paired episodes detect with 80% power, were the share of
+    /// episodes on which just one of the two succeeds what was seen here; `None` where it cannot be so large.
+    pub fn detectable(&self) -> Option<f64> {
+        let discordant = self.outcomes.only_first + self.outcomes.only_second;
+        let share = discordant as f64 / self.shared as f64;
+        minimal_detectable_paired_difference(share, self.shared, CONFIDENCE, POWER)
+    }
 }
 
 impl Scored {
@@ -115,29 +125,105 @@ impl Score {
 /// # Errors
 /// When the tasks differ, no episode is shared, or a seed stands for different episodes.
 pub fn compare(first: &Scored, second: &Scored) -> Result<Comparison> {
-    check_task(first, second)?;
-    let pairs = pair(first, second)?;
-    let outcomes = PairedOutcomes::count(pairs.iter().map(|(a, b)| (a.success, b.success)));
-    let distances: Vec<f64> = pairs
+    let pairs = Pairs::new(first, second)?;
+    let distance = paired_bootstrap(&pairs.distances, RESAMPLES, CONFIDENCE, BOOTSTRAP_SEED);
+    let comparison = distance.and_then(|distance| pairs.comparison(first, second, distance));
+    comparison.ok_or_else(|| no_shared(first, second))
+}
+
+/// Compares one run with each of `others`, with the numbers of [`compare`] in a fraction of its time. `None` for those that
+/// share no episode with it.
+pub(crate) fn compare_with(first: &Scored, others: &[&Scored]) -> Result<Vec<Option<Comparison>>> {
+    let pairs = others
         .iter()
-        .map(|(a, b)| a.final_distance - b.final_distance)
+        .map(|second| if_shared(Pairs::new(first, second)))
+        .collect::<Result<Vec<Option<Pairs>>>>()?;
+    let distances: Vec<Vec<f64>> = pairs
+        .iter()
+        .map(|pairs| {
+            pairs
+                .as_ref()
+                .map_or_else(Vec::new, |p| p.distances.clone())
+        })
         .collect();
-    let undefined = || no_shared(first, second);
-    let p_value = mcnemar_exact(outcomes.only_first, outcomes.only_second);
-    Ok(Comparison {
-        task: first.task.clone(),
-        first: first.label.clone(),
-        second: second.label.clone(),
-        shared: pairs.len() as u64,
-        only_in_first: (first.scores.len() - pairs.len()) as u64,
-        only_in_second: (second.scores.len() - pairs.len()) as u64,
-        outcomes,
-        success: paired_rate_difference(outcomes, CONFIDENCE).ok_or_else(undefined)?,
-        p_value,
-        p_holm: p_value,
-        final_distance: paired_bootstrap(&distances, RESAMPLES, CONFIDENCE, BOOTSTRAP_SEED)
-            .ok_or_else(undefined)?,
-    })
+    let distances = paired_bootstraps(&distances, RESAMPLES, CONFIDENCE, BOOTSTRAP_SEED);
+    let comparison = |((pairs, second), distance): ((Option<Pairs>, &&Scored), _)| {
+        pairs?.comparison(first, second, distance?)
+    };
+    Ok(pairs
+        .into_iter()
+        .zip(others)
+        .zip(distances)
+        .map(comparison)
+        .collect())
+}
+
+/// How the episodes that two runs share went.
+pub(crate) struct Pairs {
+    outcomes: PairedOutcomes,
+    /// Success of the first, 0 or 1, less that of the second.
+    pub(crate) successes: Vec<f64>,
+    /// Final distance of the first less that of the second.
+    distances: Vec<f64>,
+}
+
+impl Pairs {
+    /// # Errors
+    /// As [`compare`].
+    pub(crate) fn new(first: &Scored, second: &Scored) -> Result<Self> {
+        check_task(first, second)?;
+        let pairs = pair(first, second)?;
+        let success = |score: &Score| f64::from(u8::from(score.success));
+        Ok(Self {
+            successes: pairs.iter().map(|(a, b)| success(a) - success(b)).collect(),
+            outcomes: PairedOutcomes::count(pairs.iter().map(|(a, b)| (a.success, b.success))),
+            distances: pairs
+                .iter()
+                .map(|(a, b)| a.final_distance - b.final_distance)
+                .collect(),
+        })
+    }
+
+    fn comparison(
+        self,
+        first: &Scored,
+        second: &Scored,
+        final_distance: Difference,
+    ) -> Option<Comparison> {
+        let Self {
+            outcomes,
+            distances,
+            ..
+        } = self;
+        let p_value = mcnemar_exact(outcomes.only_first, outcomes.only_second);
+        Some(Comparison {
+            task: first.task.clone(),
+            first: first.label.clone(),
+            second: second.label.clone(),
+            shared: distances.len() as u64,
+            only_in_first: (first.scores.len() - distances.len()) as u64,
+            only_in_second: (second.scores.len() - distances.len()) as u64,
+            outcomes,
+            success: paired_rate_difference(outcomes, CONFIDENCE)?,
+            p_value,
+            p_holm: p_value,
+            final_distance,
+        })
+    }
+}
+
+/// Difference of the success rates as [`compare`] gives it, without the rest; `None` where [`compare_if_shared`] has none.
+pub(crate) fn success_if_shared(first: &Scored, second: &Scored) -> Result<Option<Difference>> {
+    let pairs = if_shared(Pairs::new(first, second))?;
+    let finite = |pairs: &Pairs| pairs.distances.iter().all(|distance| distance.is_finite());
+    Ok(pairs
+        .filter(finite)
+        .and_then(|pairs| paired_rate_difference(pairs.outcomes, CONFIDENCE)))
+}
+
+/// Whether two runs can be compared, apart from sharing an episode.
+pub(crate) fn check_pair(first: &Scored, second: &Scored) -> Result<()> {
+    if_shared(Pairs::new(first, second)).map(drop)
 }
 
 /// Compares every pair of runs, in order, and corrects the p-values for their number.
@@ -161,19 +247,25 @@ pub fn compare_all(runs: &[Scored]) -> Result<Vec<Comparison>> {
 /// As [`compare`], for a pair that shares episodes but cannot be compared.
 pub fn compare_sharing(runs: &[Scored]) -> Result<Vec<Comparison>> {
     let mut comparisons = Vec::new();
+    let runs: Vec<&Scored> = runs.iter().collect();
     for (k, first) in runs.iter().enumerate() {
-        for second in &runs[k + 1..] {
-            comparisons.extend(compare_if_shared(first, second)?);
-        }
+        let of_first = compare_with(first, &runs[k + 1..])?;
+        comparisons.extend(of_first.into_iter().flatten());
     }
     correct(&mut comparisons);
     Ok(comparisons)
 }
 
 /// A comparison, or `None` when the two share no episode.
+#[cfg(test)]
 pub(crate) fn compare_if_shared(first: &Scored, second: &Scored) -> Result<Option<Comparison>> {
-    match compare(first, second) {
-        Ok(comparison) => Ok(Some(comparison)),
+    if_shared(compare(first, second))
+}
+
+/// `None` in place of the error that no episode is shared.
+fn if_shared<T>(result: Result<T>) -> Result<Option<T>> {
+    match result {
+        Ok(value) => Ok(Some(value)),
         Err(Error::NoSharedEpisodes { .. }) => Ok(None),
         Err(error) => Err(error),
     }

@@ -144,7 +144,7 @@ pub fn read_timings(path: &Path) -> Result<Vec<TimingRow>> {
 }
 
 /// A named column without missing values.
-fn column(name: &str, array: impl Array + 'static) -> (Field, ArrayRef) {
+pub(crate) fn column(name: &str, array: impl Array + 'static) -> (Field, ArrayRef) {
     (
         Field::new(name, array.data_type().clone(), false),
         Arc::new(array),
@@ -173,7 +173,11 @@ fn write_table(path: &Path, kind: &str, columns: Vec<(Field, ArrayRef)>) -> Resu
     write_atomically(path, &bytes)
 }
 
-fn encode_table(kind: &str, columns: Vec<(Field, ArrayRef)>) -> Result<Vec<u8>, ParquetError> {
+/// Encodes a table in memory: the same columns give the same bytes.
+pub(crate) fn encode_table(
+    kind: &str,
+    columns: Vec<(Field, ArrayRef)>,
+) -> Result<Vec<u8>, ParquetError> {
     let (fields, arrays): (Vec<Field>, Vec<ArrayRef>) = columns.into_iter().unzip();
     let schema = Arc::new(Schema::new(fields));
     let batch = RecordBatch::try_new(schema.clone(), arrays)?;

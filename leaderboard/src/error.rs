@@ -137,6 +137,60 @@ pub enum Error {
         /// The seed.
         seed: u64,
     },
+    /// Two runs of one model where a statement over tasks has room for one.
+    #[error("`{left}` and `{right}` are both runs of `{task}`")]
+    TaskTwice {
+        /// Task, or column of the paper's tables.
+        task: String,
+        /// First run.
+        left: String,
+        /// Second run.
+        right: String,
+    },
+    /// A file of another benchmark that cannot be imported.
+    #[error("cannot import from {from}: {file}: `{field}` {detail}")]
+    Import {
+        /// The other benchmark.
+        from: &'static str,
+        /// Which file or part of it.
+        file: String,
+        /// Which field.
+        field: String,
+        /// What is wrong with it.
+        detail: String,
+        /// What to do about it.
+        fix: String,
+    },
+    /// An export format that does not exist.
+    #[error("there is no export format `{name}`")]
+    UnknownFormat {
+        /// What was asked for.
+        name: String,
+    },
+    /// An export that needs to know what no record says.
+    #[error("the export to {format} needs `{option}`")]
+    MissingOption {
+        /// The format.
+        format: &'static str,
+        /// Which option.
+        option: &'static str,
+        /// What it is.
+        what: &'static str,
+    },
+    /// A record whose start is not a time.
+    #[error("the record of run `{run}` starts at `{text}`, which is not a time")]
+    NotATime {
+        /// Identity of the run.
+        run: String,
+        /// What stands there.
+        text: String,
+    },
+    /// A group of tasks that the paper's tables do not have.
+    #[error("there is no group of tasks `{name}`")]
+    UnknownGroup {
+        /// What was asked for.
+        name: String,
+    },
     /// A task name and version that stands for another task file on this board.
     #[error("this board knows {task} as {known}, the run was made with {found}")]
     TaskChanged {
@@ -258,6 +312,18 @@ impl Error {
             }
             Self::NoSharedEpisodes { .. } | Self::EpisodesDiffer { .. } => {
                 "evaluate both with the same `--task` and `--seed`".into()
+            }
+            Self::TaskTwice { .. } => {
+                "leave out one of the two; means over training seeds are made per task".into()
+            }
+            Self::Import { fix, .. } => fix.clone(),
+            Self::UnknownFormat { .. } => {
+                let names = crate::ExportFormat::ALL.map(crate::ExportFormat::name);
+                format!("formats are {}", names.join(", "))
+            }
+            Self::MissingOption { what, .. } => format!("name {what}"),
+            Self::UnknownGroup { .. } => {
+                format!("groups are {}", crate::TASK_GROUPS.join(", "))
             }
             Self::TaskChanged { .. } => {
                 "a task file that changes needs a new version; rename it or use another board with `--db`".into()

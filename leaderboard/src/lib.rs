@@ -11,10 +11,13 @@
 
 mod analysis;
 mod compare;
+mod compute;
 mod episodes;
 mod error;
 mod files;
+mod interop;
 mod key;
+mod macro_average;
 mod page;
 mod proxy;
 mod published;
@@ -36,16 +39,26 @@ pub use analysis::{Aggregate, Band, CostCurve, EpisodeTable, cost_curves, distan
 pub use compare::{
     Comparison, Score, Scored, compare, compare_all, compare_sharing, distinct_labels,
 };
+pub use compute::{ComputePoint, score_against_compute, score_against_compute_of_records};
 pub use episodes::{read_episodes, read_timings, write_episodes, write_timings};
 pub use error::{Error, Refusal, Result};
 pub use files::hash_file;
+pub use interop::{
+    ExportFile, ExportFormat, ExportOptions, ExportRun, ImportStatus, ImportedFrom, ImportedRow,
+    export, export_csv, export_every_eval_ever, export_hf_eval_results, export_parquet,
+    read_clear_lewm, read_stable_worldmodel,
+};
 pub use key::{Identity, PublicKey, Purpose, check_name};
+pub use macro_average::{
+    MacroAverage, TaskDifferences, TaskMean, compare_over_tasks, differences_to_best,
+    macro_average, macro_difference,
+};
 pub use proxy::{Proxy, ProxyMetric, ProxyModel, ProxyPoint, proxy};
 pub use published::{
     PAPER, Published, PublishedCell, PublishedRow, PublishedScore, PublishedTable, TASK_GROUPS,
     published, published_for, published_table, published_tables,
 };
-pub use ranking::{Ranked, rank};
+pub use ranking::{RANDOM_FLOOR, Ranked, rank, rank_models};
 pub use record::{
     CONFIDENCE, EpisodeRow, ModelKind, ModelRef, PlannerRef, Provenance, RECORD_VERSION, RunRecord,
     Summary, TaskRef, TimingRow, TrainingRef,
@@ -58,8 +71,9 @@ pub use site::{ExportOptions, Exported, export_site};
 pub use statistics::{
     Difference, Draws, EPOCH_WINDOWS, EpochAverage, EpochScore, EpochWindow, Interval, OverSeeds,
     PairedOutcomes, PooledEpochs, SeedEpochs, average_epochs, episodes_to_detect, epoch_window,
-    holm, mcnemar_exact, mean, minimal_detectable_difference, paired_bootstrap,
-    paired_rate_difference, quantile, smoothed, spearman, wilson, wilson_rate,
+    holm, mcnemar_exact, mean, minimal_detectable_difference, minimal_detectable_paired_difference,
+    paired_bootstrap, paired_rate_difference, quantile, smoothed, spearman, stratified_bootstrap,
+    wilson, wilson_rate,
 };
 pub use store::{
     Added, Board, BoardRun, BoardSubmission, BoardTask, Challenge, Checked, Erratum, Event, Merged,

@@ -126,15 +126,18 @@ fn recipe(model: &ModelRef) -> Option<[&str; 4]> {
 }
 
 fn belong_together(a: (&RunRecord, &Scored), b: (&RunRecord, &Scored)) -> bool {
-    let episodes = |scored: &Scored| -> Vec<(u64, String)> {
-        let start = |(seed, score): (&u64, &Score)| (*seed, score.start_hash.clone());
-        scored.scores.iter().map(start).collect()
-    };
     recipe(&a.0.model) == recipe(&b.0.model)
         && a.0.task == b.0.task
         && a.0.planner == b.0.planner
         && a.0.objective == b.0.objective
-        && episodes(a.1) == episodes(b.1)
+        && same_episodes(a.1, b.1)
+}
+
+fn same_episodes(a: &Scored, b: &Scored) -> bool {
+    let same = |((seed, score), (other_seed, other)): ((&u64, &Score), (&u64, &Score))| {
+        seed == other_seed && score.start_hash == other.start_hash
+    };
+    a.scores.len() == b.scores.len() && a.scores.iter().zip(&b.scores).all(same)
 }
 
 fn of_group(runs: &[(&RunRecord, &Scored)], mut members: Vec<usize>) -> Option<SeedMean> {

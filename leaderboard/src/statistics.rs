@@ -3,12 +3,17 @@
 //! A function returns `None` where its value is undefined (an empty set has no success rate).
 //! Quantiles of the normal and the binomial distribution come from `statrs`.
 
+mod bootstrap;
 mod correlation;
 mod epochs;
+#[cfg(test)]
+mod golden;
 
 use serde::{Deserialize, Serialize};
 use statrs::distribution::{Binomial, ContinuousCDF, DiscreteCDF, Normal};
 
+pub(crate) use bootstrap::paired_bootstraps;
+pub use bootstrap::stratified_bootstrap;
 pub use correlation::{smoothed, spearman};
 pub use epochs::{
     EPOCH_WINDOWS, EpochAverage, EpochScore, EpochWindow, OverSeeds, PooledEpochs, SeedEpochs,
@@ -92,7 +97,7 @@ pub fn quantile(values: &[f64], q: f64) -> Option<f64> {
 }
 
 /// Quantile of values that are sorted and not empty.
-fn sorted_quantile(sorted: &[f64], q: f64) -> f64 {
+pub(crate) fn sorted_quantile(sorted: &[f64], q: f64) -> f64 {
     let last = sorted.len() - 1;
     let position = q * last as f64;
     let below = (position.floor() as usize).min(last);
@@ -267,6 +272,39 @@ pub fn minimal_detectable_difference(p: f64, n: u64, confidence: f64, power: f64
         }
     }
     Some(high - p)
+}
+
+/// The smallest difference of two success rates that `n` paired episodes detect with the given power in McNemar's two-sided
+/// test at `1 - confidence`, where on a share `discordance` of the episodes just one of the two succeeds.
+///
+/// ```text
+/// n = (z_a sqrt(d) + z_b sqrt(d - r²))² / r²,  d: discordance, r: difference      Connor (1987), Biometrics 43:207
+/// ```
+///
+/// solved for `r`. The share that was seen is itself an estimate, and so is what follows from it. `None` when `n` is 0, an
+/// argument is outside its range, or even a difference as large as the discordance would go undetected.
+pub fn minimal_detectable_paired_difference(
+    discordance: f64,
+    n: u64,
+    confidence: f64,
+    power: f64,
+) -> Option<f64> {
+    let open = |x: f64| x > 0.0 && x < 1.0;
+    let share = discordance > 0.0 && discordance <= 1.0;
+    if n == 0 || !share || !open(confidence) || !open(power) {
+        return None;
+    }
+    let z_size = two_sided_z(confidence);
+    let z_power = Normal::standard().inverse_cdf(power);
+    let (n, b) = (n as f64, z_power * z_power);
+    // (n + z_b²) r² - 2 z_a sqrt(n d) r + (z_a² - z_b²) d = 0; the other root is that of a power of 1 - `power`.
+    let spread = n + b - z_size * z_size;
+    if spread < 0.0 {
+        return None;
+    }
+    let root = z_size * n.sqrt() + z_power * spread.sqrt();
+    let difference = discordance.sqrt() * root / (n + b);
+    (difference <= discordance).then_some(difference)
 }
 
 /// Unpaired episodes per run needed to tell the success rates `p` and `q` apart.
@@ -450,6 +488,28 @@ mod tests {
         let rise = minimal_detectable_difference(0.85, 686, 0.95, 0.8).unwrap();
         close(rise, 0.05, 1e-4);
         assert!(minimal_detectable_difference(0.85, 96, 0.95, 0.8).unwrap() > 0.1);
+    }
+
+    #[test]
+    fn paired_comparisons_detect_less_the_more_pairs_disagree() {
+        // z_a = 1.959963985, z_b = 0.841621234; 100 pairs, 0.3 of them discordant:
+        // sqrt(0.3) (1.959963985 * 10 + 0.841621234 sqrt(100 + 0.708326 - 3.841459)) / 100.708326 = 0.151647091.
+        let found = |d, n| minimal_detectable_paired_difference(d, n, 0.95, 0.8);
+        close(found(0.3, 100).unwrap(), 0.151_647_091, 1e-9);
+        // Back into Connor's formula, it takes the 100 pairs.
+        let r: f64 = found(0.3, 100).unwrap();
+        let spread = 1.959_963_985 * 0.3_f64.sqrt() + 0.841_621_234 * (0.3 - r * r).sqrt();
+        close((spread / r).powi(2), 100.0, 1e-5);
+        assert!(found(0.1, 100) < found(0.3, 100) && found(0.3, 400) < found(0.3, 100));
+        assert_eq!(found(0.01, 100), None);
+        assert_eq!(
+            (found(0.0, 100), found(1.1, 100), found(0.3, 0)),
+            (None, None, None)
+        );
+        assert_eq!(
+            minimal_detectable_paired_difference(0.3, 100, 1.0, 0.8),
+            None
+        );
     }
 
     #[test]

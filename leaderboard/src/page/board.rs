@@ -367,6 +367,11 @@ fn imported(task: &TaskView) -> Markup {
     let text = |row: &Value, name: &str| match row.get(name) {
         None | Some(Value::Null) => String::new(),
         Some(Value::String(text)) => text.clone(),
+        Some(Value::Object(ends)) => {
+            let ends =
+                ["low", "high"].map(|end| ends.get(end).map_or_else(String::new, Value::to_string));
+            ends.join(" to ")
+        }
         Some(other) => other.to_string(),
     };
     html! {

@@ -13,8 +13,8 @@ use super::place::slug;
 use crate::compare::{Scored, distinct_labels};
 use crate::error::Result;
 use crate::published::{Published, PublishedScore, published_for};
-use crate::ranking::{Ranked, rank};
-use crate::record::{EpisodeRow, ModelKind, RunRecord, TaskRef};
+use crate::ranking::{RANDOM_FLOOR, Ranked, rank_models};
+use crate::record::{EpisodeRow, ModelKind, ModelRef, RunRecord, TaskRef};
 use crate::referee::Rules;
 use crate::seed_mean::{SeedMean, seed_means};
 use crate::statistics::Difference;
@@ -315,7 +315,7 @@ impl TaskView {
                 .filter(|row| row.ranked.kind == ModelKind::Floor)
         };
         floors()
-            .find(|row| row.run.record.model.name == "floor:random")
+            .find(|row| row.run.record.model.name == RANDOM_FLOOR)
             .or_else(|| floors().next())
             .map(|row| row.ranked.success_rate)
     }
@@ -337,12 +337,12 @@ fn ranked(runs: Vec<BoardRun>) -> Result<(Vec<Row>, Vec<SeedMean>)> {
         .map(|run| (&run.record, run.id.chars().take(12).collect()))
         .collect();
     let labels = distinct_labels(&named);
-    let scored: Vec<(Scored, ModelKind)> = runs
+    let scored: Vec<(Scored, &ModelRef)> = runs
         .iter()
         .zip(labels)
-        .map(|(run, label)| (run.scored(label), run.record.model.kind))
+        .map(|(run, label)| (run.scored(label), &run.record.model))
         .collect();
-    let ranking = rank(&scored)?;
+    let ranking = rank_models(&scored)?;
     let ordered: Vec<_> = ranking
         .iter()
         .map(|ranked| (&runs[ranked.index].record, &scored[ranked.index].0))
@@ -438,7 +438,7 @@ impl Row {
     pub(crate) fn over_random(&self) -> Option<&Difference> {
         let submission = self.run.submission.as_ref();
         let recomputed = submission.and_then(|taken| taken.verdict.above_random.as_ref());
-        recomputed.or(self.ranked.above_floor.as_ref())
+        recomputed.or(self.ranked.above_random.as_ref())
     }
 
     /// Seconds per episode spent planning, median; `None` where nothing was planned.

@@ -362,7 +362,7 @@ fn an_empty_board_has_its_pages() {
 
 #[test]
 fn a_large_board_has_pages_of_two_hundred_rows_and_an_export_has_one() {
-    let snapshot = snapshot::tests::large(210);
+    let snapshot = snapshot::tests::large(450);
     let shown = Shown {
         rows: Vec::new().into(),
     };
@@ -376,19 +376,19 @@ fn a_large_board_has_pages_of_two_hundred_rows_and_an_export_has_one() {
     let first = text(&mut site, &place, Form::Page, "");
     assert_eq!(rows(&first), 200);
     assert!(
-        first.contains("210 of 210 runs")
-            && first.contains("?page=2")
-            && !first.contains("?page=3")
+        first.contains("450 of 450 runs")
+            && first.contains("?page=3")
+            && !first.contains("?page=4")
     );
     assert!(
         !first.contains("data-complete"),
         "the script must not sort a part of the rows"
     );
-    assert_eq!(rows(&text(&mut site, &place, Form::Page, "page=2")), 10);
-    assert_eq!(rows(&text(&mut site, &place, Form::Page, "page=99")), 10);
-    assert_eq!(rows(&text(&mut site, &place, Form::Page, "q=model-20")), 10);
+    assert_eq!(rows(&text(&mut site, &place, Form::Page, "page=3")), 50);
+    assert_eq!(rows(&text(&mut site, &place, Form::Page, "page=99")), 50);
+    assert_eq!(rows(&text(&mut site, &place, Form::Page, "q=model-44")), 10);
     site.links = Links::files(places(&snapshot).into_iter().collect());
     let exported = text(&mut site, &place, Form::Page, "");
-    assert_eq!(exported.matches(" data-text=\"").count(), 210);
+    assert_eq!(exported.matches(" data-text=\"").count(), 450);
     assert!(exported.contains("data-complete=\"yes\""));
 }

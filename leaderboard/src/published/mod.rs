@@ -90,8 +90,8 @@ pub(crate) fn column_of(task: &str) -> Option<usize> {
         "pointmaze" => "Maze",
         "wall" => "Wall",
         "pusht" => "Push-T",
-        "metaworld-reach" => "MW-R",
-        "metaworld-reach-wall" => "MW-RW",
+        "mw-reach" | "metaworld-reach" => "MW-R",
+        "mw-reach-wall" | "metaworld-reach-wall" => "MW-RW",
         "robocasa-reach" => "Rc-R",
         "robocasa-place" => "Rc-Pl",
         "droid" => "DROID",
@@ -132,6 +132,17 @@ mod tests {
             (PAPER_MODEL, 78.8, 3.9)
         );
         assert_eq!(rows[0].0.source(), "Table 1");
+    }
+
+    #[test]
+    fn tasks_of_metaworld_are_known_by_their_own_names() {
+        for (task, group) in [("mw-reach", "MW-R"), ("mw-reach-wall", "MW-RW")] {
+            assert_eq!(
+                column_of(task).map(|column| TASK_GROUPS[column]),
+                Some(group)
+            );
+            assert_eq!(published_for(task, "cem", "l2").count(), 2);
+        }
     }
 
     #[test]
