@@ -67,7 +67,7 @@ pub use referee::{Referee, Replay, Rules};
 pub use run::{CONFIG_FILE, EPISODES_FILE, RECORD_FILE, Run, TIMINGS_FILE};
 pub use seed_mean::{SeedMean, recipes, seed_means};
 pub use server::{Options as ServerOptions, Rate, Server};
-pub use site::{ExportOptions, Exported, export_site};
+pub use site::{SiteOptions, WrittenSite, export_site};
 pub use statistics::{
     Difference, Draws, EPOCH_WINDOWS, EpochAverage, EpochScore, EpochWindow, Interval, OverSeeds,
     PairedOutcomes, PooledEpochs, SeedEpochs, average_epochs, episodes_to_detect, epoch_window,

@@ -34,14 +34,14 @@ const COMPARED: usize = 10;
 
 /// What an export holds beside the pages of runs.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct ExportOptions {
+pub struct SiteOptions {
     /// Episodes of each run that get a page, failures first.
     pub episodes: usize,
     /// Whether films are drawn where there is a simulator.
     pub films: bool,
 }
 
-impl Default for ExportOptions {
+impl Default for SiteOptions {
     fn default() -> Self {
         Self {
             episodes: 100,
@@ -52,7 +52,7 @@ impl Default for ExportOptions {
 
 /// What was written.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
-pub struct Exported {
+pub struct WrittenSite {
     /// Number of files.
     pub files: u64,
     /// Their bytes together.
@@ -69,8 +69,8 @@ pub fn export_site(
     board: Board,
     referee: Arc<dyn Referee>,
     out: &Path,
-    options: ExportOptions,
-) -> Result<Exported> {
+    options: SiteOptions,
+) -> Result<WrittenSite> {
     check_target(out)?;
     let shelf = Shelf::new(board, referee);
     let snapshot = Snapshot::of(&shelf.board())?;
@@ -87,7 +87,7 @@ pub fn export_site(
     writer.data()?;
     writer.pages()?;
     writer.mark()?;
-    let exported = Exported {
+    let exported = WrittenSite {
         files: writer.files,
         bytes: writer.bytes,
         head: snapshot.head.clone(),
@@ -181,7 +181,7 @@ struct Writer<'a> {
     root: PathBuf,
     shelf: &'a Shelf,
     snapshot: &'a Snapshot,
-    options: ExportOptions,
+    options: SiteOptions,
     /// What there is to link to.
     places: BTreeSet<Place>,
     files: u64,

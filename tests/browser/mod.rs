@@ -12,8 +12,8 @@ use std::sync::Arc;
 
 use jepa_leaderboard::testing::{SyntheticReferee, SyntheticRun};
 use jepa_leaderboard::{
-    Board, Bundle, Claims, EpisodeRow, Erratum, ExportOptions, Identity, Referee, Replay, Result,
-    Rules, Run, RunRecord, Server, ServerOptions, TaskRef, export_site, verify,
+    Board, Bundle, Claims, EpisodeRow, Erratum, Identity, Referee, Replay, Result, Rules, Run,
+    RunRecord, Server, ServerOptions, SiteOptions, TaskRef, export_site, verify,
 };
 use serde_json::Value;
 
@@ -583,7 +583,7 @@ fn an_export_works_from_disk() {
     };
     let out = visit.folder.path().join("site");
     let board = Board::open_existing(&visit.folder.path().join("board.sqlite")).unwrap();
-    export_site(board, referee(), &out, ExportOptions::default()).unwrap();
+    export_site(board, referee(), &out, SiteOptions::default()).unwrap();
     let axe = axe();
     let root = format!("file://{}", out.display());
     let served = {

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::{Context as _, bail, ensure};
-use jepa_leaderboard::{Board, ExportOptions, Rate, Server, ServerOptions, export_site};
+use jepa_leaderboard::{Board, Rate, Server, ServerOptions, SiteOptions, export_site};
 use serde_json::json;
 
 use super::Context;
@@ -55,7 +55,7 @@ pub struct ExportArgs {
     #[arg(long, value_name = "DIR")]
     out: PathBuf,
     /// Episodes of each run that get a page of their own, failures first.
-    #[arg(long, value_name = "N", default_value_t = ExportOptions::default().episodes)]
+    #[arg(long, value_name = "N", default_value_t = SiteOptions::default().episodes)]
     episodes: usize,
     /// Draw no films of episodes.
     #[arg(long)]
@@ -130,7 +130,7 @@ fn read_token(path: &Path) -> anyhow::Result<String> {
 
 /// Writes a board as a folder of files.
 pub fn export(args: &ExportArgs, file: &Path, ctx: &Context) -> anyhow::Result<ExitCode> {
-    let options = ExportOptions {
+    let options = SiteOptions {
         episodes: args.episodes,
         films: !args.no_films,
     };

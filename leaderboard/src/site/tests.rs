@@ -67,7 +67,7 @@ fn board(folder: &Path) -> PathBuf {
     path
 }
 
-fn export(board: &Path, out: &Path, options: ExportOptions) -> Result<Exported> {
+fn export(board: &Path, out: &Path, options: SiteOptions) -> Result<WrittenSite> {
     export_site(
         Board::open_existing(board).unwrap(),
         referee(),
@@ -134,7 +134,7 @@ fn resolve(from: &str, address: &str) -> String {
 fn every_link_of_every_page_leads_to_a_file_of_the_export() {
     let folder = tempfile::tempdir().unwrap();
     let out = folder.path().join("site");
-    let exported = export(&board(folder.path()), &out, ExportOptions::default()).unwrap();
+    let exported = export(&board(folder.path()), &out, SiteOptions::default()).unwrap();
     let files = tree(&out);
     assert_eq!(exported.files, files.len() as u64);
     assert!(files.keys().filter(|name| is_page(name)).count() > 4 * 12);
@@ -165,8 +165,8 @@ fn the_same_board_gives_the_same_bytes() {
     let folder = tempfile::tempdir().unwrap();
     let board = board(folder.path());
     let (one, two) = (folder.path().join("one"), folder.path().join("two"));
-    export(&board, &one, ExportOptions::default()).unwrap();
-    export(&board, &two, ExportOptions::default()).unwrap();
+    export(&board, &one, SiteOptions::default()).unwrap();
+    export(&board, &two, SiteOptions::default()).unwrap();
     assert!(tree(&one) == tree(&two));
 }
 
@@ -175,12 +175,12 @@ fn an_export_is_replaced_and_another_folder_is_not() {
     let folder = tempfile::tempdir().unwrap();
     let board = board(folder.path());
     let out = folder.path().join("site");
-    export(&board, &out, ExportOptions::default()).unwrap();
+    export(&board, &out, SiteOptions::default()).unwrap();
     std::fs::write(out.join("run/left-over.html"), "old").unwrap();
     export(
         &board,
         &out,
-        ExportOptions {
+        SiteOptions {
             episodes: 0,
             films: false,
         },
@@ -197,7 +197,7 @@ fn an_export_is_replaced_and_another_folder_is_not() {
     let precious = folder.path().join("precious");
     std::fs::create_dir(&precious).unwrap();
     std::fs::write(precious.join("thesis.tex"), "years").unwrap();
-    let error = export(&board, &precious, ExportOptions::default()).unwrap_err();
+    let error = export(&board, &precious, SiteOptions::default()).unwrap_err();
     assert!(error.to_string().contains("cannot replace"), "{error}");
     assert_eq!(tree(&precious).len(), 1);
     let hidden = std::fs::read_dir(folder.path()).unwrap();
@@ -216,7 +216,7 @@ fn an_empty_board_is_a_site_too() {
     let path = folder.path().join("board.sqlite");
     drop(Board::open(&path).unwrap());
     let out = folder.path().join("site");
-    export(&path, &out, ExportOptions::default()).unwrap();
+    export(&path, &out, SiteOptions::default()).unwrap();
     let page = std::fs::read_to_string(out.join("index.html")).unwrap();
     assert!(page.contains("The board is empty"), "{page}");
 }
