@@ -22,7 +22,7 @@ mod state;
 mod tests;
 mod upload;
 
-use std::net::{IpAddr, Ipv4Addr, SocketAddr, TcpListener};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::sync::Arc;
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
@@ -32,6 +32,7 @@ use axum::extract::{Request, State as Shared};
 use axum::middleware::{Next, from_fn_with_state};
 use axum::response::Response;
 use axum::routing::{get, post};
+use tokio::net::{TcpListener, TcpSocket};
 use tokio::sync::watch;
 
 use crate::error::{Error, Result};
@@ -44,6 +45,8 @@ use state::State;
 
 /// Threads that may wait for disks, simulators and databases.
 const BLOCKING_THREADS: usize = 64;
+/// Connections that wait to be accepted, as far as the system allows.
+const BACKLOG: u32 = 4_096;
 /// Files that the process needs beside its connections.
 const OTHER_FILES: usize = 128;
 
@@ -124,12 +127,6 @@ impl Server {
     /// # Errors
     /// When the board cannot be read or the address is taken.
     pub fn start(board: Board, referee: Arc<dyn Referee>, options: Options) -> Result<Self> {
-        let listener = TcpListener::bind(options.address).and_then(|listener| {
-            listener.set_nonblocking(true)?;
-            Ok((listener.local_addr()?, listener))
-        });
-        let (address, listener) =
-            listener.map_err(|source| cannot("listen on", &options, source))?;
         let runtime = tokio::runtime::Builder::new_multi_thread()
             .worker_threads(options.workers.max(1))
             .max_blocking_threads(BLOCKING_THREADS)
@@ -138,6 +135,13 @@ impl Server {
             .enable_time()
             .build()
             .map_err(|source| cannot("start threads for", &options, source))?;
+        let listener = {
+            let _inside = runtime.enter();
+            listen(options.address).map_err(|source| cannot("listen on", &options, source))?
+        };
+        let address = listener
+            .local_addr()
+            .map_err(|source| cannot("listen on", &options, source))?;
         let limits = connection::Limits {
             connections: affordable(options.connections),
             head: options.head_time,
@@ -179,6 +183,18 @@ impl Drop for Server {
     }
 }
 
+/// A socket before which many may wait: a short queue would make the system drop them.
+fn listen(address: SocketAddr) -> std::io::Result<TcpListener> {
+    let socket = match address {
+        SocketAddr::V4(_) => TcpSocket::new_v4()?,
+        SocketAddr::V6(_) => TcpSocket::new_v6()?,
+    };
+    #[cfg(unix)]
+    socket.set_reuseaddr(true)?;
+    socket.bind(address)?;
+    socket.listen(BACKLOG)
+}
+
 fn cannot(action: &'static str, options: &Options, source: std::io::Error) -> Error {
     Error::io(
         action,
@@ -196,12 +212,7 @@ fn run(
 ) {
     std::thread::scope(|scope| {
         scope.spawn(|| state.keep_fresh());
-        runtime.block_on(async {
-            // The socket was made non-blocking before: this cannot fail but for a runtime without sockets.
-            if let Ok(listener) = tokio::net::TcpListener::from_std(listener) {
-                connection::serve(listener, router(state), limits, stop).await;
-            }
-        });
+        runtime.block_on(connection::serve(listener, router(state), limits, stop));
         state.end();
     });
 }

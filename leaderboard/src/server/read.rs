@@ -126,22 +126,28 @@ async fn page(
         _ => String::new(),
     };
     let address = place.file(form) + &query;
-    let found = match rendered(&state, &place, form, &query, &address).await {
-        None if state.caught_up().await => rendered(&state, &place, form, &query, &address).await,
-        found => found,
-    };
+    let published = state.published();
+    let mut found = rendered(&state, &published, &place, form, &query, &address).await;
+    if found.is_none() {
+        // What was accepted a moment ago may be in the next snapshot.
+        state.caught_up().await;
+        let newer = state.published();
+        if !Arc::ptr_eq(&published, &newer) {
+            found = rendered(&state, &newer, &place, form, &query, &address).await;
+        }
+    }
     found.map_or_else(missing, |page| answer::page(&page, headers, is_for_ever))
 }
 
 /// A page from the cache, or rendered now.
 async fn rendered(
     state: &Arc<State>,
+    published: &Arc<Published>,
     place: &Place,
     form: Form,
     query: &str,
     address: &str,
 ) -> Option<Arc<Ready>> {
-    let published = state.published();
     if let Some(page) = published.pages.get(address) {
         return Some(page);
     }
@@ -151,7 +157,7 @@ async fn rendered(
         return Some(page);
     }
     let work = {
-        let (state, published, place) = (Arc::clone(state), Arc::clone(&published), place.clone());
+        let (state, published, place) = (Arc::clone(state), Arc::clone(published), place.clone());
         let query = query.trim_start_matches('?').to_string();
         move || render(&state, &published, &place, form, &query)
     };

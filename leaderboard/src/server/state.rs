@@ -116,17 +116,13 @@ impl State {
         self.wake.notify_all();
     }
 
-    /// Waits until the snapshot has every change made so far; `false` when it had them already.
-    pub(super) async fn caught_up(&self) -> bool {
+    /// Waits until the snapshot has every change made so far.
+    pub(super) async fn caught_up(&self) {
         let wanted = self.changes.load(Ordering::SeqCst);
         let mut seen = self.seen.subscribe();
-        if *seen.borrow() >= wanted {
-            return false;
-        }
         let wait = seen.wait_for(|seen| *seen >= wanted);
         // Whoever has waited for too long gets what there is.
         let _ = tokio::time::timeout(PATIENCE, wait).await;
-        true
     }
 
     /// Makes a new snapshot whenever the board has changed, until [`State::end`].
