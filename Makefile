@@ -6,13 +6,13 @@ DEMO_OUT ?= runs/demo
 # Where `.ci/setup` puts a cmake that the system lacks.
 export PATH := $(HOME)/.local/bin:$(PATH)
 
-.PHONY: demo test check check-cuda fix bench setup
+.PHONY: demo test check check-cuda fix bench setup setup-browser
 
 demo: setup
 	cargo run --release -- demo --out $(DEMO_OUT)
 
-test: setup
-	cargo test --release --workspace
+test: setup-browser
+	cargo test --release --workspace --features jepa-bench-tests/browser
 
 # What a change has to pass before it is committed.
 check: setup
@@ -34,3 +34,6 @@ bench: setup
 
 setup:
 	@.ci/setup
+
+setup-browser:
+	@.ci/setup browser

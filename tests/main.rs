@@ -6,8 +6,11 @@
 )]
 
 mod bad_input;
+mod board;
 #[cfg(unix)]
 mod bridge;
+#[cfg(feature = "browser")]
+mod browser;
 mod determinism;
 mod epochs;
 mod exports;

@@ -18,6 +18,7 @@ mod files;
 mod interop;
 mod key;
 mod macro_average;
+mod page;
 mod proxy;
 mod published;
 mod ranking;
@@ -26,6 +27,8 @@ mod referee;
 mod run;
 mod score_average;
 mod seed_mean;
+mod server;
+mod site;
 mod statistics;
 mod store;
 mod submission;
@@ -65,6 +68,8 @@ pub use referee::{Referee, Replay, Rules};
 pub use run::{CONFIG_FILE, EPISODES_FILE, RECORD_FILE, Run, TIMINGS_FILE};
 pub use score_average::{ScoreAverage, average_scores};
 pub use seed_mean::{SeedMean, recipes, seed_means};
+pub use server::{Options as ServerOptions, Rate, Server};
+pub use site::{SiteOptions, WrittenSite, export_site};
 pub use statistics::{
     Difference, Draws, EPOCH_WINDOWS, EpochAverage, EpochScore, EpochWindow, Interval, OverSeeds,
     PairedOutcomes, PooledEpochs, SeedEpochs, average_epochs, episodes_to_detect, epoch_window,

@@ -69,6 +69,10 @@ enum Action {
     Revoke(board::RevokeArgs),
     /// Mark runs as wrong: they are shown struck out, never edited.
     Erratum(board::ErratumArgs),
+    /// Serve the board to browsers and take submissions.
+    Serve(super::serve::ServeArgs),
+    /// Write the board as a folder of files that opens from disk.
+    Export(super::serve::ExportArgs),
 }
 
 /// One task of the board, ranked.
@@ -127,6 +131,8 @@ pub fn run(args: &Args, ctx: &Context) -> anyhow::Result<ExitCode> {
         Action::Backup { to } => board::backup(&Board::open_existing(&file)?, to, ctx)?,
         Action::Revoke(args) => board::revoke(args, &mut Board::open_existing(&file)?, ctx)?,
         Action::Erratum(args) => board::erratum(args, &mut Board::open_existing(&file)?, ctx)?,
+        Action::Serve(args) => return super::serve::serve(args, &file, ctx),
+        Action::Export(args) => return super::serve::export(args, &file, ctx),
     }
     Ok(ExitCode::SUCCESS)
 }

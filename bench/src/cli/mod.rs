@@ -20,6 +20,7 @@ pub mod preview;
 pub mod proxy;
 pub mod report;
 pub mod rollout;
+pub mod serve;
 pub mod slice;
 pub mod slices;
 pub mod stats;
