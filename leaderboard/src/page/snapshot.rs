@@ -175,7 +175,11 @@ impl Content {
             tasks,
             keys: board.keys()?,
             errata: board.errata()?,
-            foreign: board.foreign()?,
+            foreign: board
+                .imported()?
+                .iter()
+                .filter_map(|row| serde_json::to_value(row).ok())
+                .collect(),
         })
     }
 }

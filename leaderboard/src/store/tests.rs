@@ -497,9 +497,8 @@ mod submitted {
         second
             .revoke(&identity("else", 3).public(), "lost", None)
             .unwrap();
-        first
-            .note_foreign(&serde_json::json!({"source": "x"}))
-            .unwrap();
+        first.add_imported(&imported()).unwrap();
+        first.add_imported(&imported()).unwrap();
         let (_c, mut third) = board();
         assert_eq!(
             third.merge(&first).unwrap(),
