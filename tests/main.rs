@@ -24,7 +24,9 @@ mod jpeg_frames;
 mod kill;
 mod policy;
 mod previews;
+mod reports;
 mod simulators;
+mod submissions;
 mod support;
 
 mod weights;

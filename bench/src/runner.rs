@@ -42,6 +42,7 @@ pub use jepa_datasets::Shard;
 pub use journal::Line;
 pub use landscape::{Grid, landscape};
 pub use merge::merge;
+pub(crate) use provenance::Utc;
 pub use results::RunManifest;
 
 use folder::RunFolder;

@@ -25,6 +25,7 @@ mod ranking;
 mod record;
 mod referee;
 mod run;
+mod score_average;
 mod seed_mean;
 mod server;
 mod site;
@@ -65,6 +66,7 @@ pub use record::{
 };
 pub use referee::{Referee, Replay, Rules};
 pub use run::{CONFIG_FILE, EPISODES_FILE, RECORD_FILE, Run, TIMINGS_FILE};
+pub use score_average::{ScoreAverage, average_scores};
 pub use seed_mean::{SeedMean, recipes, seed_means};
 pub use server::{Options as ServerOptions, Rate, Server};
 pub use site::{SiteOptions, WrittenSite, export_site};

@@ -12,6 +12,9 @@ pub enum Error {
     /// A report needs at least one run.
     #[error("a report needs at least one run")]
     NoRuns,
+    /// The paper's layouts need a run of one of the paper's tasks.
+    #[error("no run is of a trained model on a task of the paper")]
+    NoPaperRuns,
     /// A file could not be read or written.
     #[error("cannot {action} `{}`", path.display())]
     Io {
@@ -69,6 +72,10 @@ impl Error {
     pub fn hint(&self) -> Option<String> {
         match self {
             Self::NoRuns => Some("pass run folders written by `jepa-bench eval`".into()),
+            Self::NoPaperRuns => Some(
+                "evaluate a model on wall, pointmaze, pusht, mw-reach, mw-reach-wall or droid"
+                    .into(),
+            ),
             Self::Pdf { .. } => {
                 Some("write the other formats with `--format html,md,latex,json`".into())
             }

@@ -4,9 +4,10 @@ use std::collections::BTreeSet;
 use std::path::PathBuf;
 
 use jepa_leaderboard::{
-    Aggregate, Band, Comparison, CostCurve, EpisodeTable, ModelKind, Published, PublishedScore,
-    Ranked, Run, RunRecord, Scored, SeedMean, TaskRef, compare_sharing, cost_curves,
-    distance_curve, distinct_labels, published_for, rank, seed_means,
+    Aggregate, Band, Comparison, CostCurve, EpisodeTable, EpochAverage, EpochScore, ModelKind,
+    Proxy, Published, PublishedScore, Ranked, Run, RunRecord, Scored, SeedMean, TaskRef,
+    average_epochs, compare_sharing, cost_curves, distance_curve, distinct_labels, epoch_window,
+    published_for, rank, recipes, seed_means, smoothed,
 };
 use serde_json::Value;
 
@@ -24,6 +25,8 @@ pub struct Input {
     pub training: Vec<TrainingRun>,
     /// Datasets behind the models, where known.
     pub datasets: Vec<DatasetCard>,
+    /// Correlations of validation errors with success, by task.
+    pub proxies: Vec<(String, Proxy)>,
     /// Head of the event chain of the board, where there is one.
     pub board_head: Option<String>,
 }
@@ -38,6 +41,87 @@ pub(crate) struct RunFacts {
     pub(crate) distances: Vec<Band>,
     pub(crate) costs: Vec<CostCurve>,
     pub(crate) films: Vec<Film>,
+}
+
+/// One recipe with one planner over the models kept along its training.
+#[derive(Debug, Clone)]
+pub(crate) struct RecipeFacts {
+    /// Name, different for every recipe of a task and planner.
+    pub(crate) label: String,
+    /// Record of one of its runs.
+    pub(crate) record: RunRecord,
+    /// Average of the last epochs; optimiser steps stand for epochs, with which they grow.
+    pub(crate) average: EpochAverage,
+    /// By training seed: optimiser steps, success and smoothed success.
+    pub(crate) curves: Vec<SeedCurve>,
+}
+
+/// A training seed with optimiser steps, success and smoothed success of its models.
+pub(crate) type SeedCurve = (u64, Vec<(f64, f64, f64)>);
+
+/// Weight of the newest success rate in the moving average over epochs (evaluation.md section 4.4).
+const ALPHA: f64 = 0.2;
+/// Epochs that are averaged where the paper has no rule for the task.
+const LAST: usize = 10;
+
+impl RecipeFacts {
+    /// The recipe of these runs; `None` if no seed has models of two epochs, or one has two of the same.
+    fn of(records: &[&RunRecord]) -> Option<Self> {
+        let first = *records.first()?;
+        let mut seen = BTreeSet::new();
+        let distinct = records
+            .iter()
+            .filter(|record| seen.insert(&record.model.weights_hash));
+        let mut scores: Vec<EpochScore> = distinct
+            .filter_map(|record| {
+                let training = record.model.training.as_ref()?;
+                Some(EpochScore {
+                    seed: training.seed,
+                    epoch: training.steps as f64,
+                    successes: record.summary.successes,
+                    episodes: record.summary.episodes,
+                })
+            })
+            .collect();
+        scores.sort_by(|a, b| a.seed.cmp(&b.seed).then(a.epoch.total_cmp(&b.epoch)));
+        let by_seed = || scores.chunk_by(|a, b| a.seed == b.seed);
+        if by_seed().all(|scores| scores.len() < 2) {
+            return None;
+        }
+        let window = epoch_window(&first.task.name);
+        let last = window.map_or(LAST, |window| window.in_paper);
+        let curve = |scores: &[EpochScore]| {
+            let rates: Vec<f64> = scores
+                .iter()
+                .map(|s| s.successes as f64 / s.episodes as f64)
+                .collect();
+            let smooth = smoothed(&rates, ALPHA)?;
+            let points = scores.iter().zip(rates).zip(smooth);
+            let points = points.map(|((score, raw), smooth)| (score.epoch, raw, smooth));
+            Some((scores[0].seed, points.collect()))
+        };
+        Some(Self {
+            label: first.model.name.clone(),
+            record: first.clone(),
+            average: average_epochs(&scores, last)?,
+            curves: by_seed().map(curve).collect::<Option<Vec<_>>>()?,
+        })
+    }
+}
+
+/// Recipes of one name and planner get a number.
+fn number_equal_labels(recipes: &mut [RecipeFacts]) {
+    let keys: Vec<(String, String)> = recipes
+        .iter()
+        .map(|recipe| (recipe.label.clone(), format!("{:?}", recipe.record.planner)))
+        .collect();
+    for (k, recipe) in recipes.iter_mut().enumerate() {
+        let of_key = |other: &&(String, String)| **other == keys[k];
+        if keys.iter().filter(of_key).count() > 1 {
+            let number = keys[..k].iter().filter(of_key).count() + 1;
+            recipe.label = format!("{} #{number}", recipe.label);
+        }
+    }
 }
 
 /// What a report leads with.
@@ -70,6 +154,8 @@ pub(crate) struct TaskFacts {
     pub(crate) comparisons: Vec<Comparison>,
     /// Means over training seeds, best first; positions of `runs`.
     pub(crate) seed_means: Vec<SeedMean>,
+    /// Recipes with models of several epochs of a training seed.
+    pub(crate) recipes_over_epochs: Vec<RecipeFacts>,
     /// Rows of the paper for this task with the planner and distance of the first run.
     pub(crate) published: Vec<(&'static Published, PublishedScore)>,
 }
@@ -99,11 +185,7 @@ impl TaskFacts {
             .filter(|run| run.record.task == *task)
             .cloned()
             .collect();
-        let named: Vec<_> = runs
-            .iter()
-            .map(|run| (&run.record, run.folder_name()))
-            .collect();
-        let labels = distinct_labels(&named);
+        let labels = labels(&runs)?;
         let scored: Vec<(Scored, ModelKind)> = runs
             .iter()
             .zip(&labels)
@@ -125,12 +207,23 @@ impl TaskFacts {
             .zip(ordered)
             .collect();
         let seed_means = seed_means(&pairs);
+        let over_epochs = |group: Vec<usize>| {
+            let records = group.iter().map(|&k| pairs[k].0);
+            RecipeFacts::of(&records.collect::<Vec<_>>())
+        };
+        let mut recipes_over_epochs: Vec<RecipeFacts> = recipes(&pairs)
+            .into_iter()
+            .filter_map(over_epochs)
+            .collect();
+        recipes_over_epochs.sort_by(|a, b| b.average.pooled.mean.total_cmp(&a.average.pooled.mean));
+        number_equal_labels(&mut recipes_over_epochs);
         Ok(Self {
             task: task.clone(),
             runs,
             ranking,
             comparisons,
             seed_means,
+            recipes_over_epochs,
             published,
         })
     }
@@ -198,6 +291,57 @@ impl RunFacts {
     pub(crate) fn setting(&self, name: &str) -> Option<String> {
         self.run.record.planner.settings.get(name).map(value_text)
     }
+}
+
+/// Names of runs, all different: those of their models, and where several runs are of one, with the steps of training and
+/// the planner, and the first digits of the record's hash if that is not enough.
+fn labels(runs: &[Run]) -> Result<Vec<String>> {
+    let base = |run: &Run| run.record.model.label.clone();
+    let mut named: Vec<(&RunRecord, String)> = Vec::new();
+    for run in runs {
+        let name = steps_and_planner(&run.record);
+        let is_same =
+            |other: &&Run| base(other) == base(run) && steps_and_planner(&other.record) == name;
+        let id = run.id()?;
+        let digits = id.get(..ID_DIGITS).unwrap_or(&id);
+        let is_enough = !name.is_empty() && runs.iter().filter(is_same).count() == 1;
+        let parts = [&name[..], if is_enough { "" } else { digits }];
+        let parts: Vec<&str> = parts.into_iter().filter(|part| !part.is_empty()).collect();
+        named.push((&run.record, parts.join(", ")));
+    }
+    let labels = distinct_labels(&named);
+    let is_alone = |run: &Run| runs.iter().filter(|other| base(other) == base(run)).count() == 1;
+    let short: Vec<String> = runs
+        .iter()
+        .zip(&labels)
+        .map(|(run, label)| {
+            if is_alone(run) {
+                base(run)
+            } else {
+                label.clone()
+            }
+        })
+        .collect();
+    let distinct: BTreeSet<&String> = short.iter().collect();
+    Ok(if distinct.len() == short.len() {
+        short
+    } else {
+        labels
+    })
+}
+
+/// Digits of a record's hash that tell runs apart.
+const ID_DIGITS: usize = 6;
+
+fn steps_and_planner(record: &RunRecord) -> String {
+    let steps = record
+        .model
+        .training
+        .as_ref()
+        .map(|training| format!("{} steps", training.steps));
+    let planner = Some(record.planner.name.clone()).filter(|name| name != "none");
+    let parts: Vec<String> = steps.into_iter().chain(planner).collect();
+    parts.join(", ")
 }
 
 /// A setting as people write it: strings without quotation marks.
@@ -270,5 +414,70 @@ impl Input {
             }
         }
         folders
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use jepa_leaderboard::testing::SyntheticRun;
+
+    use super::*;
+
+    fn run(model: &str, seed: u64) -> Run {
+        let folder = tempfile::tempdir().unwrap();
+        let synthetic = SyntheticRun::new(model, 4).seeded(seed);
+        Run::load(&synthetic.write(folder.path()).unwrap()).unwrap()
+    }
+
+    #[test]
+    fn runs_of_one_model_are_told_apart_by_what_differs() {
+        let (mut early, late, floor) = (run("pldm", 1), run("pldm", 1), run("floor:random", 1));
+        if let Some(training) = &mut early.record.model.training {
+            training.steps = 500;
+        }
+        let mut other = late.clone();
+        other.record.planner.name = "ng".into();
+        let names = labels(&[early, late.clone(), other, floor.clone()]).unwrap();
+        let expected = [
+            "PLDM, 500 steps, cem",
+            "PLDM, 9000 steps, cem",
+            "PLDM, 9000 steps, ng",
+            "Random actions",
+        ];
+        assert_eq!(names, expected);
+        let mut again = late.clone();
+        again.record.first_seed = 7;
+        let names = labels(&[late, again, floor]).unwrap();
+        assert!(
+            names[0].starts_with("PLDM, 9000 steps, cem, ") && names[0] != names[1],
+            "{names:?}"
+        );
+    }
+
+    #[test]
+    fn recipes_of_several_epochs_have_an_average_and_a_smoothed_curve() {
+        let record = |seed: u64, steps: u64, successes: u64| {
+            let mut record = SyntheticRun::new("pldm", 4).seeded(seed).record();
+            record.model.weights_hash = Some(format!("{seed} {steps}"));
+            record.summary.successes = successes;
+            if let Some(training) = &mut record.model.training {
+                training.steps = steps;
+            }
+            record
+        };
+        // 25%, 75%, and of the other seed 50%: mean 50%, deviation sqrt(2 / 3) * 25%.
+        let records = [record(1, 20, 3), record(1, 10, 1), record(2, 20, 2)];
+        let facts = RecipeFacts::of(&records.iter().collect::<Vec<_>>()).unwrap();
+        assert_eq!(facts.average.pooled.values, 3);
+        assert!((facts.average.pooled.mean - 0.5).abs() < 1e-12);
+        assert!((facts.average.pooled.std - 0.25 * (2.0_f64 / 3.0).sqrt()).abs() < 1e-12);
+        // 0.2 * 0.75 + 0.8 * 0.25 = 0.35
+        let (seed, curve) = &facts.curves[0];
+        assert_eq!(
+            (*seed, curve.len(), curve[1].0, curve[1].1),
+            (1, 2, 20.0, 0.75)
+        );
+        assert!((curve[1].2 - 0.35).abs() < 1e-12);
+        assert!(RecipeFacts::of(&[&records[0], &records[2]]).is_none());
     }
 }

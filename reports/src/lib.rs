@@ -16,17 +16,20 @@ mod error;
 mod figure;
 mod film;
 mod input;
+mod paper;
 mod text;
 mod training;
 mod writer;
 
+pub use content::board::{BoardInput, BoardTaskInput};
 pub use dataset::{DatasetCard, FieldRow};
 pub use error::{Error, Result};
 pub use figure::{Landscape, ProxySeries, landscape_figure, proxy_figure};
 pub use film::{Film, load_films};
 pub use input::Input;
+pub use paper::{Design, PaperFacts, PaperInput, PaperRun};
 pub use training::{Series, TrainingRun, Validation};
-pub use writer::{Format, text_table, write_report};
+pub use writer::{Format, text_table, write_board, write_paper, write_report};
 
 #[cfg(test)]
 mod tests;

@@ -195,6 +195,76 @@ fn a_report_says_what_the_runs_showed() {
     );
 }
 
+/// Names of the elements of an SVG drawing, which must be well-formed XML: every element closed in its order, every
+/// attribute quoted, every entity known.
+pub(crate) fn elements(svg: &str) -> Vec<String> {
+    let (mut open, mut names): (Vec<String>, Vec<String>) = (Vec::new(), Vec::new());
+    let mut rest = svg;
+    while let Some(start) = rest.find('<') {
+        known_entities(&rest[..start]);
+        assert!(
+            !rest[..start].contains('>'),
+            "a stray bracket in {:?}",
+            &rest[..start]
+        );
+        let end = rest.find('>').expect("a tag ends");
+        let tag = &rest[start + 1..end];
+        rest = &rest[end + 1..];
+        let name = tag
+            .trim_start_matches('/')
+            .split_whitespace()
+            .next()
+            .unwrap();
+        let name = name.trim_end_matches('/').to_string();
+        if tag.starts_with('/') {
+            assert_eq!(open.pop().as_ref(), Some(&name));
+            continue;
+        }
+        let attributes = tag.trim_end_matches('/');
+        known_entities(attributes);
+        assert_eq!(
+            attributes.matches('"').count(),
+            2 * attributes.matches('=').count(),
+            "{tag}"
+        );
+        if !tag.ends_with('/') {
+            open.push(name.clone());
+        }
+        names.push(name);
+    }
+    assert!(
+        open.is_empty() && rest.trim().is_empty(),
+        "{open:?} {rest:?}"
+    );
+    names
+}
+
+fn known_entities(text: &str) {
+    for part in text.split('&').skip(1) {
+        let known = ["amp;", "lt;", "gt;", "quot;", "apos;", "#"];
+        assert!(
+            known.iter().any(|entity| part.starts_with(entity)),
+            "&{part}"
+        );
+    }
+}
+
+#[test]
+fn every_figure_is_well_formed() {
+    let scene = Scene::new();
+    let out = scene.write("out", &[Format::Markdown]);
+    let figures: Vec<PathBuf> = std::fs::read_dir(out.join("figures"))
+        .unwrap()
+        .map(|entry| entry.unwrap().path())
+        .collect();
+    assert!(figures.len() >= 7, "{figures:?}");
+    for figure in figures {
+        let names = elements(&std::fs::read_to_string(&figure).unwrap());
+        assert_eq!(names[0], "svg", "{}", figure.display());
+        assert!(names.len() > 10, "{}", figure.display());
+    }
+}
+
 #[test]
 fn the_same_runs_give_the_same_bytes() {
     let scene = Scene::new();
@@ -270,6 +340,32 @@ fn several_training_seeds_are_led_by_their_mean() {
         .as_f64()
         .unwrap();
     assert!((100.0 * told - mean).abs() < 1e-9);
+}
+
+#[test]
+fn a_figure_of_many_runs_is_no_longer_than_a_page() {
+    let mut scene = Scene::new();
+    for seed in 2..30 {
+        let synthetic = SyntheticRun::new("pldm", 8).seeded(seed);
+        let runs = scene.folder.path().join(format!("runs-{seed}"));
+        scene
+            .input
+            .runs
+            .push(Run::load(&synthetic.write(&runs).unwrap()).unwrap());
+    }
+    let out = scene.write("out", &[Format::Markdown, Format::Pdf]);
+    let svg = std::fs::read_to_string(out.join("figures").join("wall-1-success.svg")).unwrap();
+    let height = svg
+        .split('"')
+        .nth(1)
+        .and_then(|box_| box_.split(' ').nth(3))
+        .unwrap();
+    assert!(height.parse::<u32>().unwrap() <= 6000, "{height}");
+    let text = std::fs::read_to_string(out.join("report.md")).unwrap();
+    assert!(
+        text.contains("The best are drawn; 13 more are in the table."),
+        "{text}"
+    );
 }
 
 #[test]

@@ -4,25 +4,26 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 
 use jepa_leaderboard::{
-    Added, Board, BoardRun, BoardTask, Interval, ModelKind, PAPER, Published, PublishedScore,
-    Ranked, Scored, SeedMean, TaskRef, distinct_labels, published_for, rank, seed_means,
+    Added, Board, BoardRun, BoardTask, Interval, ModelKind, ModelRef, PAPER, Published,
+    PublishedScore, Ranked, Scored, SeedMean, TaskRef, distinct_labels, published_for, rank_models,
+    seed_means,
 };
 use jepa_reports::text_table;
 use serde::Serialize;
 use serde_json::json;
 
-use super::Context;
 use super::compare::{load, percent};
+use super::{Context, board};
 
 /// Name of the board's file where none is given.
 const FILE: &str = "leaderboard.sqlite";
 /// How published rows are marked.
 const UNVERIFIED: &str = "reported by the authors, not verified here";
 
-/// Keep and show the local leaderboard.
+/// Keep, show and serve a leaderboard.
 #[derive(clap::Args, Debug)]
 #[command(
-    after_help = "Example:\n  jepa-bench leaderboard add runs/wall@1/*/*\n  jepa-bench leaderboard show"
+    after_help = "Examples:\n  jepa-bench leaderboard add runs/wall@1/*/*\n  jepa-bench leaderboard show\n  jepa-bench leaderboard import other.sqlite"
 )]
 pub struct Args {
     #[command(subcommand)]
@@ -43,12 +44,31 @@ enum Action {
         #[arg(long)]
         csv: bool,
     },
-    /// Check runs and add them; a run that is there already is left as it is.
+    /// Check runs or bundles and add them; what is there already is left as it is.
     Add {
-        /// Run folders written by `jepa-bench eval`.
-        #[arg(value_name = "RUN", required = true)]
+        /// Run folders written by `jepa-bench eval`, or bundles written by `jepa-bench submit`.
+        #[arg(value_name = "RUN|BUNDLE", required = true)]
         runs: Vec<PathBuf>,
+        /// Dataset that goals of the tasks come from, to check them too (repeatable).
+        #[arg(long, value_name = "DST")]
+        data: Vec<PathBuf>,
     },
+    /// Take over another board, or note results of another benchmark as unverified rows.
+    Import(board::ImportArgs),
+    /// Write the results for other programs.
+    Results(board::ResultsArgs),
+    /// Look at everything: the chain of events, every row, the hash of every file.
+    Check,
+    /// Copy the board and its files, while others may write to it.
+    Backup {
+        /// File to write.
+        #[arg(value_name = "FILE")]
+        to: PathBuf,
+    },
+    /// Call a key invalid: its runs are marked, and it submits no more.
+    Revoke(board::RevokeArgs),
+    /// Mark runs as wrong: they are shown struck out, never edited.
+    Erratum(board::ErratumArgs),
     /// Serve the board to browsers and take submissions.
     Serve(super::serve::ServeArgs),
     /// Write the board as a folder of files that opens from disk.
@@ -73,6 +93,14 @@ struct Row {
     planner: String,
     track: Option<String>,
     added_utc: String,
+    /// Who submitted it; nobody where the run was added from a folder.
+    submitter: Option<String>,
+    /// What of it was checked, `V0` to `V4`; runs that were added from a folder were recomputed (V1).
+    level: &'static str,
+    /// Errors known of it.
+    errata: Vec<String>,
+    /// Why its key is no longer trusted.
+    revoked: Option<String>,
     #[serde(flatten)]
     ranked: Ranked,
 }
@@ -96,7 +124,13 @@ pub fn run(args: &Args, ctx: &Context) -> anyhow::Result<ExitCode> {
         Action::Show { task, csv } => {
             show(&Board::open_existing(&file)?, task.as_deref(), *csv, ctx)?;
         }
-        Action::Add { runs } => add(&mut Board::open(&file)?, runs, ctx)?,
+        Action::Add { runs, data } => return add(&mut Board::open(&file)?, runs, data, ctx),
+        Action::Import(args) => return board::import(args, &mut Board::open(&file)?, ctx),
+        Action::Results(args) => board::results(args, &Board::open_existing(&file)?, ctx)?,
+        Action::Check => return board::check(&Board::open_existing(&file)?, ctx),
+        Action::Backup { to } => board::backup(&Board::open_existing(&file)?, to, ctx)?,
+        Action::Revoke(args) => board::revoke(args, &mut Board::open_existing(&file)?, ctx)?,
+        Action::Erratum(args) => board::erratum(args, &mut Board::open_existing(&file)?, ctx)?,
         Action::Serve(args) => return super::serve::serve(args, &file, ctx),
         Action::Export(args) => return super::serve::export(args, &file, ctx),
     }
@@ -109,29 +143,45 @@ fn default_file() -> PathBuf {
         .join(FILE)
 }
 
-fn add(board: &mut Board, folders: &[PathBuf], ctx: &Context) -> anyhow::Result<()> {
-    // All runs are loaded and checked before the first is written.
-    let runs = load(folders)?;
-    let added = runs
-        .iter()
-        .map(|run| board.add(run))
-        .collect::<Result<Vec<Added>, _>>()?;
-    if ctx.json {
-        return ctx.print_json(&added);
+fn add(
+    board: &mut Board,
+    given: &[PathBuf],
+    data: &[PathBuf],
+    ctx: &Context,
+) -> anyhow::Result<ExitCode> {
+    // All are loaded and checked before the first is written.
+    let (folders, bundles): (Vec<PathBuf>, Vec<PathBuf>) =
+        given.iter().cloned().partition(|path| path.is_dir());
+    let runs = load(&folders)?;
+    let bundles = board::checked(&bundles, data)?;
+    let mut added = Vec::new();
+    for run in &runs {
+        let done = board.add(run)?;
+        added.push((done, &run.record));
     }
-    for (run, added) in runs.iter().zip(&added) {
+    for (bundle, verified) in &bundles {
+        let done = board.submit(bundle, verified)?;
+        added.extend(verified.run.as_ref().map(|run| (done, &run.record)));
+    }
+    if ctx.json {
+        let added: Vec<&Added> = added.iter().map(|(added, _)| added).collect();
+        ctx.print_json(&added)?;
+        return Ok(ExitCode::SUCCESS);
+    }
+    for (added, record) in &added {
         let verb = if added.is_new {
             "added"
         } else {
             "there already"
         };
-        let (label, task) = (&run.record.model.label, run.record.task.id());
+        let (label, task) = (&record.model.label, record.task.id());
         ctx.print(&format!(
             "{verb}: {label} on {task}, run {}",
             short(&added.id)
         ))?;
     }
-    ctx.print(&format!("head {}", board.head()?))
+    ctx.print(&format!("head {}", board.head()?))?;
+    Ok(ExitCode::SUCCESS)
 }
 
 /// Prints the board.
@@ -165,7 +215,7 @@ pub(super) fn show(
 }
 
 /// The tasks of that name, with or without version; all without a name.
-fn chosen(tasks: Vec<BoardTask>, name: Option<&str>) -> anyhow::Result<Vec<BoardTask>> {
+pub(super) fn chosen(tasks: Vec<BoardTask>, name: Option<&str>) -> anyhow::Result<Vec<BoardTask>> {
     let Some(name) = name else { return Ok(tasks) };
     let known: Vec<String> = tasks.iter().map(|known| known.task.id()).collect();
     let found: Vec<BoardTask> = tasks
@@ -191,12 +241,12 @@ fn table(board: &Board, task: &TaskRef) -> anyhow::Result<Table> {
         .map(|run| (&run.record, short(&run.id)))
         .collect();
     let labels = distinct_labels(&named);
-    let scored: Vec<(Scored, ModelKind)> = runs
+    let scored: Vec<(Scored, &ModelRef)> = runs
         .iter()
         .zip(labels)
-        .map(|(run, label)| (run.scored(label), run.record.model.kind))
+        .map(|(run, label)| (run.scored(label), &run.record.model))
         .collect();
-    let ranking = rank(&scored)?;
+    let ranking = rank_models(&scored)?;
     let ordered: Vec<_> = ranking
         .iter()
         .map(|ranked| (&runs[ranked.index].record, &scored[ranked.index].0))
@@ -233,6 +283,20 @@ fn row(run: &BoardRun, ranked: Ranked) -> Row {
             .as_ref()
             .map(|training| training.track.clone()),
         added_utc: run.added_utc.clone(),
+        submitter: run
+            .submission
+            .as_ref()
+            .map(|submission| submission.submission.submitter.clone()),
+        level: run.level().as_str(),
+        errata: run
+            .errata
+            .iter()
+            .map(|erratum| erratum.text.clone())
+            .collect(),
+        revoked: run
+            .submission
+            .as_ref()
+            .and_then(|submission| Some(submission.revoked.as_ref()?.reason.clone())),
         ranked,
     }
 }
@@ -265,11 +329,13 @@ fn print_table(table: &Table, ctx: &Context) -> anyhow::Result<()> {
         "model",
         "planner",
         "track",
+        "by",
+        "level",
         "#n",
         "#success",
         "95% interval",
         "group",
-        "#over floor",
+        "#over random",
         "#distance",
         "run",
     ];
@@ -277,6 +343,19 @@ fn print_table(table: &Table, ctx: &Context) -> anyhow::Result<()> {
         &headings,
         &table.rows.iter().map(cells).collect::<Vec<_>>(),
     ))?;
+    for row in &table.rows {
+        let revoked = row
+            .revoked
+            .iter()
+            .map(|why| format!("its key was revoked: {why}"));
+        for why in row.errata.iter().cloned().chain(revoked) {
+            ctx.print(&format!(
+                "(!) {} {}: {why}",
+                row.ranked.label,
+                short(&row.id)
+            ))?;
+        }
+    }
     if !table.seed_means.is_empty() {
         ctx.print("\nmeans over training seeds; the interval is for the draw of the episodes")?;
         print_means(table, ctx)?;
@@ -348,6 +427,12 @@ fn cells(row: &Row) -> Vec<String> {
         ranked.label.clone(),
         row.planner.clone(),
         row.track.clone().unwrap_or_else(dash),
+        row.submitter.clone().unwrap_or_else(dash),
+        if row.errata.is_empty() && row.revoked.is_none() {
+            row.level.into()
+        } else {
+            format!("{} (!)", row.level)
+        },
         ranked.episodes.to_string(),
         percent(ranked.success_rate),
         interval(ranked.interval),
@@ -357,7 +442,7 @@ fn cells(row: &Row) -> Vec<String> {
             ranked.letters.clone()
         },
         ranked
-            .above_floor
+            .above_random
             .map_or_else(dash, |above| format!("{:+.1}", 100.0 * above.mean)),
         format!("{:.2}", ranked.final_distance_mean),
         short(&row.id),

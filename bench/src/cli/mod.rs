@@ -11,6 +11,7 @@ pub mod eval;
 pub mod export;
 pub mod ingest;
 pub mod inspect;
+pub mod key;
 pub mod leaderboard;
 pub mod list;
 pub mod merge;
@@ -23,11 +24,14 @@ pub mod serve;
 pub mod slice;
 pub mod slices;
 pub mod stats;
+pub mod submit;
 pub mod train;
 pub mod validate;
+pub mod verify;
 pub mod weights;
 
 mod average;
+mod board;
 mod checkpoints;
 mod context;
 mod meter;
@@ -131,7 +135,13 @@ pub enum Command {
     Proxy(proxy::Args),
     /// Write tables, figures, a PDF and an HTML page.
     Report(report::Args),
-    /// Keep and show the local leaderboard.
+    /// Make or show the key that submissions are signed with.
+    Key(key::Args),
+    /// Sign a run and bundle it, for a file or a board.
+    Submit(submit::Args),
+    /// Check a bundle: signature, numbers, and every episode played again.
+    Verify(verify::Args),
+    /// Keep, show and serve a leaderboard.
     Leaderboard(leaderboard::Args),
     /// The whole loop on Wall: collect, train, evaluate, report.
     Demo(demo::Args),
@@ -163,6 +173,9 @@ impl Command {
             Command::Compare(args) => compare::run(args, ctx),
             Command::Proxy(args) => proxy::run(args, ctx),
             Command::Report(args) => report::run(args, ctx),
+            Command::Key(args) => key::run(args, ctx),
+            Command::Submit(args) => submit::run(args, ctx),
+            Command::Verify(args) => verify::run(args, ctx),
             Command::Leaderboard(args) => leaderboard::run(args, ctx),
             Command::Demo(args) => demo::run(args, ctx),
             Command::Doctor(args) => doctor::run(args, ctx),

@@ -31,7 +31,7 @@ pub struct Args {
     #[arg(value_name = "RUN", required = true)]
     runs: Vec<PathBuf>,
     /// Weight of the newest success rate in the moving average over epochs; 1 smooths nothing.
-    #[arg(long, default_value_t = 0.2, value_name = "A")]
+    #[arg(long, default_value_t = ALPHA, value_name = "A")]
     alpha: f64,
     /// Write every point as a line of this CSV file.
     #[arg(long, value_name = "FILE")]
@@ -79,6 +79,28 @@ pub fn run(args: &Args, ctx: &Context) -> anyhow::Result<ExitCode> {
         print(&document, ctx)?;
     }
     Ok(ExitCode::SUCCESS)
+}
+
+/// Weight of the newest success rate in the moving average, unless another is asked for.
+const ALPHA: f64 = 0.2;
+
+/// For a report: the correlations on each task, of those runs whose training run is in `trainings` or where their record
+/// says and validated their model. Tasks where no training run has models of two epochs are left out, and so are those
+/// that `proxy` would refuse.
+pub(super) fn of_runs(runs: &[Run], trainings: &[PathBuf]) -> Vec<(String, Proxy)> {
+    let mut known = TrainingRuns::new(trainings);
+    let mut is_usable = |run: &&Run| {
+        let found = known.checkpoint(run);
+        found.is_ok_and(|at| metrics(at.training, at.steps).is_ok())
+    };
+    let usable: Vec<Run> = runs.iter().filter(|run| is_usable(run)).cloned().collect();
+    let tasks = by_task(&usable, trainings).unwrap_or_default();
+    let has_epochs = |(_, points): &Evaluated| points.len() > 1;
+    let tasks = tasks
+        .into_iter()
+        .filter(|(_, models)| models.values().any(has_epochs));
+    let found = tasks.filter_map(|(task, models)| of_task(&task, models, ALPHA).ok());
+    found.map(|found| (found.task, found.proxy)).collect()
 }
 
 /// Training seed and points of one training run on one task.

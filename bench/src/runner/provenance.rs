@@ -22,14 +22,14 @@ const RECORDED: &[&str] = &[
 
 /// A point in time, to the second.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct Utc {
+pub(crate) struct Utc {
     date: (i64, u32, u32),
     time: (u32, u32, u32),
 }
 
 impl Utc {
     /// The present; 1970 if the clock is set before it.
-    pub(super) fn now() -> Self {
+    pub(crate) fn now() -> Self {
         let since = SystemTime::now()
             .duration_since(UNIX_EPOCH)
             .unwrap_or_default();
@@ -46,13 +46,13 @@ impl Utc {
     }
 
     /// `YYYY-MM-DDThh:mm:ssZ`.
-    pub(super) fn rfc3339(self) -> String {
+    pub(crate) fn rfc3339(self) -> String {
         let ((year, month, day), (hour, minute, second)) = (self.date, self.time);
         format!("{year:04}-{month:02}-{day:02}T{hour:02}:{minute:02}:{second:02}Z")
     }
 
     /// `YYYYMMDDThhmmssZ`, for file names.
-    pub(super) fn compact(self) -> String {
+    pub(crate) fn compact(self) -> String {
         self.rfc3339().replace(['-', ':'], "")
     }
 }

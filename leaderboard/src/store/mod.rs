@@ -35,6 +35,7 @@ use crate::episodes::read_episodes;
 use crate::error::{Error, Result};
 use crate::record::{EpisodeRow, RunRecord, TaskRef};
 use crate::run::{EPISODES_FILE, Run};
+use crate::verification::Level;
 
 use blobs::Blobs;
 use events::{ADD_RUN, ERRATUM, GENESIS, SUBMIT, append, head};
@@ -94,6 +95,12 @@ pub struct BoardRun {
 }
 
 impl BoardRun {
+    /// How far it can be believed. The numbers of a run that was added from a folder were recomputed, no more.
+    pub fn level(&self) -> Level {
+        let submitted = self.submission.as_ref().and_then(BoardSubmission::level);
+        submitted.unwrap_or(Level::V1)
+    }
+
     /// The outcomes under the name `label`, for comparisons.
     pub fn scored(&self, label: String) -> Scored {
         Scored {

@@ -12,6 +12,7 @@ use super::events::{
 };
 use super::{Added, Board, Stored, StoredEpisode, database, detail};
 use crate::error::{Error, Refusal, Result};
+use crate::interop::ImportedRow;
 use crate::key::{PublicKey, Purpose, shown, to_hex};
 use crate::record::{ModelKind, RunRecord, TaskRef};
 use crate::run::{EPISODES_FILE, Run};
@@ -330,8 +331,8 @@ impl Board {
     ///
     /// # Errors
     /// When the board cannot be written.
-    pub fn note_foreign(&mut self, row: &Value) -> Result<()> {
-        let document = row.to_string();
+    pub fn add_imported(&mut self, row: &ImportedRow) -> Result<()> {
+        let document = to_json(row)?;
         self.append_once(IMPORT, &hash(&document), &document)
     }
 
@@ -339,7 +340,7 @@ impl Board {
     ///
     /// # Errors
     /// When the file cannot be read.
-    pub fn foreign(&self) -> Result<Vec<Value>> {
+    pub fn imported(&self) -> Result<Vec<ImportedRow>> {
         Ok(self
             .events_of(IMPORT)?
             .iter()

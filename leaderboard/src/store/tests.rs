@@ -229,7 +229,7 @@ mod submitted {
     use crate::submission::{Bundle, Claims};
     use crate::testing::SyntheticReferee;
     use crate::verification::{Level, Verified, verify};
-    use crate::{Purpose, Refusal};
+    use crate::{ImportStatus, ImportedFrom, ImportedRow, Purpose, Refusal};
 
     const REFEREE: SyntheticReferee = SyntheticReferee { episodes: 12 };
 
@@ -463,6 +463,22 @@ mod submitted {
         assert!(board.challenge("nothing").is_err());
     }
 
+    fn imported() -> ImportedRow {
+        ImportedRow {
+            source: ImportedFrom::ClearLewm,
+            status: ImportStatus::Unverified,
+            task: "pusht".into(),
+            model: "lewm".into(),
+            metric: "success_rate".into(),
+            value: 0.5,
+            n: 50,
+            interval: None,
+            date: None,
+            url: None,
+            raw_hash: "0".repeat(64),
+        }
+    }
+
     #[test]
     fn merging_is_a_union_whichever_board_takes_the_other() {
         let (_a, mut first) = board();
@@ -507,7 +523,7 @@ mod submitted {
                 "{checked:?}"
             );
             assert_eq!(board.runs(&only_task(board)).unwrap().len(), 3);
-            assert_eq!(board.foreign().unwrap().len(), 1);
+            assert_eq!(board.imported().unwrap(), [imported()]);
         }
     }
 

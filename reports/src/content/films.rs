@@ -7,6 +7,8 @@ use crate::document::{Block, Gallery, Picture, Section, slug};
 use crate::film::Film;
 use crate::input::RunFacts;
 
+/// Runs that are shown at most, best first.
+const MOST_RUNS: usize = 6;
 /// Pictures of each kind shown at most for a trained model.
 const MOST: usize = 4;
 /// Pictures of each kind shown at most for a floor or the ceiling.
@@ -15,11 +17,14 @@ const FEW: usize = 2;
 /// The film strips of one task; `None` if no run has any.
 pub(super) fn section(scope: &Scope<'_>) -> Option<Section> {
     let mut section = scope.section("Episodes in pictures");
-    for facts in &scope.task.runs {
-        section
-            .blocks
-            .extend(gallery(scope, facts).map(Block::Gallery));
-    }
+    let galleries = scope
+        .task
+        .runs
+        .iter()
+        .filter_map(|facts| gallery(scope, facts));
+    section
+        .blocks
+        .extend(galleries.take(MOST_RUNS).map(Block::Gallery));
     (!section.blocks.is_empty()).then_some(section)
 }
 

@@ -2,14 +2,19 @@
 //!
 //! Nothing is computed here: rates, intervals, tests and curves come from the leaderboard crate.
 
+pub(crate) mod board;
 mod caveats;
 mod comparison;
 mod dataset;
 mod distances;
+mod epochs;
 mod films;
+pub(crate) mod layouts;
 mod planning;
+mod proxy;
 mod reproduction;
 mod results;
+mod single_episode;
 mod summary;
 mod training;
 
@@ -32,12 +37,15 @@ pub(crate) fn build(input: &Input, tasks: &[TaskFacts]) -> Result<Document> {
             task,
             is_alone: tasks.len() == 1,
         };
-        sections.push(results::section(&scope));
+        sections.push(results::section(&scope)?);
         sections.extend(comparison::section(&scope)?);
         sections.push(distances::section(&scope)?);
         sections.extend(planning::section(&scope)?);
+        sections.extend(single_episode::section(&scope)?);
         sections.extend(films::section(&scope));
+        sections.extend(epochs::section(&scope)?);
     }
+    sections.extend(proxy::section(input)?);
     sections.extend(training::section(input, tasks)?);
     sections.extend(dataset::section(input));
     sections.push(reproduction::section(input, tasks));

@@ -1,16 +1,21 @@
 //! The results table and the published rows beside it.
 
-use jepa_leaderboard::{ModelKind, Ranked};
+use jepa_leaderboard::{ModelKind, Ranked, RunRecord};
 
 use super::Scope;
+use super::summary::bars;
 use crate::document::{Block, Section, Table, Tone, cell, code_cell, number, paragraph, plain};
+use crate::error::Result;
 use crate::input::RunFacts;
 use crate::text::{NONE, decimal, percent, percent_interval, points, points_interval, short_hash};
 
 /// Results of one task.
-pub(super) fn section(scope: &Scope<'_>) -> Section {
+pub(super) fn section(scope: &Scope<'_>) -> Result<Section> {
     let task = scope.task;
     let mut section = scope.section("Results");
+    if !scope.is_alone {
+        section.blocks.push(Block::Figure(bars(scope)?));
+    }
     section.blocks.push(Block::Table(table(scope)));
     if !task.seed_means.is_empty() {
         section.blocks.push(Block::Table(means(scope)));
@@ -21,7 +26,7 @@ pub(super) fn section(scope: &Scope<'_>) -> Section {
     if !task.published.is_empty() {
         section.blocks.push(Block::Table(published(scope)));
     }
-    section
+    Ok(section)
 }
 
 fn table(scope: &Scope<'_>) -> Table {
@@ -143,7 +148,12 @@ fn role(kind: ModelKind) -> &'static str {
 
 /// Planner and preset; a dash for runs without one.
 pub(super) fn planner(facts: &RunFacts) -> String {
-    let planner = &facts.run.record.planner;
+    planner_of(&facts.run.record)
+}
+
+/// The same for a record.
+pub(super) fn planner_of(record: &RunRecord) -> String {
+    let planner = &record.planner;
     match planner.name.as_str() {
         "none" => NONE.into(),
         name if name == planner.preset => name.into(),

@@ -1,6 +1,6 @@
 //! The one-page summary: the claim, its interval, what it was measured on, and the success bars.
 
-use jepa_leaderboard::{Interval, ModelKind, SeedMean};
+use jepa_leaderboard::{ModelKind, SeedMean};
 
 use super::{Scope, bar_kind};
 use crate::document::{Block, Fact, Figure, Section, Span, code, paragraph, plain, strong};
@@ -27,7 +27,10 @@ pub(super) fn section(tasks: &[TaskFacts]) -> Result<Section> {
             items: facts(task, lead),
         });
         section.blocks.extend(context(task, lead));
-        section.blocks.push(Block::Figure(bars(&scope)?));
+        // The summary is a page: with several tasks the bars stand beside the results.
+        if scope.is_alone {
+            section.blocks.push(Block::Figure(bars(&scope)?));
+        }
     }
     Ok(section)
 }
@@ -222,23 +225,33 @@ fn published_text(task: &TaskFacts) -> String {
     )
 }
 
-fn bars(scope: &Scope<'_>) -> Result<Figure> {
+/// Bars of runs and of means over seeds drawn at most: a figure is no longer than a page.
+const MOST_BARS: usize = 20;
+
+/// Positions of the runs that are drawn: the best trained models, and all floors and oracles, as far as there is room.
+fn shown(task: &TaskFacts, room: usize) -> Vec<usize> {
+    let is_reference = |&k: &usize| task.runs[k].kind() != ModelKind::Trained;
+    let all = 0..task.runs.len();
+    let references: Vec<usize> = all.clone().filter(is_reference).take(room / 2).collect();
+    let trained = all
+        .filter(|k| !is_reference(k))
+        .take(room - references.len());
+    trained.chain(references.iter().copied()).collect()
+}
+
+/// Success rates as bars, published ones beside them.
+pub(super) fn bars(scope: &Scope<'_>) -> Result<Figure> {
     let task = scope.task;
     let mut bars: Vec<Bar> = task.seed_means.iter().map(mean_bar).collect();
-    let runs = task.runs.iter().enumerate();
-    bars.extend(runs.map(|(k, facts)| bar(task, k, facts)));
-    bars.extend(task.published.iter().map(|(row, score)| Bar {
-        label: row.model.into(),
-        kind: BarKind::Published,
-        rate: score.mean / 100.0,
-        whisker: Interval {
-            low: (score.mean - score.std) / 100.0,
-            high: (score.mean + score.std) / 100.0,
-        },
-        note: format!("± {}", decimal(score.std, 1)),
-    }));
+    bars.truncate(MOST_BARS / 2);
+    let (means, room) = (bars.len(), MOST_BARS - bars.len());
+    let shown = shown(task, room);
+    bars.extend(shown.iter().map(|&k| bar(task, k, &task.runs[k])));
+    let left_out = task.seed_means.len() - means + task.runs.len() - shown.len();
+    let published = task.published.iter();
+    bars.extend(published.map(|(row, score)| Bar::published(row.model, *score)));
     let name = scope.figure_name("success");
-    let means = if task.seed_means.is_empty() {
+    let means_text = if task.seed_means.is_empty() {
         ""
     } else {
         " Dark bars are means over training seeds; their intervals are as wide as those of one run."
@@ -250,13 +263,22 @@ fn bars(scope: &Scope<'_>) -> Result<Figure> {
     };
     Ok(Figure {
         caption: format!(
-            "Success rate on {} with Wilson 95% intervals.{means}{spread}",
-            task.task.id()
+            "Success rate on {} with Wilson 95% intervals.{means_text}{spread}{}",
+            task.task.id(),
+            left_out_text(left_out)
         ),
         alt: alt(&bars),
         svg: success_bars(&name, &bars)?,
         name,
     })
+}
+
+/// That some bars are not drawn.
+pub(super) fn left_out_text(count: usize) -> String {
+    match count {
+        0 => String::new(),
+        count => format!(" The best are drawn; {count} more are in the table."),
+    }
 }
 
 fn mean_bar(mean: &SeedMean) -> Bar {

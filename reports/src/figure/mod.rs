@@ -5,13 +5,19 @@
 //! and a figure is as wide as the text of the PDF. Text is text, in the family [`FAMILY`]; colours are
 //! those of [`Ink`], which the page turns into variables for its dark form.
 
+mod actions;
+mod convergence;
+mod design_lines;
 mod distance_to_goal;
+mod group_bars;
 mod landscape;
+mod marks;
 mod paired_differences;
 mod panel;
 mod planning_cost;
 mod proxy_scatter;
 mod success_bars;
+mod success_over_epochs;
 mod training_curves;
 mod trajectories;
 
@@ -25,13 +31,19 @@ use plotters::style::{Color, ShapeStyle};
 
 use crate::error::{Error, Result};
 
+pub(crate) use actions::{ActionKind, ActionSeries, actions};
+pub(crate) use convergence::{PlanSearch, convergence};
+pub(crate) use design_lines::{DesignLine, LinePoint, design_lines};
 pub(crate) use distance_to_goal::{Distances, distance_to_goal};
+pub(crate) use group_bars::{BarGroup, GroupBar, group_bars};
 pub use landscape::{Landscape, landscape_figure};
+pub(crate) use marks::{Marker, markers_height, swatches_height};
 pub(crate) use paired_differences::paired_differences;
 pub(crate) use panel::{Frame, Panel};
 pub(crate) use planning_cost::{Search, planning_cost};
 pub use proxy_scatter::{ProxySeries, proxy_figure};
 pub(crate) use success_bars::{Bar, BarKind, success_bars};
+pub(crate) use success_over_epochs::{EpochLine, EpochPanel, success_over_epochs};
 pub(crate) use training_curves::training_curves;
 pub(crate) use trajectories::{Path, Paths, trajectories};
 
@@ -142,6 +154,15 @@ impl Type {
     /// The same in another colour.
     pub(crate) fn ink(self, ink: Ink) -> Self {
         Self { ink, ..self }
+    }
+
+    /// `text`, cut off with an ellipsis where it would be wider than `width` points.
+    pub(crate) fn fitted(self, text: &str, width: f64) -> String {
+        if self.width(text) <= width {
+            return text.into();
+        }
+        let room = (width / self.width("x")).floor().max(1.0) as usize;
+        text.chars().take(room - 1).chain(['…']).collect()
     }
 
     /// Estimated width of `text` in points: Inter's letters are a little over half an em wide.
@@ -391,6 +412,13 @@ mod tests {
         );
         assert!(svg.contains("5 &lt; 6 &amp; so on") && svg.contains("1001,500"));
         assert_eq!(svg, paint());
+    }
+
+    #[test]
+    fn texts_that_do_not_fit_end_in_an_ellipsis() {
+        // A letter of a label is 8 * 0.545 = 4.36 points wide.
+        assert_eq!(Type::LABEL.fitted("twelve chars", 52.4), "twelve chars");
+        assert_eq!(Type::LABEL.fitted("twelve chars", 30.0), "twelv…");
     }
 
     #[test]

@@ -82,7 +82,7 @@ impl<'a, 'svg> Panel<'a, 'svg> {
             (self.frame.left, self.frame.top - 10.0),
             Anchor::Start,
             Type::TITLE,
-            text,
+            &Type::TITLE.fitted(text, self.frame.right - self.frame.left + 24.0),
         )
     }
 
@@ -116,8 +116,15 @@ impl<'a, 'svg> Panel<'a, 'svg> {
         };
         let all =
             (low..=high).flat_map(|power| steps.iter().map(move |step| step * 10f64.powi(power)));
-        all.filter(|value| (self.y.0 - 1e-9..=self.y.1 + 1e-9).contains(&value.log10()))
-            .collect()
+        let shown: Vec<f64> = all
+            .filter(|value| (self.y.0 - 1e-9..=self.y.1 + 1e-9).contains(&value.log10()))
+            .collect();
+        // A range narrower than from 1 to 2 may hold none of them.
+        if shown.len() < 2 {
+            return RangedCoordf64::from(10f64.powf(self.y.0)..10f64.powf(self.y.1))
+                .key_points(count);
+        }
+        shown
     }
 
     /// Values below the horizontal axis, at most `count`, with grid lines if asked for.
@@ -151,6 +158,25 @@ impl<'a, 'svg> Panel<'a, 'svg> {
             Type::TICK,
             name,
         )
+    }
+
+    /// Name of the vertical axis, above its values.
+    pub(crate) fn y_name(&self, name: &str) -> Painted {
+        let place = (0.0, self.frame.top - 13.0);
+        self.canvas.text(place, Anchor::Start, Type::TICK, name)
+    }
+
+    /// Ticks at these values with these names, below the horizontal axis.
+    pub(crate) fn named_columns(&self, ticks: &[(f64, String)]) -> Painted {
+        let bottom = self.frame.bottom;
+        for (value, name) in ticks {
+            let x = f64::from(self.axes.translate(&(*value, self.y.0)).0) / UNITS;
+            self.canvas
+                .line(&[(x, bottom), (x, bottom + 2.5)], Ink::AXIS, 0.6)?;
+            self.canvas
+                .text((x, bottom + 9.0), Anchor::Middle, Type::TICK, name)?;
+        }
+        Ok(())
     }
 
     /// A line of horizontal axis.

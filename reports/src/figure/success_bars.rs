@@ -1,6 +1,6 @@
 //! Success rates as bars with their intervals, and published rates beside them.
 
-use jepa_leaderboard::Interval;
+use jepa_leaderboard::{Interval, PublishedScore};
 
 use super::{Anchor, Canvas, Frame, Ink, Painted, Panel, Type, WIDTH, draw};
 use crate::error::Result;
@@ -35,6 +35,22 @@ pub(crate) struct Bar {
     pub(crate) whisker: Interval,
     /// Text after the rate: `82/96`, or the spread of a published number.
     pub(crate) note: String,
+}
+
+impl Bar {
+    /// The bar of a published number.
+    pub(crate) fn published(model: &str, score: PublishedScore) -> Self {
+        Self {
+            label: model.into(),
+            kind: BarKind::Published,
+            rate: score.mean / 100.0,
+            whisker: Interval {
+                low: (score.mean - score.std) / 100.0,
+                high: (score.mean + score.std) / 100.0,
+            },
+            note: format!("± {}", decimal(score.std, 1)),
+        }
+    }
 }
 
 /// Draws the bars from top to bottom; published ones are hollow and stand apart.
@@ -102,7 +118,12 @@ fn one_bar(canvas: &Canvas<'_>, panel: &Panel<'_, '_>, bar: &Bar, y: f64) -> Pai
         (across(bar.whisker.low), across(bar.whisker.high)),
         y,
     )?;
-    canvas.text((144.0, y), Anchor::End, label, &bar.label)?;
+    canvas.text(
+        (144.0, y),
+        Anchor::End,
+        label,
+        &label.fitted(&bar.label, 144.0),
+    )?;
     let rate = if bar.kind == BarKind::Published {
         format!("{}%", decimal(100.0 * bar.rate, 1))
     } else {

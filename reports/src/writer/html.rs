@@ -142,7 +142,9 @@ fn row(table: &Table, row: &TableRow) -> Markup {
 fn cell(cell: &Cell, is_number: bool) -> Markup {
     html! {
         td.number[is_number] data-order=[cell.order] {
-            @if cell.is_code { code { (cell.text) } } @else { (cell.text) }
+            @if cell.is_code { code { (cell.text) } } @else {
+                @for (k, line) in cell.text.split('\n').enumerate() { @if k > 0 { br; } (line) }
+            }
         }
     }
 }

@@ -1,9 +1,12 @@
 //! `results.json`: every number of the report, in full, for programs.
 
+use jepa_leaderboard::TASK_GROUPS;
 use serde_json::{Value, json};
 
+use crate::content::board::{BoardInput, BoardTaskFacts};
 use crate::error::{Error, Result};
 use crate::input::{Input, RunFacts, TaskFacts};
+use crate::paper::{Layouts, PaperInput};
 
 /// Version of the layout of `results.json`.
 const VERSION: u32 = 1;
@@ -15,7 +18,34 @@ pub(super) fn render(input: &Input, tasks: &[TaskFacts]) -> Result<String> {
         "tasks": tasks.iter().map(task).collect::<Vec<_>>(),
         "training": input.training,
         "datasets": input.datasets,
+        "proxies": input.proxies.iter().map(|(task, proxy)| json!({"task": task, "proxy": proxy})).collect::<Vec<_>>(),
         "board_head": input.board_head,
+    });
+    let mut text = serde_json::to_string_pretty(&document).map_err(Error::Results)?;
+    text.push('\n');
+    Ok(text)
+}
+
+/// The paper's layouts as indented JSON.
+pub(super) fn render_paper(input: &PaperInput, layouts: &Layouts) -> Result<String> {
+    let document = json!({
+        "results_version": VERSION,
+        "groups": TASK_GROUPS,
+        "table_s5_1": layouts.rows,
+        "figures": layouts.charts,
+        "runs": input.runs,
+    });
+    let mut text = serde_json::to_string_pretty(&document).map_err(Error::Results)?;
+    text.push('\n');
+    Ok(text)
+}
+
+/// The ranking of every task of a board as indented JSON.
+pub(super) fn render_board(input: &BoardInput, tasks: &[BoardTaskFacts]) -> Result<String> {
+    let document = json!({
+        "results_version": VERSION,
+        "board_head": input.head,
+        "tasks": tasks,
     });
     let mut text = serde_json::to_string_pretty(&document).map_err(Error::Results)?;
     text.push('\n');
@@ -39,6 +69,12 @@ fn task(facts: &TaskFacts) -> Value {
         "runs": facts.runs.iter().map(run).collect::<Vec<_>>(),
         "ranking": facts.ranking,
         "seed_means": facts.seed_means,
+        "recipes_over_epochs": facts.recipes_over_epochs.iter().map(|recipe| json!({
+            "label": recipe.label,
+            "planner": recipe.record.planner,
+            "average": recipe.average,
+            "steps_success_smoothed": recipe.curves,
+        })).collect::<Vec<_>>(),
         "comparisons": facts.comparisons,
         "published": published.collect::<Vec<_>>(),
     })

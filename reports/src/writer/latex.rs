@@ -50,11 +50,20 @@ fn row(row: &TableRow) -> String {
         let text = escaped(&cell.text);
         match (row.tone, cell.is_code) {
             (_, true) => format!("\\texttt{{{text}}}"),
-            (Tone::Strong, false) => format!("\\textbf{{{text}}}"),
-            _ => text,
+            (Tone::Strong, false) => format!("\\textbf{{{}}}", stacked(&text)),
+            _ => stacked(&text),
         }
     });
     cells.collect::<Vec<_>>().join(" & ") + " \\\\\n"
+}
+
+/// Lines of a cell, one below the other.
+fn stacked(text: &str) -> String {
+    if text.contains('\n') {
+        format!("\\shortstack[r]{{{}}}", text.replace('\n', "\\\\"))
+    } else {
+        text.into()
+    }
 }
 
 /// Text with every special character of TeX made plain.
@@ -71,6 +80,8 @@ fn escaped(text: &str) -> String {
             '−' => out.push_str("$-$"),
             '±' => out.push_str("$\\pm$"),
             '–' => out.push_str("--"),
+            '†' => out.push_str("$^\\dagger$"),
+            '×' => out.push_str("$\\times$"),
             '…' => out.push_str("\\dots{}"),
             '\u{a0}' => out.push('~'),
             _ => out.push(c),

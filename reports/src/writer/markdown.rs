@@ -101,10 +101,15 @@ fn markdown_table(table: &Table) -> String {
 fn row(row: &TableRow) -> String {
     let cells = row.cells.iter().map(|cell| match (row.tone, cell.is_code) {
         (_, true) => format!("`{}`", cell.text),
-        (Tone::Strong, false) => format!("**{}**", escaped(&cell.text)),
-        _ => escaped(&cell.text),
+        (Tone::Strong, false) => format!("**{}**", lines(&cell.text)),
+        _ => lines(&cell.text),
     });
     format!("| {} |\n", cells.collect::<Vec<_>>().join(" | "))
+}
+
+/// Lines of a cell: a table of Markdown has no other way.
+fn lines(text: &str) -> String {
+    escaped(text).replace('\n', "<br>")
 }
 
 fn words(spans: &[Span]) -> String {

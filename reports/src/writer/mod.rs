@@ -11,9 +11,11 @@ use std::path::{Path, PathBuf};
 use std::str::FromStr;
 
 use crate::content;
+use crate::content::board::{BoardInput, BoardTaskFacts};
 use crate::document::Document;
 use crate::error::{Error, Result};
 use crate::input::{Input, TaskFacts};
+use crate::paper::{Layouts, PaperInput};
 
 pub use terminal::text_table;
 
@@ -73,18 +75,51 @@ impl FromStr for Format {
 pub fn write_report(input: &Input, out: &Path, formats: &[Format]) -> Result<Vec<PathBuf>> {
     let tasks = TaskFacts::of(input)?;
     let document = content::build(input, &tasks)?;
+    write_document(&document, out, formats, || json::render(input, &tasks))
+}
+
+/// Writes the paper's tables and figures, filled with runs, into the folder `out`; as [`write_report`].
+///
+/// # Errors
+/// When no run has a place there, a figure cannot be drawn, or a file cannot be written.
+pub fn write_paper(input: &PaperInput, out: &Path, formats: &[Format]) -> Result<Vec<PathBuf>> {
+    let layouts = Layouts::of(input);
+    let document = content::layouts::build(input, &layouts)?;
+    write_document(&document, out, formats, || {
+        json::render_paper(input, &layouts)
+    })
+}
+
+/// Writes a report of a leaderboard into the folder `out`; as [`write_report`].
+///
+/// # Errors
+/// When the board is empty, a figure cannot be drawn, or a file cannot be written.
+pub fn write_board(input: &BoardInput, out: &Path, formats: &[Format]) -> Result<Vec<PathBuf>> {
+    let tasks = BoardTaskFacts::of(input)?;
+    let document = content::board::build(input, &tasks)?;
+    write_document(&document, out, formats, || {
+        json::render_board(input, &tasks)
+    })
+}
+
+fn write_document(
+    document: &Document,
+    out: &Path,
+    formats: &[Format],
+    results: impl Fn() -> Result<String>,
+) -> Result<Vec<PathBuf>> {
     std::fs::create_dir_all(out).map_err(|source| Error::io("create", out, source))?;
     let mut files = Vec::new();
     for format in formats {
         let (name, bytes) = match format {
-            Format::Pdf => ("report.pdf", pdf::render(&document)?),
-            Format::Html => ("report.html", html::render(&document).into_bytes()),
-            Format::Markdown => ("report.md", markdown::render(&document).into_bytes()),
-            Format::Latex => ("tables.tex", latex::render(&document).into_bytes()),
-            Format::Json => ("results.json", json::render(input, &tasks)?.into_bytes()),
+            Format::Pdf => ("report.pdf", pdf::render(document)?),
+            Format::Html => ("report.html", html::render(document).into_bytes()),
+            Format::Markdown => ("report.md", markdown::render(document).into_bytes()),
+            Format::Latex => ("tables.tex", latex::render(document).into_bytes()),
+            Format::Json => ("results.json", results()?.into_bytes()),
         };
         if *format == Format::Markdown {
-            write_pictures(&document, out)?;
+            write_pictures(document, out)?;
         }
         files.push(write(out, name, &bytes)?);
     }

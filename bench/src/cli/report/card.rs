@@ -1,109 +1,11 @@
-//! `jepa-bench report`.
+//! What a dataset is, for a report: its manifest, statistics, splits and ledger.
 
 use std::collections::BTreeMap;
-use std::path::{Path, PathBuf};
-use std::process::ExitCode;
+use std::path::Path;
 
 use anyhow::Context as _;
 use jepa_datasets::{ACTION, Dataset, Outcome, Statistics};
-use jepa_leaderboard::Board;
-use jepa_reports::{DatasetCard, FieldRow, Format, Input, TrainingRun, write_report};
-use serde_json::json;
-
-use super::Context;
-use super::compare::load;
-
-/// Write tables, figures, a PDF and an HTML page.
-///
-/// Every number is recomputed from the episodes of the runs. The same runs give the same bytes.
-#[derive(clap::Args, Debug)]
-#[command(
-    after_help = "Example:\n  jepa-bench report runs/wall@1/*/* --data datasets/wall --out report"
-)]
-pub struct Args {
-    /// Run folders written by `jepa-bench eval`, of one task or of several.
-    #[arg(value_name = "RUN", required = true)]
-    runs: Vec<PathBuf>,
-    /// Folder to write to.
-    #[arg(long, value_name = "DIR")]
-    out: PathBuf,
-    /// What to write: pdf, html, md, latex, json.
-    #[arg(
-        long,
-        value_name = "LIST",
-        value_delimiter = ',',
-        default_value = "pdf,html,md,latex,json"
-    )]
-    format: Vec<Format>,
-    /// Training run to draw the curves of (repeatable); by default those that the runs name.
-    #[arg(long, value_name = "DIR")]
-    training: Vec<PathBuf>,
-    /// Dataset to describe (repeatable).
-    #[arg(long, value_name = "DST")]
-    data: Vec<PathBuf>,
-    /// Leaderboard whose head to print.
-    #[arg(long, value_name = "FILE")]
-    db: Option<PathBuf>,
-}
-
-/// Runs the command.
-pub fn run(args: &Args, ctx: &Context) -> anyhow::Result<ExitCode> {
-    let mut input = Input::new(load(&args.runs)?);
-    input.training = training_runs(&args.training, &input, ctx)?;
-    input.datasets = args
-        .data
-        .iter()
-        .map(|path| card(path))
-        .collect::<anyhow::Result<_>>()?;
-    if let Some(db) = &args.db {
-        input.board_head = Some(Board::open_existing(db)?.head()?);
-    }
-    let files = write(&input, &args.out, &args.format)?;
-    if ctx.json {
-        ctx.print_json(&json!({ "files": files }))?;
-    } else {
-        for file in &files {
-            ctx.print(&file.display().to_string())?;
-        }
-    }
-    Ok(ExitCode::SUCCESS)
-}
-
-/// Writes a report, each format once.
-pub(crate) fn write(input: &Input, out: &Path, formats: &[Format]) -> anyhow::Result<Vec<PathBuf>> {
-    let mut formats = formats.to_vec();
-    formats.sort_unstable();
-    formats.dedup();
-    Ok(write_report(input, out, &formats)?)
-}
-
-/// The training runs asked for; without any, those that the records name and that are still there.
-fn training_runs(
-    given: &[PathBuf],
-    input: &Input,
-    ctx: &Context,
-) -> anyhow::Result<Vec<TrainingRun>> {
-    let named = input.training_folders();
-    let (found, gone): (Vec<&PathBuf>, Vec<&PathBuf>) = named
-        .iter()
-        .partition(|folder| folder.join("metrics.jsonl").exists());
-    if !given.is_empty() {
-        return given
-            .iter()
-            .map(|folder| Ok(TrainingRun::load(folder)?))
-            .collect();
-    }
-    for folder in gone {
-        ctx.say(&format!(
-            "note: training run `{}` is not here; pass its folder with `--training`",
-            folder.display()
-        ));
-    }
-    found
-        .into_iter()
-        .map(|folder| Ok(TrainingRun::load(folder)?))
-        .collect()
-}
+use jepa_reports::{DatasetCard, FieldRow};
 
 /// The card of a dataset, from its manifest, statistics, splits and ledger.
 pub(crate) fn card(path: &Path) -> anyhow::Result<DatasetCard> {
