@@ -680,7 +680,10 @@ const MANY: usize = 1_000;
 
 #[test]
 fn a_thousand_bundles_at_once_are_all_taken_and_none_twice() {
-    let running = Running::new(open());
+    let running = Running::new(Options {
+        waiting: 2 * MANY,
+        ..open()
+    });
     let lab = lab();
     let bundles: Vec<Vec<u8>> = (0..MANY)
         .map(|k| bundle_of(&format!("m{k}"), EPISODES, &lab))
