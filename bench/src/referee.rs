@@ -278,6 +278,7 @@ impl Referee for Simulators {
             seed_stride: episodes.seed_stride,
             episodes: u64::from(episodes.count),
             distance_unit: unit.to_string(),
+            may_repeat: known.config.data.is_some(),
             not_replayed: known.not_here,
         })
     }
@@ -573,6 +574,11 @@ mod tests {
             Replay::Reproduced(Some(trusted)) => assert!(trusted.contains("as submitted")),
             other => panic!("{other:?}"),
         }
+        let repeats = |simulators: &Simulators| {
+            let rules = simulators.rules(&record.task, Some(&hash)).unwrap();
+            rules.may_repeat
+        };
+        assert_eq!((repeats(&here), repeats(&elsewhere)), (true, false));
         assert!(
             here.rules(&record.task, None).is_err(),
             "the data is part of the task"

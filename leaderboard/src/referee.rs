@@ -63,6 +63,8 @@ pub struct Rules {
     pub episodes: u64,
     /// Unit of distances.
     pub distance_unit: String,
+    /// Episodes are drawn from a dataset that is here, so that two may begin alike.
+    pub may_repeat: bool,
     /// Why episodes cannot be played again here; `None` where they can.
     pub not_replayed: Option<String>,
 }

@@ -247,6 +247,7 @@ impl Referee for SyntheticReferee {
             seed_stride: 1,
             episodes: u64::from(self.episodes),
             distance_unit: "pixels".into(),
+            may_repeat: false,
             not_replayed: None,
         })
     }

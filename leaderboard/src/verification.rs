@@ -285,7 +285,6 @@ impl Ladder {
             Some(field) => Err(format!("`{field}` is claimed otherwise than recorded")),
         };
         self.note(Level::V1, "claims", claims);
-        self.note(Level::V1, "each episode once", distinct(run));
         let rules = match referee.rules(&run.record.task, data) {
             Ok(rules) => rules,
             Err(why) => {
@@ -299,6 +298,13 @@ impl Ladder {
             "task",
             format!("{id} with the hash that is known here"),
         );
+        let distinct = match distinct(run) {
+            Err(why) if rules.may_repeat => Ok(format!(
+                "{why}, as episodes drawn from a dataset may; whether they were is seen when they are played again"
+            )),
+            found => found,
+        };
+        self.note(Level::V1, "each episode once", distinct);
         let seeds: Vec<u64> = (0..rules.episodes)
             .map(|k| {
                 rules

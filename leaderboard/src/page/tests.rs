@@ -33,6 +33,7 @@ impl Details for Shown {
             seed_stride: 1,
             episodes: self.rows.len() as u64,
             distance_unit: HOSTILE.into(),
+            may_repeat: false,
             not_replayed: Some(HOSTILE.into()),
         })
     }

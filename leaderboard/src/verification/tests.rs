@@ -80,8 +80,8 @@ fn an_honest_run_reaches_v2() {
             "parsed and signed",
             "every number recomputed",
             "claims",
-            "each episode once",
             "task",
+            "each episode once",
             "episodes of the task",
             "paired random floor",
             "episodes played again"
@@ -219,6 +219,55 @@ fn what_cannot_be_played_again_stays_at_v1() {
         last.outcome,
         Outcome::NotRun("its simulator is not here".into())
     );
+}
+
+#[test]
+fn episodes_drawn_from_a_dataset_may_begin_alike() {
+    struct Drawn(SyntheticReferee);
+    impl Referee for Drawn {
+        fn rules(
+            &self,
+            task: &crate::TaskRef,
+            data: Option<&str>,
+        ) -> std::result::Result<crate::Rules, String> {
+            let rules = self.0.rules(task, data)?;
+            Ok(crate::Rules {
+                may_repeat: true,
+                ..rules
+            })
+        }
+        fn replay(&self, _: &RunRecord, _: Option<&str>, _: &[EpisodeRow]) -> Result<Replay> {
+            Ok(Replay::Reproduced(None))
+        }
+        fn random_floor(
+            &self,
+            _: &crate::TaskRef,
+            _: Option<&str>,
+            _: &[u64],
+        ) -> Result<Option<Vec<EpisodeRow>>> {
+            Ok(None)
+        }
+        fn film(
+            &self,
+            _: &crate::TaskRef,
+            _: Option<&str>,
+            _: &EpisodeRow,
+            _: usize,
+        ) -> Result<Option<Vec<Vec<u8>>>> {
+            Ok(None)
+        }
+    }
+    let repeated = |rows: &mut Vec<EpisodeRow>| {
+        let mut copy = rows[2].clone();
+        (copy.episode, copy.seed) = (rows[7].episode, rows[7].seed);
+        rows[7] = copy;
+    };
+    let bundle = forged(repeated, |_| ());
+    assert_eq!(verdict_of(&bundle).level, None);
+    let verdict = verify(&bundle, &Drawn(SyntheticReferee { episodes: EPISODES }))
+        .unwrap()
+        .verdict;
+    assert_eq!(verdict.level, Some(Level::V2), "{:?}", verdict.checks);
 }
 
 #[test]
