@@ -133,7 +133,11 @@ impl PageHeader {
         let mut thrift = Thrift { bytes, depth: 0 };
         let (mut kind, mut uncompressed, mut compressed, mut values) = (None, None, None, None);
         let mut field = 0;
-        while let Some((id, wire)) = thrift.field(field)? {
+        loop {
+            let (id, wire) = thrift.field(field)?;
+            if (id, wire) == END {
+                break;
+            }
             field = id;
             match (id, wire) {
                 (1, 5) => kind = Some(thrift.signed()?),
@@ -153,6 +157,9 @@ impl PageHeader {
         })
     }
 }
+
+/// What stands for the end of a struct: no field has kind 0.
+const END: (i64, u8) = (0, 0);
 
 /// Just enough of Thrift's compact protocol.
 struct Thrift<'a, 'b> {
@@ -184,30 +191,33 @@ impl Thrift<'_, '_> {
         Some((value >> 1).cast_signed() ^ -(value & 1).cast_signed())
     }
 
-    /// The next field of a struct, its number and kind; `Some(None)` at the end of the struct.
-    fn field(&mut self, before: i64) -> Option<Option<(i64, u8)>> {
+    /// The next field of a struct, its number and kind; [`END`] at the end of the struct.
+    fn field(&mut self, before: i64) -> Option<(i64, u8)> {
         let byte = self.byte()?;
         if byte == 0 {
-            return Some(None);
+            return Some(END);
         }
         let id = match byte >> 4 {
             0 => self.signed()?,
-            step => before + i64::from(step),
+            step => before.checked_add(i64::from(step))?,
         };
-        Some(Some((id, byte & 0x0f)))
+        Some((id, byte & 0x0f))
     }
 
     /// The first field of a struct, a number; the rest of the struct is passed over.
     fn first_number(&mut self) -> Option<i64> {
         let (mut number, mut field) = (None, 0);
-        while let Some((id, wire)) = self.field(field)? {
+        loop {
+            let (id, wire) = self.field(field)?;
+            if (id, wire) == END {
+                return number;
+            }
             field = id;
             match (id, wire) {
                 (1, 5) => number = Some(self.signed()?),
                 _ => self.skip(wire)?,
             }
         }
-        number
     }
 
     fn skip(&mut self, wire: u8) -> Option<()> {
@@ -224,7 +234,11 @@ impl Thrift<'_, '_> {
                 self.depth += 1;
                 (self.depth < 8).then_some(())?;
                 let mut field = 0;
-                while let Some((id, wire)) = self.field(field)? {
+                loop {
+                    let (id, wire) = self.field(field)?;
+                    if (id, wire) == END {
+                        break;
+                    }
                     field = id;
                     self.skip(wire)?;
                 }

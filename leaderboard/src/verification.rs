@@ -449,10 +449,10 @@ fn episode_set(run: &Run, seeds: &[u64]) -> std::result::Result<String, String> 
 /// What an error says, without the path of our temporary folder.
 fn in_bundle(error: &Error, folder: &std::path::Path) -> String {
     use std::error::Error as _;
-    let mut said = error.to_string();
-    if let Some(source) = error.source() {
-        said.push_str(&format!(": {source}"));
-    }
+    let said = match error.source() {
+        Some(source) => format!("{error}: {source}"),
+        None => error.to_string(),
+    };
     let inside = format!("{}/", folder.display());
     said.replace(&inside, "")
         .replace(&folder.display().to_string(), "the bundle")

@@ -572,7 +572,7 @@ mod submitted {
         let hash = run.submission.unwrap().bundle;
         let path = board.blob(&hash).unwrap();
         std::fs::write(&path, "x").unwrap();
-        assert_eq!(board.check().unwrap().damaged, [hash.clone()]);
+        assert_eq!(board.check().unwrap().damaged, std::slice::from_ref(&hash));
         std::fs::write(path.with_file_name("0".repeat(64)), "left by a crash").unwrap();
         assert_eq!(board.check().unwrap().unnamed, ["0".repeat(64)]);
         assert_eq!(board.blob("../../etc/passwd"), None);

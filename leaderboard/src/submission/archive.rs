@@ -47,7 +47,7 @@ impl Default for Limits {
             files: 64,
             text: 1 << 20,
             data: 32 << 20,
-            time: Duration::from_secs(60),
+            time: Duration::from_mins(1),
         }
     }
 }
