@@ -68,19 +68,20 @@ impl Lab {
         ]);
         bundle
     }
+}
 
-    fn json(&self, args: &[&str]) -> Value {
-        let mut args = args.to_vec();
-        args.push("--json");
-        serde_json::from_str(&succeeds(&args)).unwrap()
-    }
+/// What the program says with `--json`.
+fn json(args: &[&str]) -> Value {
+    let mut args = args.to_vec();
+    args.push("--json");
+    serde_json::from_str(&succeeds(&args)).unwrap()
 }
 
 #[test]
 fn a_run_is_signed_checked_and_shown_with_its_level() {
     let lab = Lab::new();
     let run = lab.run(1);
-    let checked = lab.json(&[
+    let checked = json(&[
         "submit",
         text(&run),
         "--check",
@@ -90,17 +91,17 @@ fn a_run_is_signed_checked_and_shown_with_its_level() {
     assert_eq!(checked["level"], "V2");
     assert!(!checked["missing"].as_array().unwrap().is_empty());
     let bundle = lab.submit(&run, "a.jbs");
-    let verified = lab.json(&["verify", text(&bundle)]);
+    let verified = json(&["verify", text(&bundle)]);
     assert_eq!(
         (&verified["level"], &verified["submitter"]),
         (&"V2".into(), &"lab".into())
     );
     let board = lab.path("board.sqlite");
     for is_new in [true, false] {
-        let added = lab.json(&["leaderboard", "--db", &board, "add", text(&bundle)]);
+        let added = json(&["leaderboard", "--db", &board, "add", text(&bundle)]);
         assert_eq!(added[0]["is_new"], is_new);
     }
-    let shown = lab.json(&["leaderboard", "--db", &board, "show"]);
+    let shown = json(&["leaderboard", "--db", &board, "show"]);
     let row = &shown["tasks"][0]["rows"][0];
     assert_eq!(
         (&row["level"], &row["submitter"]),
@@ -108,14 +109,14 @@ fn a_run_is_signed_checked_and_shown_with_its_level() {
     );
     let table = succeeds(&["leaderboard", "--db", &board, "show"]);
     assert!(table.contains("V2") && table.contains("lab"), "{table}");
-    let checked = lab.json(&["leaderboard", "--db", &board, "check"]);
+    let checked = json(&["leaderboard", "--db", &board, "check"]);
     assert_eq!(
         (&checked["events"], &checked["blobs"]),
         (&2.into(), &2.into())
     );
     for format in ["csv", "parquet", "every-eval-ever"] {
         let out = lab.path(format);
-        let written = lab.json(&[
+        let written = json(&[
             "leaderboard",
             "--db",
             &board,
@@ -133,11 +134,11 @@ fn a_run_is_signed_checked_and_shown_with_its_level() {
 fn a_key_is_shown_and_never_overwritten() {
     let lab = Lab::new();
     let key = lab.path("key.json");
-    let shown = lab.json(&["key", "show", "--key", &key]);
+    let shown = json(&["key", "show", "--key", &key]);
     assert_eq!(shown["name"], "lab");
     let said = exits_with(2, &["key", "new", "--name", "other", "--key", &key]);
     assert!(said.contains("cannot create"), "{said}");
-    assert_eq!(lab.json(&["key", "show", "--key", &key]), shown);
+    assert_eq!(json(&["key", "show", "--key", &key]), shown);
     let said = exits_with(
         2,
         &[
@@ -243,7 +244,7 @@ fn a_revoked_key_is_told_on_the_board() {
     let second = lab.submit(&lab.run(2), "b.jbs");
     let said = exits_with(2, &["leaderboard", "--db", &board, "add", text(&second)]);
     assert!(said.contains("was revoked"), "{said}");
-    let marked = lab.json(&[
+    let marked = json(&[
         "leaderboard",
         "--db",
         &board,
@@ -268,7 +269,7 @@ fn boards_merge_and_bundles_of_others_are_checked_again() {
     succeeds(&["leaderboard", "--db", &one, "import", &two]);
     succeeds(&["leaderboard", "--db", &two, "import", &one]);
     for board in [&one, &two] {
-        let shown = lab.json(&["leaderboard", "--db", board, "show"]);
+        let shown = json(&["leaderboard", "--db", board, "show"]);
         assert_eq!(shown["tasks"][0]["rows"].as_array().unwrap().len(), 2);
     }
     let copy = lab.path("copy.sqlite");
@@ -286,7 +287,7 @@ fn boards_merge_and_bundles_of_others_are_checked_again() {
         ],
     );
     assert!(said.contains("its bundle is missing"), "{said}");
-    let shown = lab.json(&["leaderboard", "--db", &copy, "show"]);
+    let shown = json(&["leaderboard", "--db", &copy, "show"]);
     assert_eq!(shown["tasks"][0]["rows"].as_array().unwrap().len(), 2);
 }
 
@@ -322,7 +323,7 @@ fn kill_minus_nine_during_a_commit_leaves_a_board_that_goes_on() {
             }
         }
         succeeds(&command(&board));
-        let checked = lab.json(&["leaderboard", "--db", &board, "check"]);
+        let checked = json(&["leaderboard", "--db", &board, "check"]);
         assert_eq!(
             (&checked["events"], &checked["blobs"]),
             (&10.into(), &10.into()),
@@ -381,10 +382,10 @@ fn a_maintainer_runs_the_weights_on_the_same_and_on_fresh_episodes() {
             &board,
         ];
         args.extend(more);
-        lab.json(&args)
+        json(&args)
     };
     let level = || {
-        let shown = lab.json(&["leaderboard", "--db", &board, "show"]);
+        let shown = json(&["leaderboard", "--db", &board, "show"]);
         shown["tasks"][0]["rows"][0]["level"].clone()
     };
     assert_eq!(level(), "V2");

@@ -330,17 +330,16 @@ impl Referee for Simulators {
             let floors = floors.lock().unwrap_or_else(PoisonError::into_inner);
             floors.get(&task.hash).cloned()
         };
-        let rows = match remembered(&self.floors) {
-            Some(rows) => rows,
-            None => {
-                let rows = run_random(known).map_err(|error| board_error(task, &error))?;
-                let rows = Arc::new(rows);
-                let mut floors = self.floors.lock().unwrap_or_else(PoisonError::into_inner);
-                if floors.len() < REMEMBERED {
-                    floors.insert(task.hash.clone(), Arc::clone(&rows));
-                }
-                rows
+        let rows = if let Some(rows) = remembered(&self.floors) {
+            rows
+        } else {
+            let rows = run_random(known).map_err(|error| board_error(task, &error))?;
+            let rows = Arc::new(rows);
+            let mut floors = self.floors.lock().unwrap_or_else(PoisonError::into_inner);
+            if floors.len() < REMEMBERED {
+                floors.insert(task.hash.clone(), Arc::clone(&rows));
             }
+            rows
         };
         let wanted = |row: &&EpisodeRow| seeds.contains(&row.seed);
         Ok(Some(rows.iter().filter(wanted).cloned().collect()))

@@ -157,7 +157,8 @@ mod tests {
         assert_eq!(rate(0.0, 4.0, "x").unwrap(), None);
         let slow = rate(0.01, 4.0, "x").unwrap().unwrap();
         assert_eq!((slow.burst, slow.per_second), (1.0, 0.01));
-        assert_eq!(rate(100.0, 4.0, "x").unwrap().unwrap().burst, 400.0);
+        let fast = rate(100.0, 4.0, "x").unwrap().unwrap();
+        assert_eq!((fast.burst, fast.per_second), (400.0, 100.0));
         for wrong in [-1.0, f64::NAN, f64::INFINITY] {
             assert!(rate(wrong, 4.0, "x").is_err());
         }
