@@ -25,6 +25,7 @@ use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use jepa_leaderboard::{EpisodeRow, RunRecord, TimingRow};
+use jepa_models::Compute;
 
 use crate::agent::{Gather, Policy, Search, Setup, Stop};
 use crate::env::{Env, Outcome, Start};
@@ -64,6 +65,8 @@ pub struct Evaluation {
     pub films: usize,
     /// The command line, for the record.
     pub command: Vec<String>,
+    /// Device that runs the model, for the record.
+    pub device: String,
 }
 
 /// Where a run goes and whether it may continue an unfinished one.
@@ -140,6 +143,7 @@ impl Evaluation {
             batch: None,
             films: 0,
             command: Vec::new(),
+            device: Compute::Cpu.to_string(),
         })
     }
 

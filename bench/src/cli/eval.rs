@@ -106,7 +106,11 @@ impl ChoiceArgs {
         if let (Some(name), Policy::Trained(_)) = (&self.planner, &policy) {
             return Err(policy.has_no_use_for(&format!("`--planner {name}`")).into());
         }
+        let has_weights = policy.weights_hash().is_some();
         let mut evaluation = Evaluation::new(resolved, policy)?;
+        if has_weights {
+            evaluation.device = compute.to_string();
+        }
         evaluation.command = std::env::args().collect();
         Ok(evaluation)
     }

@@ -5,6 +5,8 @@ use std::time::{SystemTime, UNIX_EPOCH};
 
 use jepa_leaderboard::Provenance;
 
+use super::Evaluation;
+
 /// The dependencies of this build, for their versions.
 const LOCK: &str = include_str!("../../../Cargo.lock");
 
@@ -78,7 +80,7 @@ fn civil(days: i64) -> (i64, u32, u32) {
 }
 
 /// Code, machine and command of a run that began at `started`.
-pub(super) fn provenance(started: Utc, wall_seconds: f64, command: &[String]) -> Provenance {
+pub(super) fn provenance(started: Utc, wall_seconds: f64, evaluation: &Evaluation) -> Provenance {
     Provenance {
         commit: option_env!("JEPA_BENCH_COMMIT")
             .unwrap_or("unknown")
@@ -87,10 +89,10 @@ pub(super) fn provenance(started: Utc, wall_seconds: f64, command: &[String]) ->
         os: format!("{} {}", std::env::consts::OS, std::env::consts::ARCH),
         cpu: cpu(),
         threads: rayon::current_num_threads() as u64,
-        device: "cpu".to_string(),
+        device: evaluation.device.clone(),
         started_utc: started.rfc3339(),
         wall_seconds,
-        command: command.to_vec(),
+        command: evaluation.command.clone(),
         dependencies: dependencies(LOCK),
     }
 }

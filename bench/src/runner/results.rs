@@ -92,7 +92,7 @@ pub(super) fn write(
 ) -> Result<(RunRecord, RunManifest)> {
     let before = lines.iter().map(|line| line.elapsed_s).fold(0.0, f64::max);
     let wall_seconds = before.max(folder.clock.elapsed().as_secs_f64());
-    let provenance = provenance(folder.started, wall_seconds, &evaluation.command);
+    let provenance = provenance(folder.started, wall_seconds, evaluation);
     let rows: Vec<EpisodeRow> = lines.iter().map(|line| line.row.clone()).collect();
     let timings: Vec<TimingRow> = lines.iter().map(|line| line.timing).collect();
     let manifest = manifest(evaluation, lines, &rows, &provenance);

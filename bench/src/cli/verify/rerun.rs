@@ -106,7 +106,8 @@ fn evaluation(args: &Args, submitted: &Run, challenge: Option<&Challenge>) -> Re
         config.episodes.first_seed = challenge.first_seed();
     }
     config.check()?;
-    let policy = Policy::find(&config.model, Compute::parse(&args.device)?)?;
+    let compute = Compute::parse(&args.device)?;
+    let policy = Policy::find(&config.model, compute)?;
     let (found, named) = (
         policy.weights_hash(),
         submitted.record.model.weights_hash.as_deref(),
@@ -124,6 +125,7 @@ fn evaluation(args: &Args, submitted: &Run, challenge: Option<&Challenge>) -> Re
     }
     let mut evaluation = Evaluation::new(Resolved { task, config }, policy)?;
     evaluation.command = std::env::args().collect();
+    evaluation.device = compute.to_string();
     Ok(evaluation)
 }
 
