@@ -117,6 +117,22 @@ fn a_case_prints_a_line_for_every_output() {
 }
 
 #[test]
+fn a_case_says_where_it_was_computed_and_a_device_that_is_not_there_is_refused() {
+    let case = fixtures().join("head_state_decoder");
+    let document = |more: &[&str]| -> Value {
+        let words = ["weights", "check", "--json", text(&case)];
+        serde_json::from_str(&succeeds(&[&words[..], more].concat())).unwrap()
+    };
+    let on_processor = document(&["--device", "cpu"]);
+    assert_eq!(on_processor["device"], "cpu");
+    assert_eq!(on_processor, document(&[]));
+    for wrong in ["cuda:4096", "gpu"] {
+        let stderr = exits_with(2, &["weights", "check", text(&case), "--device", wrong]);
+        assert!(stderr.contains(wrong), "{stderr}");
+    }
+}
+
+#[test]
 fn a_changed_output_exits_with_1_and_is_named() {
     let (_folder, case) = copy("head_state_decoder");
     change(&case.join("outputs.safetensors"), "state_pred", 0.01);

@@ -5,6 +5,7 @@ mod world_model;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
+use jepa_models::Compute;
 use jepa_models::encoder::EncoderConfig;
 use jepa_models::weights::check::{Case, Comparison};
 use jepa_models::weights::import::{self, CONFIG, IMPORTS, MODELS, WEIGHTS, WeightsConfig};
@@ -34,14 +35,18 @@ enum Action {
     ///
     /// A case is a folder with `manifest.json`, weights, inputs and the outputs of the reference code. Exit code 0:
     /// all within tolerance; 1: not all; 2: a case could not be run. Among several, folders that only hold inputs of
-    /// others are skipped.
+    /// others are skipped. Transforms of pictures and schedules are computed on the processor, whatever the device.
     #[command(after_help = "Examples:
   jepa-bench weights check cases/encoder_dinov2 --json | jq '.cases[].outputs[].max_absolute'
-  jepa-bench weights check cases/*")]
+  jepa-bench weights check cases/* --device cuda")]
     Check {
         /// Case folders.
         #[arg(value_name = "CASE_DIR", required = true)]
         cases: Vec<PathBuf>,
+        /// Where to compute: `cpu`, `auto`, or `cuda:N` in builds with that feature. The tolerances are those of the
+        /// processor.
+        #[arg(long, default_value = "cpu")]
+        device: String,
     },
     /// Turn a released file into safetensors of ours, with `config.json` beside them.
     ///
@@ -91,7 +96,7 @@ enum Action {
 /// Runs the command.
 pub fn run(args: &Args, ctx: &Context) -> anyhow::Result<ExitCode> {
     match &args.action {
-        Action::Check { cases } => check(cases, ctx),
+        Action::Check { cases, device } => check(cases, Compute::parse(device)?, ctx),
         Action::Import {
             file,
             model,
@@ -154,13 +159,14 @@ struct CaseReport {
 #[derive(Debug, Serialize)]
 struct Document {
     passed: bool,
+    device: String,
     cases: Vec<CaseReport>,
 }
 
-fn check(folders: &[PathBuf], ctx: &Context) -> anyhow::Result<ExitCode> {
+fn check(folders: &[PathBuf], compute: Compute, ctx: &Context) -> anyhow::Result<ExitCode> {
     let mut cases = Vec::with_capacity(folders.len());
     for folder in folders {
-        match check_one(folder) {
+        match check_one(folder, compute) {
             Err(error) if folders.len() == 1 => return Err(error),
             Err(error) => cases.push(broken(folder, &error)),
             Ok(report) if folders.len() == 1 && report.status == Status::Skipped => {
@@ -175,6 +181,7 @@ fn check(folders: &[PathBuf], ctx: &Context) -> anyhow::Result<ExitCode> {
     let code = exit_code(&cases);
     let document = Document {
         passed: code == 0,
+        device: compute.to_string(),
         cases,
     };
     if ctx.json {
@@ -195,8 +202,8 @@ fn exit_code(cases: &[CaseReport]) -> u8 {
     }
 }
 
-fn check_one(folder: &Path) -> anyhow::Result<CaseReport> {
-    let case = Case::open(folder, &weights::read)?;
+fn check_one(folder: &Path, compute: Compute) -> anyhow::Result<CaseReport> {
+    let case = Case::open(folder, &weights::read)?.on(compute);
     let report = |status, outputs, reason| CaseReport {
         folder: folder.to_path_buf(),
         case: case.name().to_string(),

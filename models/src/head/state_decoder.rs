@@ -117,8 +117,16 @@ impl StateDecoder {
     ///
     /// # Errors
     /// [`crate::Error::Keys`] for anything partial, [`crate::Error::Weights`] for sizes that make no decoder.
-    pub fn new(config: StateDecoderConfig, mut weights: Checkpoint) -> Result<Self> {
-        let device = Device::flex();
+    pub fn new(config: StateDecoderConfig, weights: Checkpoint) -> Result<Self> {
+        Self::on(config, weights, Device::flex())
+    }
+
+    /// The same on a device.
+    pub(crate) fn on(
+        config: StateDecoderConfig,
+        mut weights: Checkpoint,
+        device: Device,
+    ) -> Result<Self> {
         let network = config.init(&device)?;
         if let Some(in_file) = weights.remove(TABLE) {
             Self::check_table(&config, &in_file)?;

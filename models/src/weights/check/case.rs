@@ -2,25 +2,27 @@
 
 use std::path::{Path, PathBuf};
 
+use burn::tensor::Device;
 use serde::de::DeserializeOwned;
 use serde_json::Value;
 
 use super::compare::{Comparison, Tolerance, compare};
 use crate::weights::Checkpoint;
-use crate::{Error, Result};
+use crate::{Compute, Error, Result};
 
 /// Reads a torch file; the caller has a reader for them.
 pub type ReadWeights<'a> = &'a dyn Fn(&Path) -> Result<Checkpoint>;
 
-/// A reference case: its folder, its manifest, and how to read torch files.
+/// A reference case: its folder, its manifest, how to read torch files, and where to compute.
 pub struct Case<'a> {
     folder: PathBuf,
     manifest: Value,
     torch: ReadWeights<'a>,
+    compute: Compute,
 }
 
 impl<'a> Case<'a> {
-    /// Opens the case in `folder`.
+    /// Opens the case in `folder`; it is computed on the processor.
     ///
     /// # Errors
     /// [`Error::Io`] and [`Error::Weights`] for a manifest that cannot be read.
@@ -35,7 +37,19 @@ impl<'a> Case<'a> {
             folder: folder.to_path_buf(),
             manifest,
             torch,
+            compute: Compute::Cpu,
         })
+    }
+
+    /// The same case, computed elsewhere.
+    #[must_use]
+    pub fn on(self, compute: Compute) -> Self {
+        Self { compute, ..self }
+    }
+
+    /// Where its tensors are, without gradients.
+    pub(crate) fn device(&self) -> Device {
+        self.compute.device()
     }
 
     /// Its name.
@@ -90,12 +104,13 @@ impl<'a> Case<'a> {
         Checkpoint::from_safetensors(&path.display().to_string(), &bytes)
     }
 
-    /// Another case, given by its folder relative to this one.
+    /// Another case, given by its folder relative to this one; computed where this one is.
     ///
     /// # Errors
     /// Errors of [`Case::open`].
     pub fn beside(&self, folder: &str) -> Result<Case<'a>> {
-        Case::open(&self.folder.join(folder), self.torch)
+        let case = Case::open(&self.folder.join(folder), self.torch)?;
+        Ok(case.on(self.compute))
     }
 
     /// `expected.json`.

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use burn::tensor::{Device, Tensor, TensorData};
+use burn::tensor::{Tensor, TensorData};
 use jepa_datasets::transform::PixelNorm;
 use serde::Deserialize;
 
@@ -182,7 +182,7 @@ impl Sizes {
 
 fn dinov2(case: &Case<'_>) -> Result<Vec<Comparison>> {
     let sizes: Sizes = case.config()?;
-    let encoder = Dinov2::load(sizes.dinov2(), weights(case)?, &Device::flex())?;
+    let encoder = Dinov2::load(sizes.dinov2(), weights(case)?, &case.device())?;
     let expected = case.arrays(OUTPUTS)?;
     compare_all(case, &sizes, &encoder, &expected, |name, grid| {
         (name == "pos").then(|| encoder.patch_positions(grid))
@@ -194,7 +194,7 @@ fn dinov2(case: &Case<'_>) -> Result<Vec<Comparison>> {
 fn dinov2_hugging_face(case: &Case<'_>) -> Result<Vec<Comparison>> {
     let sizes: Sizes = case.config()?;
     let config = sizes.dinov2();
-    let encoder = Dinov2::load(config, weights(case)?, &Device::flex())?;
+    let encoder = Dinov2::load(config, weights(case)?, &case.device())?;
     let table = |name: &str, grid| (name == "pos").then(|| encoder.patch_positions(grid));
     let mut compared = Vec::new();
     if let Some(official) = &sizes.official_case {
@@ -211,7 +211,7 @@ fn dinov2_hugging_face(case: &Case<'_>) -> Result<Vec<Comparison>> {
 
 fn dinov3(case: &Case<'_>) -> Result<Vec<Comparison>> {
     let sizes: Sizes = case.config()?;
-    let encoder = Dinov3::load(sizes.dinov3(), weights(case)?, &Device::flex())?;
+    let encoder = Dinov3::load(sizes.dinov3(), weights(case)?, &case.device())?;
     let expected = case.arrays(OUTPUTS)?;
     compare_all(case, &sizes, &encoder, &expected, |name, grid| {
         let rope = encoder.rope(grid);
@@ -226,7 +226,7 @@ fn dinov3(case: &Case<'_>) -> Result<Vec<Comparison>> {
 
 fn vjepa(case: &Case<'_>) -> Result<Vec<Comparison>> {
     let sizes: Sizes = case.config()?;
-    let encoder = Vjepa::load(sizes.vjepa(case)?, weights(case)?, &Device::flex())?;
+    let encoder = Vjepa::load(sizes.vjepa(case)?, weights(case)?, &case.device())?;
     let expected = case.arrays(OUTPUTS)?;
     compare_all(case, &sizes, &encoder, &expected, |name, grid| {
         (name == "pos").then(|| encoder.patch_positions(grid))
@@ -235,7 +235,7 @@ fn vjepa(case: &Case<'_>) -> Result<Vec<Comparison>> {
 
 fn vjepa2(case: &Case<'_>) -> Result<Vec<Comparison>> {
     let sizes: Sizes = case.config()?;
-    let encoder = Vjepa2::load(sizes.vjepa2(case)?, weights(case)?, &Device::flex())?;
+    let encoder = Vjepa2::load(sizes.vjepa2(case)?, weights(case)?, &case.device())?;
     let expected = case.arrays(OUTPUTS)?;
     compare_all(case, &sizes, &encoder, &expected, |_, _| None)
 }
@@ -253,7 +253,7 @@ pub(super) fn frozen(case: &Case<'_>) -> Result<Box<dyn FrameEncoder>> {
         (class, _) if class.contains("V-JEPA 1") => EncoderConfig::Vjepa(sizes.vjepa(case)?),
         _ => EncoderConfig::Vjepa2(sizes.vjepa2(case)?),
     };
-    config.load(weights(case)?, &Device::flex())
+    config.load(weights(case)?, &case.device())
 }
 
 /// The one file of the case that is not its outputs.
@@ -363,12 +363,12 @@ fn images(case: &Case<'_>, pictures: &Array, count: usize, norm: PixelNorm) -> R
         }
     }
     let data = TensorData::new(values, [count, 3, height, width]);
-    Ok(Tensor::from_data(data, &Device::flex()))
+    Ok(Tensor::from_data(data, &case.device()))
 }
 
 #[cfg(test)]
 mod tests {
-    use burn::tensor::Tolerance;
+    use burn::tensor::{Device, Tolerance};
 
     use super::*;
     use crate::Error;

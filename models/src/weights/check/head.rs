@@ -1,6 +1,6 @@
 //! Decoders and perceptual distance.
 
-use burn::tensor::{Device, Tensor, TensorData};
+use burn::tensor::{Tensor, TensorData};
 use serde::Deserialize;
 
 use super::{Case, CheckEntry, Comparison};
@@ -133,7 +133,7 @@ fn image_decoder(case: &Case<'_>) -> Result<Vec<Comparison>> {
         pixel_mean,
         pixel_std,
     };
-    let decoder = ImageDecoder::new(config, head_weights(case)?)?;
+    let decoder = ImageDecoder::on(config, head_weights(case)?, case.device())?;
     let (inputs, expected) = (
         case.arrays("inputs.safetensors")?,
         case.arrays("outputs.safetensors")?,
@@ -194,7 +194,7 @@ fn state_decoder(case: &Case<'_>) -> Result<Vec<Comparison>> {
         grid: [states.grid_size, states.grid_size],
         state: states.state_dim,
     };
-    let decoder = StateDecoder::new(config, head_weights(case)?)?;
+    let decoder = StateDecoder::on(config, head_weights(case)?, case.device())?;
     let (inputs, expected) = (
         case.arrays("inputs.safetensors")?,
         case.arrays("outputs.safetensors")?,
@@ -264,7 +264,7 @@ fn tap_distance(
         return Err(case.broken(format!("tap {index} is of two shapes")));
     }
     let data = TensorData::new(weights.values.clone(), [1, channels, 1, 1]);
-    let weights = Tensor::from_data(data, &Device::flex());
+    let weights = Tensor::from_data(data, &case.device());
     Ok(constants.tap_distance(a, b, weights))
 }
 
@@ -273,7 +273,7 @@ fn tensor(case: &Case<'_>, name: &str, array: &Array, channels: usize) -> Result
     match array.shape[..] {
         [batch, c, height, width] if c == channels => {
             let data = TensorData::new(array.values.clone(), [batch, c, height, width]);
-            Ok(Tensor::from_data(data, &Device::flex()))
+            Ok(Tensor::from_data(data, &case.device()))
         }
         _ => Err(case.broken(format!(
             "`{name}` of shape {:?}, not [B, {channels}, h, w]",

@@ -63,7 +63,7 @@ fn pipeline(case: &Case<'_>) -> Result<Vec<Comparison>> {
 impl Pipeline {
     fn run(case: &Case<'_>) -> Result<Self> {
         let config: Config = case.config()?;
-        let device = Device::flex();
+        let device = case.device();
         let inputs = case.arrays("inputs.safetensors")?;
         let encoder = frozen(&case.beside(&config.encoder_case)?)?;
         let model = model(case, &device)?.load(case.arrays("model.pth.tar")?)?;

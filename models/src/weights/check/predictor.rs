@@ -256,7 +256,7 @@ impl Inputs {
 
 /// Every array that the case expects: predictions from the first `t` frames, embeddings, and an unroll.
 fn predictor(case: &Case<'_>) -> Result<Vec<Comparison>> {
-    let device = Device::flex();
+    let device = case.device();
     let model = model(case, &device)?.load(case.arrays("model.pth.tar")?)?;
     let inputs = Inputs::read(case, &model, &device)?;
     let outputs = case.arrays("outputs.safetensors")?;
@@ -330,7 +330,7 @@ pub(super) fn how_to_unroll(case: &Case<'_>) -> Unroll {
 /// # Errors
 /// [`Error::Keys`](crate::Error::Keys) when `weights` are not those of such a model, and errors of the case.
 pub fn planner(case: &Case<'_>, weights: Checkpoint) -> Result<TokenPlanner> {
-    let device = Device::flex();
+    let device = case.device();
     let model = model(case, &device)?.load(weights)?;
     TokenPlanner::new(model, how_to_unroll(case), &device)
 }
@@ -417,7 +417,7 @@ fn original_model(case: &Case<'_>, inputs: &Checkpoint, device: &Device) -> Resu
 
 /// Predictions, rollouts from every number of given frames, losses and their gradients.
 fn original(case: &Case<'_>) -> Result<Vec<Comparison>> {
-    let device = Device::flex().autodiff();
+    let device = case.device().autodiff();
     let inputs = case.arrays("inputs.safetensors")?;
     let model = original_model(case, &inputs, &device)?;
     let visual = tokens(case, &inputs, "visual", &device)?;

@@ -1,7 +1,7 @@
 //! eb_jepa: outputs, losses, gradients, learning rates and one optimiser step.
 
 use burn::optim::GradientsParams;
-use burn::tensor::{Device, Tensor};
+use burn::tensor::Tensor;
 use serde::Deserialize;
 use serde_json::Value;
 
@@ -69,7 +69,7 @@ impl Config {
 fn check(case: &Case<'_>) -> Result<Vec<Comparison>> {
     let config: Config = case.config()?;
     let model = config.model();
-    let device = Device::flex().autodiff();
+    let device = case.device().autodiff();
     let net = model.init(config.image, config.image, config.action_dim, &device);
     let net = net.load(case.name(), torch_weights(case)?)?;
     let inputs = case.arrays("inputs.safetensors")?;
@@ -100,7 +100,7 @@ fn forward(
     loss: &EbJepaLoss,
     found: &mut Found,
 ) -> Result<Vec<LossTerm>> {
-    let device = Device::flex().autodiff();
+    let device = case.device().autodiff();
     // Time comes after the channels in these files.
     let observations = tensor::<5>(case, inputs, "obs", &device)?.swap_dims(1, 2);
     let [batch, frames, channels, height, width] = observations.dims();

@@ -2,7 +2,7 @@
 
 use burn::module::Module;
 use burn::optim::GradientsParams;
-use burn::tensor::{Device, Tensor};
+use burn::tensor::Tensor;
 use serde::Deserialize;
 use serde_json::Value;
 
@@ -95,7 +95,7 @@ fn check(case: &Case<'_>) -> Result<Vec<Comparison>> {
         .get("sigreg_weight")
         .and_then(Value::as_f64);
     let model = config.model(weight.unwrap_or(LewmLoss::default().sigreg));
-    let device = Device::flex().autodiff();
+    let device = case.device().autodiff();
     let net = model
         .init(&config.shape(), &device)?
         .load(case.name(), torch_weights(case)?)?;
@@ -117,7 +117,7 @@ fn encode(net: &LewmNet, pixels: Tensor<5>) -> Tensor<3> {
 }
 
 fn infer(case: &Case<'_>, net: &LewmNet, inputs: &Checkpoint, found: &mut Found) -> Result<()> {
-    let device = Device::flex();
+    let device = case.device();
     let actions = tensor::<3>(case, inputs, "action", &device)?;
     let latents = encode(net, tensor(case, inputs, "pixels", &device)?);
     found.output("emb_eval", latents.clone());
@@ -137,7 +137,7 @@ fn train(
     loss: &LewmLoss,
     found: &mut Found,
 ) -> Result<()> {
-    let device = Device::flex().autodiff();
+    let device = case.device().autodiff();
     let actions = tensor::<3>(case, inputs, "action", &device)?;
     let directions = tensor::<2>(case, inputs, "directions", &device)?;
     let latents = encode(net, tensor(case, inputs, "pixels", &device)?);

@@ -1,6 +1,6 @@
 //! Losses alone: SIGReg and its variant, variance and covariance.
 
-use burn::tensor::{Device, Tensor};
+use burn::tensor::Tensor;
 use serde::Deserialize;
 
 use super::{Found, tensor};
@@ -48,7 +48,7 @@ struct BcsConfig {
 fn eb_jepa(case: &Case<'_>) -> Result<Vec<Comparison>> {
     let config: BcsConfig = case.config()?;
     let inputs = case.arrays("inputs.safetensors")?;
-    let device = Device::flex().autodiff();
+    let device = case.device().autodiff();
     let read = |name| tensor::<2>(case, &inputs, name, &device);
     let (first, second) = (read("z1")?.require_grad(), read("z2")?);
     let directions = read("directions")?;
@@ -86,7 +86,7 @@ struct SigRegConfig {
 fn stable_worldmodel(case: &Case<'_>) -> Result<Vec<Comparison>> {
     let config: SigRegConfig = case.config()?;
     let inputs = case.arrays("inputs.safetensors")?;
-    let device = Device::flex().autodiff();
+    let device = case.device().autodiff();
     let x = tensor::<3>(case, &inputs, "x", &device)?.require_grad();
     let directions = tensor::<2>(case, &inputs, "directions", &device)?;
     let mut found = Found::default();

@@ -95,7 +95,7 @@ impl Inputs {
 fn check(case: &Case<'_>) -> Result<Vec<Comparison>> {
     let config: Config = case.config()?;
     let file = torch_weights(case)?;
-    let device = Device::flex().autodiff();
+    let device = case.device().autodiff();
     let inputs = Inputs::read(case, &device)?;
     let model = config.model(&file)?;
     let net = model

@@ -129,7 +129,7 @@ struct Trial<'a> {
 
 impl<'a> Trial<'a> {
     fn open(case: &'a Case<'a>) -> Result<Self> {
-        let device = Device::flex().autodiff();
+        let device = case.device().autodiff();
         Ok(Self {
             case,
             config: case.config()?,

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use burn::optim::GradientsParams;
-use burn::tensor::{Device, Tensor};
+use burn::tensor::Tensor;
 use serde::Deserialize;
 
 use super::expected::{Gradient, compare_gradients, compare_loss, steps, visual};
@@ -57,7 +57,7 @@ struct Losses {
 pub(super) fn check(case: &Case<'_>) -> Result<Vec<Comparison>> {
     let expected = serde_json::from_value::<Expected>(case.expected()?);
     let expected = expected.map_err(|e| case.broken(format!("expected.json: {e}")))?;
-    let device = Device::flex().autodiff();
+    let device = case.device().autodiff();
     let model = predictor::model(case, &device)?.load(case.arrays("model.pth.tar")?)?;
     let inputs = case.arrays("inputs.safetensors")?;
     let state = inputs.get("state").map(|array| steps(array, &device));
