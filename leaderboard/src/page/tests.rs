@@ -173,7 +173,7 @@ fn hostile() -> (Snapshot, Shown) {
         utc: "2026-01-31T12:00:00Z".into(),
         kind: "submit".into(),
         subject: HOSTILE.into(),
-        detail: HOSTILE.into(),
+        detail: format!("=1+1{HOSTILE}"),
         previous: "0".into(),
         hash: "1".into(),
     };
