@@ -6,7 +6,7 @@ DEMO_OUT ?= runs/demo
 # Where `.ci/setup` puts a cmake that the system lacks.
 export PATH := $(HOME)/.local/bin:$(PATH)
 
-.PHONY: demo test check check-cuda fix bench setup setup-browser
+.PHONY: demo test check check-cuda fix bench setup setup-browser setup-browser
 
 demo: setup
 	cargo run --release -- demo --out $(DEMO_OUT)
@@ -15,11 +15,11 @@ test: setup-browser
 	cargo test --release --workspace --features jepa-bench-tests/browser
 
 # What a change has to pass before it is committed.
-check: setup
+check: setup-browser
 	cargo fmt --all -- --check
-	cargo clippy --release --workspace --all-targets -- -D warnings
+	cargo clippy --release --workspace --all-targets --features jepa-bench-tests/browser -- -D warnings
 	RUSTDOCFLAGS="-D warnings" cargo doc --release --workspace --no-deps
-	cargo test --release --workspace
+	cargo test --release --workspace --features jepa-bench-tests/browser
 
 # The GPU build, which needs neither a GPU nor a CUDA toolkit to compile (docs/gpu.md).
 check-cuda: setup
@@ -34,6 +34,10 @@ bench: setup
 
 setup:
 	@.ci/setup
+
+# Also what the tests of the board's pages need: Chromium and axe-core.
+setup-browser:
+	@.ci/setup browser
 
 setup-browser:
 	@.ci/setup browser
