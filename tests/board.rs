@@ -65,7 +65,7 @@ impl Served {
     fn ask(&self, method: &str, path: &str, body: &[u8]) -> (u16, Vec<u8>) {
         let mut stream = TcpStream::connect(&self.host).unwrap();
         stream
-            .set_read_timeout(Some(Duration::from_secs(300)))
+            .set_read_timeout(Some(Duration::from_mins(5)))
             .unwrap();
         let length = body.len();
         let head = format!(

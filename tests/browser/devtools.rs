@@ -1,4 +1,4 @@
-//! A small client of the Chrome DevTools Protocol: enough to open pages, press keys, evaluate scripts, take pictures, and to
+//! A small client of the protocol of Chrome's developer tools: enough to open pages, press keys, evaluate scripts, take pictures, and to
 //! hear of everything that went wrong.
 
 use std::io::{BufRead, BufReader};
