@@ -222,12 +222,13 @@ mod tests {
     #[test]
     fn a_run_folder_and_its_copy_on_a_board_export_alike() {
         let folder = tempfile::tempdir().unwrap();
-        let runs = runs(&["pldm"]);
+        let written = SyntheticRun::new("pldm", 12).write(folder.path()).unwrap();
+        let run = Run::load(&written).unwrap();
         let mut board = crate::Board::open(&folder.path().join("board.db")).unwrap();
-        board.add(&runs[0]).unwrap();
-        let stored = board.runs(&runs[0].record.task).unwrap();
+        board.add(&run).unwrap();
+        let stored = board.runs(&run.record.task).unwrap();
         let (a, b) = (
-            ExportRun::of_run(&runs[0]).unwrap(),
+            ExportRun::of_run(&run).unwrap(),
             ExportRun::of_board(&stored[0]),
         );
         for format in ExportFormat::ALL {
