@@ -17,9 +17,9 @@ const EPISODES: u64 = 96;
 const MANY: usize = 1_000;
 
 /// A server that is killed when a test fails before it stops it.
-struct Served {
+pub(crate) struct Served {
     process: Child,
-    host: String,
+    pub(crate) host: String,
 }
 
 impl Drop for Served {
@@ -31,7 +31,7 @@ impl Drop for Served {
 }
 
 impl Served {
-    fn start(board: &Path, options: &[&str]) -> Self {
+    pub(crate) fn start(board: &Path, options: &[&str]) -> Self {
         let mut process = Command::new(env!("CARGO_BIN_EXE_jepa-bench-under-test"))
             .args([
                 "leaderboard",
@@ -104,7 +104,7 @@ impl Served {
     }
 
     /// Ctrl-C; the exit status.
-    fn interrupt(mut self) -> Option<i32> {
+    pub(crate) fn interrupt(mut self) -> Option<i32> {
         let pid = self.process.id().to_string();
         assert!(
             Command::new("kill")

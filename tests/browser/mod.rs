@@ -4,6 +4,7 @@
 //! Needs Chromium and axe-core (`.ci/setup browser`). Pictures of every page are left in `target/board`.
 
 mod devtools;
+mod whole_way;
 
 use std::collections::BTreeSet;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
@@ -133,17 +134,23 @@ struct Visit {
     folder: tempfile::TempDir,
 }
 
+/// The browser; `None`, with a word about it, where there is none.
+fn installed() -> Option<PathBuf> {
+    let program = chromium();
+    if program.is_none() {
+        eprintln!("skipped: no Chromium found; run `.ci/setup browser`");
+        assert!(
+            std::env::var_os("CI").is_none(),
+            "continuous integration has a browser"
+        );
+    }
+    program
+}
+
 impl Visit {
     /// `None`, with a word about it, where there is no browser.
     fn begin() -> Option<Self> {
-        let Some(program) = chromium() else {
-            eprintln!("skipped: no Chromium found; run `.ci/setup browser`");
-            assert!(
-                std::env::var_os("CI").is_none(),
-                "continuous integration has a browser"
-            );
-            return None;
-        };
+        let program = installed()?;
         let folder = tempfile::tempdir().unwrap();
         let board = Board::open_existing(&make_board(folder.path())).unwrap();
         let options = ServerOptions {
