@@ -370,6 +370,26 @@ mod submitted {
     }
 
     #[test]
+    fn the_same_episodes_under_another_label_are_a_copy_too() {
+        let (folder, mut board) = board();
+        submit(&mut board, &SyntheticRun::new("a", 12), &identity("lab", 1)).unwrap();
+        let dir = SyntheticRun::new("a", 12).write(folder.path()).unwrap();
+        let mut run = Run::load(&dir).unwrap();
+        run.record.model.label = "our own".into();
+        run.record.write(&dir.join(crate::RECORD_FILE)).unwrap();
+        let claims = Claims {
+            licence: "MIT".into(),
+            contact: "thief@example.org".into(),
+            method: "text".into(),
+            created_utc: "2026-01-31T12:00:00Z".into(),
+            ..Claims::default()
+        };
+        let bundle = Bundle::new(&run, &claims, &identity("thief", 2)).unwrap();
+        let copied = board.submit(&bundle, &checked(&bundle));
+        assert_eq!(reason(&copied.unwrap_err()), Refusal::Copy);
+    }
+
+    #[test]
     fn a_bundle_whose_check_failed_is_not_taken() {
         let (_folder, mut board) = board();
         let incomplete = submit(&mut board, &SyntheticRun::new("a", 11), &identity("lab", 1));
