@@ -6,7 +6,7 @@
 //!
 //! The board in FOLDER is made where it is not there yet. The server runs until its standard input ends.
 
-#![allow(clippy::print_stdout, reason = "an example talks to its user")]
+#![expect(clippy::print_stdout, reason = "an example talks to its user")]
 
 use std::io::Read;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
